@@ -1,0 +1,44 @@
+// Package rpc carries one request and one response between two nodes, or
+// between a client and a node. It hides TCP, framing, multiplexing, checksums
+// and msgpack.
+//
+// A Transport sends; a Mux answers. The simulator has its own Transport, which
+// hands requests to the same Mux.
+package rpc
+
+import (
+	"time"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// Peer is where a request goes or comes from.
+type Peer struct {
+	// ID is the node's; zero for a client, and for a node known by its
+	// address alone.
+	ID ring.NodeID
+	// Addr is HOST:PORT.
+	Addr string
+}
+
+// Completer takes the outcome of one request.
+type Completer interface {
+	// Complete is called exactly once, from any goroutine, perhaps before
+	// Send has returned, and at the latest soon after the deadline. It must
+	// not block, nor wait for another reply. The reply may be kept; it is
+	// not written to again.
+	Complete(reply []byte, err error)
+}
+
+// CompleteFunc is a function as a Completer.
+type CompleteFunc func(reply []byte, err error)
+
+// Complete calls f.
+func (f CompleteFunc) Complete(reply []byte, err error) { f(reply, err) }
+
+// Transport sends requests to peers.
+type Transport interface {
+	// Send encodes msg before it returns and never blocks on the network.
+	// Errors tell what the peer may have done: see NotSent.
+	Send(to Peer, route string, msg any, deadline time.Time, c Completer)
+}

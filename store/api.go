@@ -1,0 +1,130 @@
+package store
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/store/version"
+)
+
+// Errors of writes and reads. Every error but ErrUncertain means that nothing
+// was written.
+var (
+	// ErrUncertain: the disk failed while the write was on its way; it may
+	// be there after the store has reopened.
+	ErrUncertain = errors.New("disk failed: write may or may not be stored")
+	// ErrFailed: the store takes nothing until it has reopened its files.
+	ErrFailed = errors.New("store is not serving")
+	// ErrFenced: the epoch is older than the partition's fence.
+	ErrFenced = errors.New("epoch is older than the partition's fence")
+	// ErrExpired: the put's deadline had passed before it was minted.
+	ErrExpired = errors.New("deadline passed before the write")
+	// ErrTooLarge: the record with all its siblings would be over the limit.
+	ErrTooLarge = errors.New("record too large")
+	// ErrTooManySiblings: a put without context of a key with
+	// SiblingsBlindMax siblings.
+	ErrTooManySiblings = errors.New("too many siblings for a write without context")
+	// ErrBadContext: a context names a dot that this home never minted.
+	ErrBadContext = errors.New("context names a write that does not exist")
+	// ErrCorrupt: what the disk returned is damaged. It is never "absent".
+	ErrCorrupt = errors.New("damaged data on disk")
+	// ErrOverloaded: too many writes wait already.
+	ErrOverloaded = errors.New("too many writes are waiting")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("store is closed")
+)
+
+// SiblingsBlindMax is how many siblings a key may have before puts without
+// context are refused.
+const SiblingsBlindMax = 100
+
+// Put is a write that this store mints. Its owner fills the fields, keeps it
+// unchanged until Committed, and may use it again afterwards.
+type Put struct {
+	Partition ring.Partition
+	// Epoch of the ring record that the put was routed by.
+	Epoch uint64
+	Key   []byte
+	// Value of the new sibling; with Tombstone there is none.
+	Value       []byte
+	ValueDigest version.Digest // version.DigestOf(Value)
+	Tombstone   bool
+	Expiry      uint64
+	Stamp       version.Stamp
+	// Blind puts have seen whatever the store holds; others saw Context.
+	Blind   bool
+	Context version.Context
+	// NotAfter is the wall-clock time after which nothing is minted; zero
+	// is never. It is compared with Options.Now, plus Options.ClockSlack.
+	NotAfter time.Time
+	Sink     PutSink
+
+	link link // the committer's
+}
+
+// PutSink takes what becomes of a put. Its methods are called from the
+// committer: they must be quick and never block or call the store back.
+type PutSink interface {
+	// Minted gives the encoded record with the put's dot, before it is on
+	// disk, for the other homes. It is not called for a put that is
+	// refused. The record may be kept, and must not be written to.
+	// siblings counts those of the record.
+	Minted(record []byte, dot version.Dot, seen version.Context, siblings int)
+	// Committed is called once: nil says that the put is on disk.
+	Committed(err error)
+}
+
+// Merge is a record from another home.
+type Merge struct {
+	Partition ring.Partition
+	// Epoch of the request if it counts for anything, and then checked
+	// against the fence; 0 for a repair that counts for nothing.
+	Epoch uint64
+	// Record was checked by version.Parse, and Encoded is its encoding.
+	Record  version.Record
+	Encoded []byte
+	Sink    MergeSink
+
+	link link
+}
+
+// MergeSink takes what becomes of a merge, from the committer, as PutSink does.
+type MergeSink interface {
+	// Committed is called once: nil says that the merge, or what made it
+	// redundant, is on disk.
+	Committed(err error)
+}
+
+// ReadSink takes the result of a read.
+type ReadSink interface {
+	// Read is called once, from any goroutine: with the encoded record, nil
+	// for a key never written, or an error. The record must not be written
+	// to.
+	Read(record []byte, err error)
+}
+
+// Health says what a store can vouch for.
+type Health struct {
+	// Failed is why the store takes no writes now; nil while it does.
+	Failed error
+	// ReadOnly says that reads are still served although Failed is set.
+	ReadOnly bool
+	// LossyAll and Lossy name the partitions in which synced data was lost:
+	// they take writes and never count for reads.
+	LossyAll bool
+	Lossy    []ring.Partition
+	// Losses are sentences that say what was lost, oldest first.
+	Losses []string
+}
+
+// Stats are counters since the store was opened, but for Keys and DiskBytes.
+type Stats struct {
+	Keys       int64 // records, tombstones included
+	DiskBytes  int64
+	Records    int64 // written
+	Batches    int64 // written, each with one fsync
+	CacheHits  int64
+	CacheMiss  int64
+	Reopenings int64
+}
