@@ -51,6 +51,20 @@ const (
 	kindTombstone = 1
 )
 
+// Fits says that the record keeps the bounds that Parse demands; the error names
+// the one that it breaks. A record that grows is checked before it is encoded.
+func (r *Record) Fits() error {
+	switch {
+	case len(r.Key) == 0 || len(r.Key) > KeySizeMax:
+		return fmt.Errorf("key of %d bytes, want 1 to %d", len(r.Key), KeySizeMax)
+	case len(r.Seen) > SeenMax:
+		return fmt.Errorf("key %.64q: context of %d actors, at most %d", r.Key, len(r.Seen), SeenMax)
+	case len(r.Siblings) > SiblingsMax:
+		return fmt.Errorf("key %.64q: %d siblings, at most %d", r.Key, len(r.Siblings), SiblingsMax)
+	}
+	return nil
+}
+
 // Size bounds the length of the record's encoding from above.
 func (r *Record) Size() int {
 	n := fixedSize + 4*binary.MaxVarintLen32 + len(r.Key) + len(r.Seen)*(8+binary.MaxVarintLen64)
@@ -205,12 +219,7 @@ func parse(b []byte, values bool) (Record, []byte, error) {
 	}
 	var r Record
 	r.Key = p.bytes(p.uvarint(KeySizeMax))
-	if n := p.count(SeenMax, 9); n > 0 {
-		r.Seen = make(Context, n)
-		for i := range r.Seen {
-			r.Seen[i] = p.dot()
-		}
-	}
+	r.Seen = p.context()
 	if n := p.count(SiblingsMax, 20); n > 0 {
 		r.Siblings = make([]Sibling, n)
 		for i := range r.Siblings {
@@ -294,6 +303,18 @@ func (p *parser) uint64() uint64 {
 func (p *parser) dot() Dot {
 	a := Actor(p.uint64())
 	return Dot{a, p.uvarint(1<<64 - 1)}
+}
+
+func (p *parser) context() Context {
+	n := p.count(SeenMax, 9)
+	if n == 0 {
+		return nil
+	}
+	c := make(Context, n)
+	for i := range c {
+		c[i] = p.dot()
+	}
+	return c
 }
 
 func (p *parser) sibling(s *Sibling) {

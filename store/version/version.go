@@ -70,7 +70,24 @@ func (c Context) Union(other Context) Context {
 	if len(c)+len(other) == 0 {
 		return nil
 	}
-	out := make(Context, 0, len(c)+len(other))
+	return c.union(other, make(Context, 0, len(c)+len(other)))
+}
+
+// unionWith returns what c, other or d have seen, in one new Context.
+func (c Context) unionWith(other Context, d Dot) Context {
+	out := c.union(other, make(Context, 0, len(c)+len(other)+1))
+	i := 0
+	for i < len(out) && out[i].Actor < d.Actor {
+		i++
+	}
+	if i < len(out) && out[i].Actor == d.Actor {
+		out[i].Seq = max(out[i].Seq, d.Seq)
+		return out
+	}
+	return slices.Insert(out, i, d)
+}
+
+func (c Context) union(other, out Context) Context {
 	i, j := 0, 0
 	for i < len(c) && j < len(other) {
 		switch {
@@ -91,7 +108,7 @@ func (c Context) Union(other Context) Context {
 }
 
 // With returns c and d, in a new Context.
-func (c Context) With(d Dot) Context { return c.Union(Context{d}) }
+func (c Context) With(d Dot) Context { return c.unionWith(nil, d) }
 
 func (c Context) valid() bool {
 	for i := range c {
@@ -158,15 +175,20 @@ type Record struct {
 // replaces the siblings that ctx covers and stands beside the others.
 // s.Dot must be new to the record.
 func (r Record) Put(ctx Context, s Sibling) Record {
-	out := Record{Key: r.Key, Seen: r.Seen.Union(ctx).With(s.Dot)}
+	out := Record{Key: r.Key, Seen: r.Seen.unionWith(ctx, s.Dot)}
 	out.Siblings = make([]Sibling, 0, len(r.Siblings)+1)
-	for _, o := range r.Siblings {
-		if !ctx.Covers(o.Dot) {
-			out.Siblings = append(out.Siblings, o)
+	at := 0 // where s belongs, by its dot
+	for i := range r.Siblings {
+		o := &r.Siblings[i]
+		if ctx.Covers(o.Dot) {
+			continue
+		}
+		out.Siblings = append(out.Siblings, *o)
+		if o.Dot.Compare(s.Dot) < 0 {
+			at = len(out.Siblings)
 		}
 	}
-	out.Siblings = append(out.Siblings, s)
-	slices.SortFunc(out.Siblings, func(a, b Sibling) int { return a.Dot.Compare(b.Dot) })
+	out.Siblings = slices.Insert(out.Siblings, at, s)
 	return out
 }
 
