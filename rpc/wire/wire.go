@@ -213,6 +213,15 @@ func (r *Reader) Int() int64 {
 		case k >= 0xe0:
 			r.take(1)
 			return int64(int8(k))
+		case k == 0xd0:
+			r.take(1)
+			return int64(int8(r.number(1)))
+		case k == 0xd1:
+			r.take(1)
+			return int64(int16(r.number(2)))
+		case k == 0xd2:
+			r.take(1)
+			return int64(int32(r.number(4)))
 		case k == 0xd3:
 			r.take(1)
 			return int64(r.number(8))
@@ -370,47 +379,8 @@ func (s *Struct) End() error {
 // Skip passes over one item of any kind, however nested, without recursion.
 func (r *Reader) Skip() {
 	for items := uint64(1); items > 0 && !r.bad; items-- {
-		switch k := r.kind(); {
-		case k < 0x80 || k >= 0xe0 || k == 0xc0 || k == 0xc2 || k == 0xc3:
-		case k&0xf0 == 0x80:
-			items += 2 * uint64(k&0x0f)
-		case k&0xf0 == 0x90:
-			items += uint64(k & 0x0f)
-		case k&0xe0 == 0xa0:
-			r.take(uint64(k & 0x1f))
-		case k == 0xc4 || k == 0xd9:
-			r.take(r.number(1))
-		case k == 0xc5 || k == 0xda:
-			r.take(r.number(2))
-		case k == 0xc6 || k == 0xdb:
-			r.take(r.number(4))
-		case k == 0xc7:
-			r.take(r.number(1) + 1)
-		case k == 0xc8:
-			r.take(r.number(2) + 1)
-		case k == 0xc9:
-			r.take(r.number(4) + 1)
-		case k == 0xca || k == 0xce || k == 0xd2:
-			r.take(4)
-		case k == 0xcb || k == 0xcf || k == 0xd3:
-			r.take(8)
-		case k == 0xcc || k == 0xd0:
-			r.take(1)
-		case k == 0xcd || k == 0xd1:
-			r.take(2)
-		case k >= 0xd4 && k <= 0xd8:
-			r.take(1 + 1<<(k-0xd4))
-		case k == 0xdc:
-			items += r.number(2)
-		case k == 0xdd:
-			items += r.number(4)
-		case k == 0xde:
-			items += 2 * r.number(2)
-		case k == 0xdf:
-			items += 2 * r.number(4)
-		default:
-			r.fail()
-		}
+		children, _ := r.item()
+		items += children
 		if items > uint64(len(r.b))+1 {
 			r.fail() // every item takes at least a byte
 		}
