@@ -1,0 +1,126 @@
+package paxos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// phaseMax is how long a phase waits for its majority before the attempt
+	// is given up as lost on the way. An fsync on a slow disk takes tenths
+	// of a second.
+	phaseMax = 2 * time.Second
+
+	// Two proposers that disturb each other wait a random while below a
+	// bound that doubles: one of them then has the time for two round
+	// trips and two fsyncs alone.
+	backoffMin = 20 * time.Millisecond
+	backoffMax = time.Second
+)
+
+// Acceptor is one acceptor as a proposer reaches it. Its methods return soon
+// after ctx ends; an error means that it may or may not have voted.
+type Acceptor interface {
+	Prepare(ctx context.Context, b Ballot) (Reply, error)
+	Accept(ctx context.Context, b Ballot, value []byte) (Reply, error)
+}
+
+// UndecidedError says that a proposer stopped without learning a decision.
+type UndecidedError struct {
+	// Cause is why it stopped: its context's.
+	Cause error
+	// Acceptors holds, by index, what went wrong with each one last; nil
+	// for those that answered.
+	Acceptors []error
+	// Sent says that an accept left: a value may be decided all the same.
+	Sent bool
+}
+
+func (e *UndecidedError) Error() string {
+	var failed []string
+	for i, err := range e.Acceptors {
+		if err != nil {
+			failed = append(failed, fmt.Sprintf("%d: %v", i, err))
+		}
+	}
+	text := fmt.Sprintf("no decision: %d of %d acceptors failed", len(failed), len(e.Acceptors))
+	if len(failed) > 0 {
+		text += " (" + strings.Join(failed, "; ") + ")"
+	}
+	return text + ": " + e.Cause.Error()
+}
+
+// Unwrap gives the cause.
+func (e *UndecidedError) Unwrap() error { return e.Cause }
+
+// Propose makes the register decide, on want if on nothing else before, and
+// returns what it decided: perhaps someone else's value. It tries until ctx
+// ends, which gives an *UndecidedError. All that it started has ended when it
+// returns. chance is used by this call alone.
+func Propose(ctx context.Context, self Node, acceptors []Acceptor, want []byte, chance *rand.Rand) ([]byte, error) {
+	p := NewProposer(self, len(acceptors), want)
+	undecided := &UndecidedError{Acceptors: make([]error, len(acceptors))}
+	for backoff := backoffMin; ; backoff = min(2*backoff, backoffMax) {
+		step := Send
+		for p.Begin(); step == Send; {
+			undecided.Sent = undecided.Sent || p.Message().Phase == Accepting
+			step = phase(ctx, p, acceptors, undecided.Acceptors)
+		}
+		if step == Decided {
+			return p.Value(), nil
+		}
+		wait := time.NewTimer(time.Duration(chance.Int64N(int64(backoff))))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			undecided.Cause = context.Cause(ctx)
+			return nil, undecided
+		}
+	}
+}
+
+// phase sends the proposer's message to all acceptors and hands it their answers
+// until it wants something else.
+func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []error) Step {
+	type answer struct {
+		from  int
+		reply Reply
+		err   error
+	}
+	m := p.Message()
+	answers := make(chan answer, len(acceptors))
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	ctx, cancel := context.WithTimeout(ctx, phaseMax)
+	defer cancel() // stops waiting for stragglers; their messages have left
+	for i, a := range acceptors {
+		calls.Go(func() {
+			var r Reply
+			var err error
+			if m.Phase == Preparing {
+				r, err = a.Prepare(ctx, m.Ballot)
+			} else {
+				r, err = a.Accept(ctx, m.Ballot, m.Value)
+			}
+			answers <- answer{i, r, err}
+		})
+	}
+	for {
+		a := <-answers
+		step := Wait
+		failed[a.from] = a.err
+		if a.err != nil {
+			step = p.Fail(a.from, m)
+		} else {
+			step = p.Answer(a.from, m, a.reply)
+		}
+		if step != Wait {
+			return step
+		}
+	}
+}
