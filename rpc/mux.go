@@ -18,9 +18,9 @@ type Class uint8
 
 // The classes.
 const (
-	Client  Class = iota // what clients ask for, and forwards of it
-	Home                 // between the homes of a partition; never calls out
-	Control              // ring record, agreement, status
+	ClassClient  Class = iota // what clients ask for, and forwards of it
+	ClassHome                 // between the homes of a partition; never calls out
+	ClassControl              // ring record, agreement, status
 	classes
 )
 
@@ -45,9 +45,9 @@ type Limit struct {
 // defaultLimits leave room for thousands of callers; bytes are what a small
 // machine can spare.
 var defaultLimits = [classes]Limit{
-	Client:  {Requests: 16384, Bytes: 128 << 20},
-	Home:    {Requests: 32768, Bytes: 256 << 20},
-	Control: {Requests: 1024, Bytes: 64 << 20},
+	ClassClient:  {Requests: 16384, Bytes: 128 << 20},
+	ClassHome:    {Requests: 32768, Bytes: 256 << 20},
+	ClassControl: {Requests: 1024, Bytes: 64 << 20},
 }
 
 // MuxConfig sets up a Mux. The zero value is good.
@@ -129,7 +129,7 @@ func NewMux(cfg MuxConfig) *Mux {
 		m.class[class].limit = l
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	ping.HandleInline(m, Control, func(c *Call, req *pingMessage) { c.Reply(req) })
+	ping.HandleInline(m, ClassControl, func(c *Call, req *pingMessage) { c.Reply(req) })
 	return m
 }
 
