@@ -1,0 +1,250 @@
+package ring
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// ErrMalformed says that bytes are no encoded record.
+var ErrMalformed = errors.New("malformed ring record")
+
+// memberMin is the least that an encoded member takes, in bytes.
+const memberMin = 16 + 1 + 1 + 2 + 1
+
+// Decode reads what Encode wrote and validates it whole. It takes no other
+// encoding of a record, and allocates no more than a small multiple of what it
+// is given. The record shares no memory with b. Errors wrap ErrMalformed.
+func Decode(b []byte) (*Record, error) {
+	if len(b) > EncodedMax {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrMalformed, len(b), EncodedMax)
+	}
+	d := decoder{b: b}
+	r := d.record()
+	if d.what != "" {
+		return nil, fmt.Errorf("%w: bad %s", ErrMalformed, d.what)
+	}
+	if err := r.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if !bytes.Equal(r.Encode(), b) {
+		return nil, fmt.Errorf("%w: not the canonical encoding", ErrMalformed)
+	}
+	r.seal()
+	return r, nil
+}
+
+// decoder reads from b. After the first mistake it reads zeros, and what names
+// the field.
+type decoder struct {
+	b    []byte
+	what string
+}
+
+func (d *decoder) fail(what string) {
+	if d.what == "" {
+		d.what, d.b = what, nil
+	}
+}
+
+func (d *decoder) take(n int, what string) []byte {
+	if n > len(d.b) {
+		d.fail(what)
+		return nil
+	}
+	out := d.b[:n]
+	d.b = d.b[n:]
+	return out
+}
+
+func (d *decoder) byte(what string) byte {
+	if b := d.take(1, what); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) uint16(what string) uint16 {
+	if b := d.take(2, what); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (d *decoder) uvarint(what string) uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail(what)
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+// count reads how many items of at least size bytes follow, at most limit.
+func (d *decoder) count(limit, size int, what string) int {
+	n := d.uvarint(what)
+	if n > uint64(limit) || n > uint64(len(d.b)/size) {
+		d.fail(what)
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) text(what string) string {
+	return string(d.take(d.count(NameMax, 1, what), what))
+}
+
+func (d *decoder) record() *Record {
+	r := &Record{}
+	if d.byte("format") != format {
+		d.fail("format")
+	}
+	r.Epoch = d.uvarint("epoch")
+	copy(r.Cluster[:], d.take(len(r.Cluster), "cluster ID"))
+	r.Name = d.text("cluster name")
+	power := d.byte("number of partitions")
+	if 1<<(power&31) > SlotCount || power > 31 {
+		d.fail("number of partitions")
+		return r
+	}
+	r.Partitions = 1 << power
+	r.Replicas = int(d.byte("number of replicas"))
+	if err := r.validateShape(); d.what == "" && err != nil {
+		d.fail(err.Error())
+	}
+	if d.what != "" {
+		return r
+	}
+	d.members(r)
+	d.keepers(r)
+	d.banned(r)
+	d.since(r)
+	d.table(r)
+	d.moves(r)
+	if len(d.b) > 0 {
+		d.fail("end: bytes are left over")
+	}
+	return r
+}
+
+func (d *decoder) members(r *Record) {
+	n := d.count(MembersMax, memberMin, "number of members")
+	r.Members = make([]Member, n)
+	for i := range r.Members {
+		m := &r.Members[i]
+		copy(m.ID[:], d.take(len(m.ID), "member ID"))
+		m.Name = d.text("member name")
+		m.Zone = d.text("member zone")
+		m.Weight = d.uint16("member weight")
+		m.State = MemberState(d.byte("member state"))
+	}
+}
+
+// member reads the index of a member and gives its ID.
+func (d *decoder) member(r *Record, what string) NodeID {
+	i := int(d.uint16(what))
+	if i >= len(r.Members) {
+		d.fail(what)
+		return NodeID{}
+	}
+	return r.Members[i].ID
+}
+
+func (d *decoder) keepers(r *Record) {
+	n := int(d.byte("number of keepers"))
+	if n > KeepersMax {
+		d.fail("number of keepers")
+		return
+	}
+	for range n {
+		r.Keepers = append(r.Keepers, d.member(r, "keeper"))
+	}
+}
+
+func (d *decoder) banned(r *Record) {
+	n := d.count(BannedMax, len(NodeID{}), "number of banned IDs")
+	if n == 0 {
+		return
+	}
+	r.Banned = make([]NodeID, n)
+	for i := range r.Banned {
+		copy(r.Banned[i][:], d.take(len(NodeID{}), "banned ID"))
+	}
+}
+
+func (d *decoder) since(r *Record) {
+	// A run takes two bytes and may stand for all partitions: what is
+	// allocated is bounded by SlotCount alone.
+	r.Since = make([]uint64, 0, r.Partitions)
+	for len(r.Since) < r.Partitions && d.what == "" {
+		run := d.uvarint("run of fences")
+		ago := d.uvarint("fence")
+		if run == 0 || run > uint64(r.Partitions-len(r.Since)) || ago >= r.Epoch {
+			d.fail("run of fences")
+			return
+		}
+		for range run {
+			r.Since = append(r.Since, r.Epoch-ago)
+		}
+	}
+}
+
+func (d *decoder) table(r *Record) {
+	switch d.byte("founded mark") {
+	case 0:
+		return
+	case 1:
+	default:
+		d.fail("founded mark")
+	}
+	slots := r.Partitions * r.Replicas
+	wide := len(r.Members) >= wideIndex
+	size := slots
+	if wide {
+		size *= 2
+	}
+	b := d.take(size, "table")
+	if b == nil {
+		return
+	}
+	r.table = make([]uint16, slots)
+	for i := range r.table {
+		if wide {
+			r.table[i] = binary.BigEndian.Uint16(b[2*i:])
+		} else {
+			r.table[i] = uint16(b[i])
+		}
+		if int(r.table[i]) >= len(r.Members) {
+			d.fail("table: no such member")
+			return
+		}
+	}
+}
+
+func (d *decoder) moves(r *Record) {
+	n := d.count(r.Partitions, 6, "number of moves")
+	if n == 0 {
+		return
+	}
+	if len(r.table) == 0 {
+		d.fail("moves: there is no table")
+		return
+	}
+	r.Moves = make([]Move, n)
+	for i := range r.Moves {
+		m := &r.Moves[i]
+		m.Partition = Partition(d.uint16("partition of a move"))
+		m.Slot = d.byte("slot of a move")
+		m.To = d.member(r, "target of a move")
+		m.Phase = Phase(d.byte("phase of a move"))
+		if int(m.Partition) >= r.Partitions || int(m.Slot) >= r.Replicas {
+			d.fail("slot of a move")
+			return
+		}
+		if d.what == "" {
+			m.From = r.Members[r.row(int(m.Partition))[m.Slot]].ID
+		}
+	}
+}

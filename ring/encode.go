@@ -1,0 +1,101 @@
+package ring
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// format is the first byte of an encoded record. Another layout takes another
+// number.
+const format = 1
+
+// wideIndex is the number of members from which on the table has two bytes for
+// a home.
+const wideIndex = 257
+
+// Encode gives the record's one encoding: two records are the same if and only
+// if their encodings are. The slice is the caller's.
+//
+//	format      1 byte
+//	epoch       uvarint
+//	cluster     16 bytes
+//	name        uvarint length, bytes
+//	Q, N        1 byte log2(Q), 1 byte
+//	members     uvarint count, each: ID, name, zone, weight (2 bytes), state (1 byte)
+//	keepers     1 byte count, each: index of the member (2 bytes)
+//	banned      uvarint count, each: ID
+//	since       runs that add up to Q: uvarint partitions, uvarint epochs ago
+//	founded     1 byte, 0 or 1
+//	table       Q*N indices of members, 1 byte each, or 2 from 257 members on
+//	moves       uvarint count, each: partition (2 bytes), slot, index of To (2 bytes), phase
+//
+// Numbers of fixed size have their high byte first. A move's From is the home
+// that the table has.
+func (r *Record) Encode() []byte {
+	b := make([]byte, 0, 128+64*len(r.Members)+16*len(r.Banned)+2*len(r.table)+6*len(r.Moves))
+	b = append(b, format)
+	b = binary.AppendUvarint(b, r.Epoch)
+	b = append(b, r.Cluster[:]...)
+	b = appendText(b, r.Name)
+	b = append(b, byte(bits.TrailingZeros(uint(r.Partitions))), byte(r.Replicas))
+	b = binary.AppendUvarint(b, uint64(len(r.Members)))
+	for i := range r.Members {
+		m := &r.Members[i]
+		b = append(b, m.ID[:]...)
+		b = appendText(b, m.Name)
+		b = appendText(b, m.Zone)
+		b = binary.BigEndian.AppendUint16(b, m.Weight)
+		b = append(b, byte(m.State))
+	}
+	b = append(b, byte(len(r.Keepers)))
+	for _, id := range r.Keepers {
+		b = binary.BigEndian.AppendUint16(b, uint16(r.index(id)))
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Banned)))
+	for i := range r.Banned {
+		b = append(b, r.Banned[i][:]...)
+	}
+	b = r.appendSince(b)
+	b = r.appendTable(b)
+	b = binary.AppendUvarint(b, uint64(len(r.Moves)))
+	for i := range r.Moves {
+		m := &r.Moves[i]
+		b = binary.BigEndian.AppendUint16(b, uint16(m.Partition))
+		b = append(b, m.Slot)
+		b = binary.BigEndian.AppendUint16(b, uint16(r.index(m.To)))
+		b = append(b, byte(m.Phase))
+	}
+	return b
+}
+
+func (r *Record) appendSince(b []byte) []byte {
+	for p := 0; p < len(r.Since); {
+		end := p + 1
+		for end < len(r.Since) && r.Since[end] == r.Since[p] {
+			end++
+		}
+		b = binary.AppendUvarint(b, uint64(end-p))
+		b = binary.AppendUvarint(b, r.Epoch-r.Since[p])
+		p = end
+	}
+	return b
+}
+
+func (r *Record) appendTable(b []byte) []byte {
+	if !r.Founded() {
+		return append(b, 0)
+	}
+	b = append(b, 1)
+	wide := len(r.Members) >= wideIndex
+	for _, home := range r.table {
+		if wide {
+			b = append(b, byte(home>>8))
+		}
+		b = append(b, byte(home))
+	}
+	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}

@@ -1,0 +1,126 @@
+package ring
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Follows checks that r is valid and may be decided as the successor of prev,
+// and names the rule that it breaks. Of a partition's homes only one may change
+// at a time, and only by a move that went through its phases; the founding is
+// the one exception.
+func (r *Record) Follows(prev *Record) error {
+	if err := r.Validate(); err != nil {
+		return fmt.Errorf("epoch %d: %w", r.Epoch, err)
+	}
+	for _, check := range []func(*Record) error{
+		r.followsShape, r.followsMembers, r.followsPartitions,
+	} {
+		if err := check(prev); err != nil {
+			return fmt.Errorf("epoch %d after %d: %w", r.Epoch, prev.Epoch, err)
+		}
+	}
+	return nil
+}
+
+func (r *Record) followsShape(prev *Record) error {
+	if r.Epoch != prev.Epoch+1 {
+		return fmt.Errorf("not the next epoch")
+	}
+	if r.Cluster != prev.Cluster {
+		return fmt.Errorf("cluster %s became %s", prev.Cluster, r.Cluster)
+	}
+	if r.Name != prev.Name {
+		return fmt.Errorf("cluster name %q became %q", prev.Name, r.Name)
+	}
+	if r.Partitions != prev.Partitions {
+		return fmt.Errorf("%d partitions became %d", prev.Partitions, r.Partitions)
+	}
+	if r.Replicas != prev.Replicas {
+		return fmt.Errorf("%d replicas became %d", prev.Replicas, r.Replicas)
+	}
+	if prev.Founded() && !r.Founded() {
+		return fmt.Errorf("the table is gone")
+	}
+	return nil
+}
+
+func (r *Record) followsMembers(prev *Record) error {
+	for i := range prev.Members {
+		if id := prev.Members[i].ID; r.index(id) < 0 && !r.IsBanned(id) {
+			return fmt.Errorf("member %s was removed but not banned", id.Short())
+		}
+	}
+	for _, id := range prev.Banned {
+		if !r.IsBanned(id) {
+			return fmt.Errorf("%s is no longer banned", id.Short())
+		}
+	}
+	return nil
+}
+
+// followsPartitions checks, for every partition, that its homes changed by a
+// move alone and that its fence changed exactly with its homes or move.
+func (r *Record) followsPartitions(prev *Record) error {
+	for i := range r.Partitions {
+		p := Partition(i)
+		changed := !slices.Equal(prev.Homes(p), r.Homes(p))
+		before, after := prev.MoveOf(p), r.MoveOf(p)
+		if prev.Founded() {
+			if err := r.followsMove(prev, p, changed, before, after); err != nil {
+				return err
+			}
+		} else if after != nil {
+			return fmt.Errorf("%v: a cluster is founded without moves", after)
+		}
+		if !sameMove(before, after) {
+			changed = true
+		}
+		want := prev.Since[p]
+		if changed {
+			want = r.Epoch
+		}
+		if r.Since[p] != want {
+			return fmt.Errorf("partition %d: fence %d, want %d", p, r.Since[p], want)
+		}
+	}
+	return nil
+}
+
+func (r *Record) followsMove(prev *Record, p Partition, changed bool, before, after *Move) error {
+	if changed {
+		if before == nil || !before.Phase.mayFinish() || after != nil {
+			return fmt.Errorf("partition %d: homes changed without a finished move", p)
+		}
+		want := slices.Clone(prev.Homes(p))
+		want[before.Slot] = before.To
+		if !slices.Equal(want, r.Homes(p)) {
+			return fmt.Errorf("%v: it ended with other homes", before)
+		}
+		return nil
+	}
+	switch {
+	case before == nil && after == nil:
+	case before == nil:
+		if after.Phase != PhasePlan {
+			return fmt.Errorf("%v: a move begins with its plan", after)
+		}
+	case after == nil:
+		if !before.Phase.mayAbort() {
+			return fmt.Errorf("%v: it cannot be aborted from there", before)
+		}
+	case *before == *after:
+	case !before.sameSlot(after):
+		return fmt.Errorf("%v became %v", before, after)
+	case !before.Phase.mayBecome(after.Phase):
+		return fmt.Errorf("%v became %v", before, after.Phase)
+	}
+	return nil
+}
+
+func sameMove(a, b *Move) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
