@@ -1,0 +1,224 @@
+package network
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+)
+
+// Host is one process on the network, and the rpc.Transport of what runs there.
+type Host struct {
+	net     *Network
+	name    string
+	peer    rpc.Peer
+	mux     *rpc.Mux
+	cluster func() ring.ClusterID
+	rng     *rand.Rand
+
+	// net.mu guards the rest
+	dead     bool
+	paused   bool
+	deferred []func()   // what a paused host will do, with the network locked
+	unsent   []*request // handed in while paused
+	conns    []*conn
+}
+
+// Host adds a process. Its mux answers requests at the peer's address; without
+// one it is a client, or a server that will Listen later. Its name is the peer's
+// ID, or else the address. A host of the same address or name that is still
+// there is crashed first.
+func (n *Network) Host(peer rpc.Peer, mux *rpc.Mux) *Host {
+	name := peer.Addr
+	if !peer.ID.IsZero() {
+		name = peer.ID.String()
+	}
+	return n.HostNamed(name, peer, mux)
+}
+
+// HostNamed is Host with a name for links, cuts and traces. A process that comes
+// back under its name has its old links.
+func (n *Network) HostNamed(name string, peer rpc.Peer, mux *rpc.Mux) *Host {
+	n.mu.Lock()
+	defer n.unlock()
+	for _, old := range []*Host{n.newest[name], n.listening[peer.Addr]} {
+		if old != nil {
+			old.die(true)
+		}
+	}
+	h := &Host{net: n, name: name, peer: peer, rng: n.generator("host", name)}
+	n.newest[name] = h
+	n.nameAt[peer.Addr] = name
+	delete(n.off, peer.Addr)
+	n.all = append(n.all, h)
+	if mux != nil {
+		h.listen(mux)
+	}
+	n.trace("up", name, "", peer.Addr, 0)
+	return h
+}
+
+// Listen begins to answer requests with the mux.
+func (h *Host) Listen(mux *rpc.Mux) {
+	h.net.mu.Lock()
+	defer h.net.unlock()
+	h.listen(mux)
+}
+
+func (h *Host) listen(mux *rpc.Mux) {
+	if !h.dead {
+		h.mux = mux
+		h.net.listening[h.peer.Addr] = h
+	}
+}
+
+// Name is the host's name.
+func (h *Host) Name() string { return h.name }
+
+// Peer is the host's address and ID.
+func (h *Host) Peer() rpc.Peer { return h.peer }
+
+// SetCluster says which cluster the process belongs to: hosts of two different
+// ones refuse each other's connections. It is called from the network's goroutine.
+func (h *Host) SetCluster(cluster func() ring.ClusterID) {
+	h.net.mu.Lock()
+	defer h.net.unlock()
+	h.cluster = cluster
+}
+
+// Send implements rpc.Transport. Without a deadline it is 10 s, as over TCP.
+func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rpc.Completer) {
+	if deadline.IsZero() {
+		deadline = time.Now().Add(10 * time.Second)
+	}
+	body, err := encode(msg)
+	r := &request{from: h, to: to, route: route, body: body, deadline: deadline, patience: time.Until(deadline), c: c}
+	n := h.net
+	n.mu.Lock()
+	if n.closed { // its goroutine calls nobody any more
+		n.mu.Unlock()
+		c.Complete(nil, fmt.Errorf("%s to %s: %w: %w", route, to.Addr, rpc.ErrNotSent, rpc.ErrClosed))
+		return
+	}
+	defer n.unlock()
+	n.counts.Sent++
+	n.trace("sent", h.name, n.nameAt[to.Addr], route, len(body))
+	switch {
+	case err != nil:
+		r.finish(nil, fmt.Errorf("%w: %w", rpc.ErrNotSent, err))
+	case len(body) > n.cfg.FrameMax:
+		r.finish(nil, fmt.Errorf("%w: %w: %d bytes, at most %d", rpc.ErrNotSent, rpc.ErrTooLarge, len(body), n.cfg.FrameMax))
+	case h.paused:
+		n.counts.Held++
+		h.unsent = append(h.unsent, r)
+		h.postpone(r.start)
+	default:
+		r.start()
+	}
+}
+
+// Crash kills the process. Its sockets are closed for it: peers learn soon that
+// connections are gone, and dials are refused. What it had sent may still arrive.
+func (h *Host) Crash() {
+	h.net.mu.Lock()
+	defer h.net.unlock()
+	h.die(true)
+}
+
+// PowerOff stops the machine: peers hear nothing more, and dials time out, until
+// a host is at the address again.
+func (h *Host) PowerOff() {
+	h.net.mu.Lock()
+	defer h.net.unlock()
+	h.net.off[h.peer.Addr] = true
+	h.die(false)
+}
+
+// Close is the orderly end of a process: like Crash.
+func (h *Host) Close() { h.Crash() }
+
+// Pause stops the process, as SIGSTOP does: what it sends and what comes in
+// waits for Resume, its deadlines among it.
+func (h *Host) Pause() {
+	h.net.mu.Lock()
+	defer h.net.unlock()
+	h.paused = true
+	h.net.trace("paused", h.name, "", "", 0)
+}
+
+// Resume ends Pause. What has waited happens in a random order.
+func (h *Host) Resume() {
+	h.net.mu.Lock()
+	defer h.net.unlock()
+	if !h.paused {
+		return
+	}
+	h.paused = false
+	h.net.trace("resumed", h.name, "", "", 0)
+	waiting := h.deferred
+	h.deferred, h.unsent = nil, nil
+	h.rng.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
+	for _, f := range waiting {
+		f()
+	}
+}
+
+// postpone keeps f for Resume.
+func (h *Host) postpone(f func()) { h.deferred = append(h.deferred, f) }
+
+// die ends a process; aloud, its peers are told by their connections.
+func (h *Host) die(aloud bool) {
+	if h.dead {
+		return
+	}
+	n := h.net
+	n.trace("down", h.name, "", "", 0)
+	if n.listening[h.peer.Addr] == h {
+		delete(n.listening, h.peer.Addr)
+	}
+	h.abandon()
+	h.dead = true
+	n.all = slices.DeleteFunc(n.all, func(o *Host) bool { return o == h })
+	for _, other := range n.all {
+		for _, c := range other.conns {
+			if c.target != h {
+				continue
+			}
+			silence := func() {
+				n.schedule(time.Now().Add(n.cfg.StallTimeout), func() { c.lose("no answer from the peer") })
+			}
+			if !aloud {
+				silence()
+				continue
+			}
+			l := n.link(h.name, other.name)
+			n.schedule(time.Now().Add(l.delay(0)), func() {
+				if !l.cut.IsZero() {
+					silence() // nor can the news arrive
+					return
+				}
+				c.lose("peer is gone")
+			})
+		}
+	}
+}
+
+// abandon fails all that this host waits for.
+func (h *Host) abandon() {
+	unsent := h.unsent
+	h.paused, h.deferred, h.unsent = false, nil, nil
+	for _, c := range slices.Clone(h.conns) {
+		c.abandon()
+	}
+	for _, r := range unsent {
+		r.finish(nil, errGone(rpc.ErrNotSent))
+	}
+}
+
+// errGone says why a host's own requests end.
+func errGone(sentinel error) error {
+	return fmt.Errorf("%w: %w: this process has stopped", sentinel, rpc.ErrClosed)
+}

@@ -1,0 +1,217 @@
+package network
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Link says what happens to messages from one host to another.
+type Link struct {
+	// Latency of every message, and up to Jitter more. Jitter reorders.
+	Latency, Jitter time.Duration
+	// Loss is how often a packet is lost. TCP sends it again, later and
+	// later, so that the message is late, not gone.
+	Loss float64
+	// Reset is how often a message finds its connection broken.
+	Reset float64
+	// Duplicate is how often a request arrives twice. TCP never does that:
+	// it is for routes that promise to bear it.
+	Duplicate float64
+	// Late is how often a message is held up by up to LateBy.
+	Late   float64
+	LateBy time.Duration
+	// Bandwidth in bytes a second; 0 is no bound.
+	Bandwidth int
+}
+
+const (
+	retransmitMin = 200 * time.Millisecond // the first wait of TCP for a lost packet
+	retransmitMax = 10 * time.Second
+	redial        = time.Second // between two attempts of one dial
+)
+
+// link is the way from one host to another, by name, whatever becomes of the
+// hosts.
+type link struct {
+	net      *Network
+	from, to string
+	rng      *rand.Rand
+	own      *Link     // nil: the network's
+	cut      time.Time // since when; zero while it is whole
+	held     []*packet // waits for the link to be whole again
+	free     time.Time // when the bandwidth has carried all that was sent
+}
+
+// packet is a message on its way.
+type packet struct {
+	to      *Host
+	conn    *conn
+	size    int
+	note    string
+	dropped bool
+	deliver func() // with the network locked
+}
+
+func (l *link) shape() *Link {
+	if l.own != nil {
+		return l.own
+	}
+	return &l.net.cfg.Link
+}
+
+// delay draws how long a message takes.
+func (l *link) delay(size int) time.Duration {
+	s := l.shape()
+	d := s.Latency
+	if s.Jitter > 0 {
+		d += time.Duration(l.rng.Int64N(int64(s.Jitter)))
+	}
+	for wait := retransmitMin; l.chance(s.Loss); wait = min(2*wait, retransmitMax) {
+		d += wait
+	}
+	if l.chance(s.Late) && s.LateBy > 0 {
+		d += time.Duration(l.rng.Int64N(int64(s.LateBy)))
+	}
+	if s.Bandwidth > 0 {
+		now := time.Now()
+		if l.free.Before(now) {
+			l.free = now
+		}
+		l.free = l.free.Add(time.Duration(size) * time.Second / time.Duration(s.Bandwidth))
+		d += l.free.Sub(now)
+	}
+	return d
+}
+
+// chance says whether something of probability p happens now; at most 0.95, so
+// that what is lost always arrives in the end.
+func (l *link) chance(p float64) bool { return p > 0 && l.rng.Float64() < min(p, 0.95) }
+
+// transmit sends a packet on its way. The network is locked.
+func (l *link) transmit(p *packet) {
+	l.net.counts.Bytes += int64(p.size)
+	l.net.schedule(time.Now().Add(l.delay(p.size)), func() { l.arrive(p) })
+}
+
+// arrive ends a packet's way: at its host, or before a cut.
+func (l *link) arrive(p *packet) {
+	switch {
+	case p.dropped || p.to.dead || l.net.closed:
+		l.net.counts.Dropped++
+		l.net.trace("dropped", l.from, l.to, p.note, p.size)
+	case !l.cut.IsZero():
+		l.net.counts.Held++
+		l.net.trace("held", l.from, l.to, p.note, p.size)
+		l.held = append(l.held, p)
+	case p.to.paused:
+		l.net.counts.Held++
+		p.to.postpone(func() { l.arrive(p) })
+	case !p.conn.broken && l.chance(l.shape().Reset):
+		l.net.counts.Dropped++
+		p.conn.lose("connection reset")
+	default:
+		p.deliver()
+	}
+}
+
+// sever cuts the link. Connections over it break when they have stalled for too
+// long.
+func (l *link) sever() {
+	if !l.cut.IsZero() {
+		return
+	}
+	since := time.Now()
+	l.cut = since
+	l.net.trace("cut", l.from, l.to, "", 0)
+	l.net.schedule(since.Add(l.net.cfg.StallTimeout), func() {
+		if l.cut.Equal(since) {
+			l.net.stall(l.from, l.to)
+			l.net.stall(l.to, l.from)
+		}
+	})
+}
+
+// mend makes the link whole. What was held is sent again, each packet when TCP
+// tries next.
+func (l *link) mend() {
+	if l.cut.IsZero() {
+		return
+	}
+	l.net.trace("healed", l.from, l.to, "", 0)
+	l.cut = time.Time{}
+	held := l.held
+	l.held = nil
+	for _, p := range held {
+		wait := time.Duration(l.rng.Int64N(int64(time.Second)))
+		l.net.schedule(time.Now().Add(wait), func() { l.arrive(p) })
+	}
+}
+
+// SetLink shapes the link from one host to another, by their names.
+func (n *Network) SetLink(from, to string, shape Link) {
+	n.mu.Lock()
+	defer n.unlock()
+	n.link(from, to).own = &shape
+}
+
+// SetDefault shapes all links that SetLink did not shape.
+func (n *Network) SetDefault(shape Link) {
+	n.mu.Lock()
+	defer n.unlock()
+	n.cfg.Link = shape
+}
+
+// Cut stops what one host sends to another; the other direction stays.
+func (n *Network) Cut(from, to string) {
+	n.mu.Lock()
+	defer n.unlock()
+	n.link(from, to).sever()
+}
+
+// Mend ends Cut.
+func (n *Network) Mend(from, to string) {
+	n.mu.Lock()
+	defer n.unlock()
+	n.link(from, to).mend()
+}
+
+// Partition cuts all links between hosts of different groups, both ways. Hosts
+// in no group reach everyone, as do hosts that share a group.
+func (n *Network) Partition(groups ...[]string) {
+	n.mu.Lock()
+	defer n.unlock()
+	for i, group := range groups {
+		for j, other := range groups {
+			if i == j {
+				continue
+			}
+			for _, a := range group {
+				for _, b := range other {
+					n.link(a, b).sever()
+				}
+			}
+		}
+	}
+}
+
+// Heal ends all cuts.
+func (n *Network) Heal() {
+	n.mu.Lock()
+	defer n.unlock()
+	for _, l := range n.sortedLinks() {
+		l.mend()
+	}
+}
+
+// Reaches says that a packet which one host sends now would arrive at another:
+// both run, and the way is whole.
+func (n *Network) Reaches(from, to string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, b := n.newest[from], n.newest[to]
+	if a == nil || b == nil || a.dead || b.dead || a.paused || b.paused {
+		return false
+	}
+	l := n.links[[2]string{from, to}]
+	return l == nil || l.cut.IsZero()
+}

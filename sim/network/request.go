@@ -1,0 +1,181 @@
+package network
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/wire"
+)
+
+// request is one Send on its way there and back.
+type request struct {
+	from     *Host
+	to       rpc.Peer
+	route    string
+	body     []byte
+	deadline time.Time
+	patience time.Duration // what was left at Send; the receiver adds it to its arrival
+	c        rpc.Completer
+	seq      uint64
+	conn     *conn
+	packet   *packet // nil until it has left
+	expiry   *event
+	done     bool
+}
+
+// encode makes the bytes that cross the network.
+func encode(msg any) ([]byte, error) {
+	if m, ok := msg.(wire.Appender); ok {
+		return m.AppendWire(nil), nil
+	}
+	var b bytes.Buffer
+	enc := msgpack.NewEncoder(&b)
+	enc.UseArrayEncodedStructs(true)
+	if err := enc.Encode(msg); err != nil {
+		return nil, fmt.Errorf("encode %T: %w", msg, err)
+	}
+	return b.Bytes(), nil
+}
+
+// start gives the request to its connection. The network is locked.
+func (r *request) start() {
+	n := r.from.net
+	if n.closed || r.from.dead {
+		r.finish(nil, errGone(rpc.ErrNotSent))
+		return
+	}
+	if !time.Now().Before(r.deadline) {
+		r.finish(nil, fmt.Errorf("%w: the deadline has passed", rpc.ErrNotSent))
+		return
+	}
+	c := r.from.conn(r.to)
+	if c.bytes > 0 && c.bytes+len(r.body) > n.cfg.PendingMax {
+		r.finish(nil, fmt.Errorf("%w: %d bytes wait for the peer", rpc.ErrOverloaded, c.bytes))
+		return
+	}
+	n.seq++
+	r.conn, r.seq = c, n.seq
+	c.pending[r] = true
+	c.bytes += len(r.body)
+	// Timers are never exact; a bit of chance keeps two of one instant apart.
+	r.expiry = n.schedule(r.deadline.Add(time.Duration(r.from.rng.Int64N(int64(time.Millisecond)))), r.expire)
+	if c.target != nil {
+		r.transmit()
+	}
+}
+
+// transmit puts the request on the link.
+func (r *request) transmit() {
+	n, target := r.from.net, r.conn.target
+	l := r.conn.there()
+	r.packet = &packet{to: target, conn: r.conn, size: len(r.body), note: r.route}
+	r.packet.deliver = func() { r.deliver(target) }
+	l.transmit(r.packet)
+	if l.chance(l.shape().Duplicate) && (n.cfg.Duplicable == nil || n.cfg.Duplicable(r.route)) {
+		n.counts.Duplicated++
+		again := *r.packet
+		l.transmit(&again)
+	}
+}
+
+// deliver gives the request to its receiver's Mux.
+func (r *request) deliver(target *Host) {
+	n := r.from.net
+	n.counts.Delivered++
+	n.trace("delivered", r.from.name, target.name, r.route, len(r.body))
+	deadline := time.Now().Add(r.patience)
+	body := bytes.Clone(r.body) // the receiver's own, as after a wire
+	n.later(func() {
+		if target.runs() {
+			target.mux.Serve(r.from.peer, r.route, body, deadline, func(reply []byte, err error) {
+				reply = bytes.Clone(reply)
+				n.mu.Lock()
+				defer n.unlock()
+				r.answer(target, reply, err)
+			})
+		}
+	})
+}
+
+// runs says that the host has not died.
+func (h *Host) runs() bool {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	return !h.dead
+}
+
+// answer sends a reply on its way back.
+func (r *request) answer(server *Host, reply []byte, err error) {
+	n := server.net
+	if server.dead || n.closed {
+		return
+	}
+	if server.paused {
+		server.postpone(func() { r.answer(server, reply, err) })
+		return
+	}
+	if len(reply) > n.cfg.FrameMax {
+		err = rpc.ParseError(rpc.AppendError(nil, fmt.Errorf("reply to %s: %w: %d bytes, at most %d",
+			r.route, rpc.ErrTooLarge, len(reply), n.cfg.FrameMax)))
+		reply = nil
+	}
+	n.trace("answered", server.name, r.from.name, r.route, len(reply))
+	n.link(server.name, r.from.name).transmit(&packet{
+		to: r.from, conn: r.conn, size: len(reply), note: r.route,
+		deliver: func() {
+			if !r.done && !r.conn.broken {
+				n.counts.Answered++
+				r.complete(reply, err)
+			}
+		},
+	})
+}
+
+// expire ends the request's patience.
+func (r *request) expire() {
+	if r.packet == nil {
+		r.complete(nil, fmt.Errorf("%w: the deadline passed while it waited for a connection", rpc.ErrNotSent))
+		return
+	}
+	r.complete(nil, fmt.Errorf("%w: no reply", rpc.ErrDeadline))
+}
+
+// complete ends the request, unless its process is stopped and can't notice yet.
+func (r *request) complete(reply []byte, err error) {
+	if r.done {
+		return
+	}
+	if r.from.paused {
+		r.from.postpone(func() { r.complete(reply, err) })
+		return
+	}
+	r.finish(reply, err)
+}
+
+// finish tells the sender, by the loop.
+func (r *request) finish(reply []byte, err error) {
+	if r.done {
+		return
+	}
+	r.done = true
+	n := r.from.net
+	n.cancel(r.expiry)
+	if c := r.conn; c != nil {
+		c.bytes -= len(r.body)
+		delete(c.pending, r)
+	}
+	note := r.route
+	if err != nil {
+		if _, answered := err.(*rpc.RemoteError); !answered {
+			n.counts.Failed++
+			err = fmt.Errorf("%s to %s: %w", r.route, r.to.Addr, err)
+		}
+		note += ": " + err.Error()
+	}
+	n.trace("done", r.from.name, n.nameAt[r.to.Addr], note, len(reply))
+	n.later(func() { r.c.Complete(reply, err) })
+}
