@@ -173,8 +173,11 @@ type RingRequest struct {
 
 // RingResponse carries the encoded record, and where its members are.
 type RingResponse struct {
-	Epoch   uint64
-	Record  []byte
+	Epoch  uint64
+	Record []byte
+	// Now is the wall clock of the node that answers, in milliseconds since
+	// 1970, by which a client sets the deadlines of its writes.
+	Now     int64
 	Members []MemberAddress
 }
 

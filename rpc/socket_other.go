@@ -1,0 +1,14 @@
+//go:build !linux
+
+package rpc
+
+import (
+	"net"
+	"time"
+)
+
+// setUserTimeout has no equal here: keep-alives and the stall checks must do.
+func setUserTimeout(*net.TCPConn, time.Duration) {}
+
+// descriptorsMax is not known here.
+func descriptorsMax() int { return 0 }
