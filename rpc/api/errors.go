@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 
+	"github.com/kithdb/kith/quorum"
 	"github.com/kithdb/kith/rpc"
 )
 
@@ -51,4 +52,5 @@ func init() {
 	rpc.RegisterError(108, ErrNotHome)
 	rpc.RegisterError(109, ErrFenced)
 	rpc.RegisterError(110, ErrLossy)
+	rpc.RegisterDetail(1, func() rpc.DetailError { return new(quorum.UnmetError) })
 }
