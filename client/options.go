@@ -1,0 +1,131 @@
+package client
+
+import (
+	"time"
+
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+)
+
+// Defaults of the options, and bounds.
+const (
+	// TimeoutDefault bounds a call whose context has no deadline.
+	TimeoutDefault = 5 * time.Second
+	// ConnectionsDefault is how many connections a client keeps to a node.
+	ConnectionsDefault = 1
+	// KeyMax is the most bytes of a key; a key has at least one.
+	KeyMax = 4096
+	// ValueMax is the most bytes of a value that any cluster can be set to
+	// take. A cluster's own bound is 1 MiB by default.
+	ValueMax = 16 << 20
+)
+
+// An Option changes how a Client works. Options are given to Dial.
+type Option func(*config)
+
+type config struct {
+	timeout     time.Duration
+	connections int
+	transport   rpc.Transport
+	direct      bool
+}
+
+// WithTimeout bounds every call whose context has no deadline of its own.
+// The default is TimeoutDefault; zero or less means the default.
+func WithTimeout(d time.Duration) Option {
+	return func(c *config) {
+		if d > 0 {
+			c.timeout = d
+		}
+	}
+}
+
+// WithConnections sets how many connections are kept to each node, at least
+// one. One carries many requests at once; more of them help a program that
+// has many processors to spare.
+func WithConnections(n int) Option {
+	return func(c *config) { c.connections = max(n, 1) }
+}
+
+// WithTransport sends requests by t instead of by TCP: for a network of one's
+// own, such as a simulated one. Close does not close t.
+func WithTransport(t rpc.Transport) Option {
+	return func(c *config) { c.transport = t }
+}
+
+// Direct sends every request to the addresses that were given to Dial, in
+// their order, and to no other node. It is for asking one certain node, which
+// then coordinates whether it is a home of the key or not.
+func Direct() Option {
+	return func(c *config) { c.direct = true }
+}
+
+// A Level says how many homes must answer: One, Quorum, All, or a number by R
+// or W. A Level is a CallOption: for reads it is the R, for writes the W.
+// Without one, calls ask for a quorum.
+type Level api.Level
+
+// Levels with a name.
+const (
+	// One home is enough. Such a read may miss an acknowledged write.
+	One = Level(api.One)
+	// Quorum is more than half of the homes. Quorum reads see every quorum
+	// write that was acknowledged before.
+	Quorum = Level(api.Quorum)
+	// All homes. One home that is away refuses the call.
+	All = Level(api.All)
+)
+
+// R asks for exactly n homes to answer a read.
+func R(n int) Level { return count(n) }
+
+// W asks for exactly n homes to have a write on disk before it is done.
+func W(n int) Level { return count(n) }
+
+// count maps numbers that can be no count of homes to one that every cluster
+// refuses and that is not the number of a named level.
+func count(n int) Level {
+	if n < 1 || n > int(levelImpossible) {
+		return levelImpossible
+	}
+	return Level(n)
+}
+
+const levelImpossible = Level(200)
+
+// A CallOption changes one call.
+type CallOption interface{ apply(*call) }
+
+// call is the options of one call.
+type call struct {
+	level    Level
+	context  Context
+	keysOnly bool
+}
+
+func (l Level) apply(c *call) { c.level = l }
+
+// WithContext makes a write replace exactly what the read saw that returned
+// the context: siblings written meanwhile by others survive beside it.
+// Without one, a write replaces whatever its coordinator holds. Reads and
+// scans ignore it.
+func WithContext(token Context) CallOption { return withContext(token) }
+
+type withContext Context
+
+func (t withContext) apply(c *call) { c.context = Context(t) }
+
+// KeysOnly makes a scan leave out the values.
+func KeysOnly() CallOption { return keysOnly{} }
+
+type keysOnly struct{}
+
+func (keysOnly) apply(c *call) { c.keysOnly = true }
+
+func callOf(opts []CallOption) call {
+	var c call
+	for _, o := range opts {
+		o.apply(&c)
+	}
+	return c
+}

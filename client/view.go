@@ -1,0 +1,151 @@
+package client
+
+import (
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+)
+
+// view is the cluster as the client knows it, never changed once made.
+type view struct {
+	record *ring.Record // nil until a node has sent one
+	epoch  uint64
+	// members with an address, in the order of the record; then the seeds
+	// that are no member's address.
+	nodes   []*node
+	members []api.MemberAddress
+	// homes of each partition that have an address; nil without a table.
+	homes [][]*node
+}
+
+// seedView knows the seeds only.
+func seedView(addrs []string) *view {
+	v := &view{nodes: make([]*node, len(addrs))}
+	for i, a := range addrs {
+		v.nodes[i] = &node{peer: rpc.Peer{Addr: a}, name: a}
+	}
+	return v
+}
+
+// next is the view after an answer. record may be v's own, when only addresses
+// are news. What is known of a node stays known. A direct client goes on with
+// the nodes that it has.
+func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []string, direct bool) *view {
+	out := &view{record: record, members: members}
+	if record != nil {
+		out.epoch = record.Epoch
+	}
+	if direct {
+		out.nodes = v.nodes
+		return out
+	}
+	known := make(map[rpc.Peer]*node, len(v.nodes))
+	for _, n := range v.nodes {
+		known[n.peer] = n
+	}
+	byID := make(map[ring.NodeID]*node, len(members))
+	taken := make(map[string]bool, len(members))
+	add := func(p rpc.Peer) *node {
+		n := known[p]
+		if n == nil {
+			n = &node{peer: p, name: p.Addr}
+		}
+		taken[p.Addr] = true
+		out.nodes = append(out.nodes, n)
+		return n
+	}
+	for _, m := range members {
+		if m.Addr == "" || byID[m.ID] != nil {
+			continue
+		}
+		byID[m.ID] = add(rpc.Peer{ID: m.ID, Addr: m.Addr})
+	}
+	for _, a := range seeds {
+		if !taken[a] {
+			add(rpc.Peer{Addr: a})
+		}
+	}
+	if record != nil && record.Founded() {
+		out.homes = homesOf(record, byID)
+	}
+	return out
+}
+
+// homesOf resolves the table. Partitions share one array.
+func homesOf(record *ring.Record, byID map[ring.NodeID]*node) [][]*node {
+	homes := make([][]*node, record.Partitions)
+	all := make([]*node, 0, record.Partitions*record.Replicas)
+	for p := range homes {
+		from := len(all)
+		for _, id := range record.Homes(ring.Partition(p)) {
+			if n := byID[id]; n != nil {
+				all = append(all, n)
+			}
+		}
+		homes[p] = all[from:len(all):len(all)]
+	}
+	return homes
+}
+
+// attemptsMax bounds the nodes that one call is sent to.
+const attemptsMax = 8
+
+// tried are the nodes that a call was sent to.
+type tried struct {
+	nodes [attemptsMax]*node
+	n     int
+}
+
+func (t *tried) add(n *node) {
+	if t.n < len(t.nodes) {
+		t.nodes[t.n] = n
+	}
+	t.n++
+}
+
+func (t *tried) has(n *node) bool {
+	for _, x := range t.nodes[:min(t.n, len(t.nodes))] {
+		if x == n {
+			return true
+		}
+	}
+	return false
+}
+
+// pick is the node to ask next: the first home that answers, another home,
+// any member that answers, and at last those that did not answer lately. It is
+// nil when there is nobody left. turn spreads the choice among nodes that are
+// no homes.
+func (v *view) pick(p int, t *tried, turn int) *node {
+	if t.n >= attemptsMax {
+		return nil
+	}
+	var homes []*node
+	if p >= 0 && p < len(v.homes) {
+		homes = v.homes[p]
+	}
+	for _, n := range homes {
+		if !n.down.Load() && !t.has(n) {
+			return n
+		}
+	}
+	if n := first(v.nodes, t, turn, false); n != nil {
+		return n
+	}
+	for _, n := range homes {
+		if !t.has(n) {
+			return n
+		}
+	}
+	return first(v.nodes, t, turn, true)
+}
+
+func first(nodes []*node, t *tried, turn int, evenDown bool) *node {
+	for i := range nodes {
+		n := nodes[(turn+i)%len(nodes)]
+		if (evenDown || !n.down.Load()) && !t.has(n) {
+			return n
+		}
+	}
+	return nil
+}
