@@ -1,0 +1,207 @@
+package gossip
+
+import (
+	"context"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const (
+	// Alone, a node tries every second at first, later every ten.
+	aloneMin = time.Second
+	aloneMax = 10 * time.Second
+	// With somebody to talk to, one absent peer is tried in every 10 to 30 s.
+	searchMin = 10 * time.Second
+	searchMax = 30 * time.Second
+)
+
+// joiner looks for peers: by the seeds until they are met, by the book for
+// ever. It is the only one that calls serf.Join, which must not run twice.
+type joiner struct {
+	c       *Cluster
+	rng     *rand.Rand
+	reached map[string]bool // seed addresses that answered in this life
+	backoff time.Duration
+}
+
+// chance gives a loop its own generator, from the node's seed and its name.
+func chance(seed uint64, name string) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return rand.New(rand.NewPCG(seed, h.Sum64()))
+}
+
+func (c *Cluster) joinLoop(ctx context.Context) {
+	j := &joiner{c: c, rng: chance(c.cfg.Seed, "join"), reached: make(map[string]bool)}
+	for ctx.Err() == nil {
+		changed := c.Changed()
+		urgent := j.urgent()
+		j.turn(ctx)
+		j.pause(ctx, urgent, changed)
+	}
+}
+
+// urgent says that this node is alone, or that the others do not yet know it
+// at its address.
+func (j *joiner) urgent() bool {
+	return j.c.alone() || j.c.judge.isContested() && !j.c.judge.settled.Load()
+}
+
+// turn makes one round of tries.
+func (j *joiner) turn(ctx context.Context) {
+	view := j.c.View()
+	for _, addr := range j.targets(ctx, view) {
+		if ctx.Err() != nil {
+			return
+		}
+		j.try(ctx, addr)
+	}
+}
+
+// pause waits for the next turn. A node that has become alone does not wait
+// out the long pause.
+func (j *joiner) pause(ctx context.Context, urgent bool, changed <-chan struct{}) {
+	var wait time.Duration
+	if urgent || j.urgent() {
+		j.backoff = min(max(j.backoff*3/2, aloneMin), aloneMax)
+		wait = j.backoff*3/4 + j.upTo(j.backoff/2)
+	} else {
+		j.backoff = 0
+		wait = searchMin + j.upTo(searchMax-searchMin)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.c.retry:
+			return
+		case <-timer.C:
+			return
+		case <-changed:
+			changed = j.c.Changed()
+			if now := j.urgent(); now && !urgent {
+				j.backoff = 0
+				timer.Reset(j.upTo(aloneMin))
+				urgent = true
+			}
+		}
+	}
+}
+
+func (j *joiner) upTo(d time.Duration) time.Duration {
+	return time.Duration(j.rng.Int64N(int64(d) + 1))
+}
+
+// targets chooses the addresses of one turn. Alone: all seeds, and one peer of
+// the book. Otherwise one of all that are absent. Where others know us at an
+// old address only, any of them is worth telling again.
+func (j *joiner) targets(ctx context.Context, view *View) []string {
+	alive := make(map[string]bool)
+	for i := range view.Peers {
+		if p := &view.Peers[i]; p.Alive {
+			alive[p.GossipAddr] = true
+		}
+	}
+	absent := j.absent(view, alive)
+	alone := j.c.alone()
+	var seeds []string
+	for _, addr := range j.seeds(ctx, alone) {
+		if !j.c.net.isSelf(addr) && !alive[addr] && (alone || !j.reached[addr]) && !slices.Contains(seeds, addr) {
+			seeds = append(seeds, addr)
+		}
+	}
+	if alone {
+		if len(absent) > 0 {
+			if one := absent[j.rng.IntN(len(absent))]; !slices.Contains(seeds, one) {
+				seeds = append(seeds, one)
+			}
+		}
+		return seeds
+	}
+	candidates := append(seeds, absent...)
+	if j.urgent() {
+		candidates = candidates[:0]
+		for i := range view.Peers {
+			if p := &view.Peers[i]; p.Alive && p.ID != j.c.cfg.ID {
+				candidates = append(candidates, p.GossipAddr)
+			}
+		}
+	}
+	if len(candidates) == 0 {
+		return nil
+	}
+	return []string{candidates[j.rng.IntN(len(candidates))]}
+}
+
+// absent gives one address of every peer of the book that is not alive: the
+// last one mostly, an older one now and then.
+func (j *joiner) absent(view *View, alive map[string]bool) []string {
+	var addrs []string
+	for _, e := range j.c.book.all() {
+		if p := view.Peer(e.ID); p != nil && p.Alive || len(e.Addrs) == 0 || j.c.guard.isForeign(e.ID) {
+			continue
+		}
+		addr := e.Addrs[0]
+		if j.rng.IntN(4) == 0 {
+			addr = e.Addrs[j.rng.IntN(len(e.Addrs))]
+		}
+		if !alive[addr] && !j.c.net.isSelf(addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// seeds resolves the seeds anew: the answer of DNS changes while a cluster
+// starts. With somebody to talk to, only one seed is looked up in a turn.
+func (j *joiner) seeds(ctx context.Context, all bool) []string {
+	names := j.c.cfg.Seeds
+	if !all && len(names) > 1 {
+		at := j.rng.IntN(len(names))
+		names = names[at : at+1]
+	}
+	var addrs []string
+	for _, name := range names {
+		host, port, err := splitAddr(name)
+		if err != nil {
+			continue // Start has checked them
+		}
+		ips, err := resolve(ctx, host)
+		if err != nil {
+			j.failed(name, err)
+			continue
+		}
+		for _, ip := range ips {
+			addrs = append(addrs, joinAddr(ip, port))
+		}
+	}
+	return addrs
+}
+
+func (j *joiner) try(ctx context.Context, addr string) {
+	_, err := j.c.serf.Join([]string{addr}, true)
+	if err != nil {
+		if ctx.Err() == nil {
+			j.failed(addr, explain(addr, j.c.cfg.Cluster, err))
+		}
+		return
+	}
+	j.reached[addr] = true
+	j.c.joinErr.Store(nil)
+}
+
+// failed keeps the reason for JoinError, and tells it. Alone it matters to
+// people; otherwise an absent peer is old news.
+func (j *joiner) failed(addr string, err error) {
+	j.c.joinErr.Store(&err)
+	level := slog.LevelDebug
+	if j.c.alone() {
+		level = slog.LevelWarn
+	}
+	j.c.log.Limited(level, "join "+addr+level.String(), "not joined; trying on", "peer", addr, "error", err)
+}
