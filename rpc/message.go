@@ -11,6 +11,10 @@ import (
 	"github.com/kithdb/kith/rpc/wire"
 )
 
+// AppendMessage appends the encoding of a request or response to b: what a
+// Transport puts on its wire, and Mux.Serve takes as a body.
+func AppendMessage(b []byte, msg any) ([]byte, error) { return encode(b, msg) }
+
 // encode appends msg to b: by its own AppendWire, or by reflection as an array
 // of its fields.
 func encode(b []byte, msg any) (out []byte, err error) {
