@@ -1,0 +1,147 @@
+package topology
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+)
+
+// pullMax is how long one peer may take to answer with its record.
+const pullMax = 3 * time.Second
+
+// Adopt makes a decided record this node's own, durably and with its fences. One
+// that is not newer than what the node holds changes nothing; one of another
+// cluster is refused with ErrOtherCluster. Only decided records may be given:
+// from a peer that holds it, or from a register.
+func (t *Topology) Adopt(ctx context.Context, encoded []byte) error {
+	r, err := ring.Decode(encoded)
+	if err != nil {
+		return fmt.Errorf("adopt a ring record: %w", err)
+	}
+	if err := t.writing.take(ctx); err != nil {
+		return fmt.Errorf("adopt ring epoch %d: %w", r.Epoch, err)
+	}
+	defer t.writing.give()
+	return t.adopt(&decided{r, bytes.Clone(encoded)})
+}
+
+// adopt is Adopt in the turn to write.
+func (t *Topology) adopt(next *decided) error {
+	news, err := mayReplace(t.Current(), t.cfg.Cluster, next.record)
+	if err != nil {
+		return fmt.Errorf("adopt ring epoch %d: %w", next.record.Epoch, err)
+	}
+	if !news {
+		return nil
+	}
+	since := next.record.Since
+	err = t.cfg.Disk.Adopt(next.encoded, func(p ring.Partition) uint64 { return since[p] }, next.record.Partitions)
+	if err != nil {
+		return fmt.Errorf("store ring epoch %d: %w", next.record.Epoch, err)
+	}
+	t.held.Store(next)
+	t.changed.call()
+	t.log.Info("ring record adopted", "epoch", next.record.Epoch, "cluster", next.record.Cluster, "members", len(next.record.Members))
+	return nil
+}
+
+// Learn pulls the record from a peer until this node holds one of at least that
+// epoch. A request that names a newer epoch than ours calls it before it is
+// served, with the peer that it came from.
+func (t *Topology) Learn(ctx context.Context, from rpc.Peer, epoch uint64) error {
+	if err := t.learning.take(ctx); err != nil { // the first of many pulls for all
+		return fmt.Errorf("learn ring epoch %d: %w", epoch, err)
+	}
+	defer t.learning.give()
+	var errs []error
+	for _, peer := range t.sources(from, epoch) {
+		if r := t.Current(); r != nil && r.Epoch >= epoch {
+			return nil
+		}
+		if err := t.pull(ctx, peer); err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if r := t.Current(); r != nil && r.Epoch >= epoch {
+		return nil
+	}
+	return fmt.Errorf("learn ring epoch %d: %w", epoch, errors.Join(append(errs, ctx.Err())...))
+}
+
+// sourcesMax is how many peers Learn asks at most.
+const sourcesMax = 4
+
+// sources are the peer itself, where it listens, and then others who say that
+// they hold the epoch.
+func (t *Topology) sources(from rpc.Peer, epoch uint64) []rpc.Peer {
+	view := t.cfg.Membership.View()
+	// A connection that came in does not tell where its peer listens.
+	if p := view.Peer(from.ID); p != nil && p.RPCAddr != "" {
+		from.Addr = p.RPCAddr
+	}
+	peers := []rpc.Peer{from}
+	for _, p := range view.Peers {
+		if len(peers) < sourcesMax && p.Alive && p.State.Epoch >= epoch && p.RPCAddr != "" && p.ID != from.ID && p.ID != t.cfg.Self.ID {
+			peers = append(peers, rpc.Peer{ID: p.ID, Addr: p.RPCAddr})
+		}
+	}
+	return peers
+}
+
+// pull asks one peer for its record and adopts it if it is newer.
+func (t *Topology) pull(ctx context.Context, from rpc.Peer) error {
+	ctx, cancel := context.WithTimeout(ctx, pullMax)
+	defer cancel()
+	req := &pullRequest{}
+	if r := t.Current(); r != nil {
+		req.Cluster, req.Epoch = r.Cluster, r.Epoch
+	}
+	resp, err := pullRoute.Call(ctx, t.cfg.Transport, from, req)
+	if err != nil {
+		return fmt.Errorf("pull the ring record from %s: %w", from.Addr, err)
+	}
+	if len(resp.Record) == 0 {
+		return fmt.Errorf("pull the ring record from %s: it holds no newer one than epoch %d", from.Addr, resp.Epoch)
+	}
+	if err := t.Adopt(ctx, resp.Record); err != nil {
+		return fmt.Errorf("pull the ring record from %s: %w", from.Addr, err)
+	}
+	return nil
+}
+
+func (t *Topology) servePull(_ context.Context, _ rpc.Peer, req *pullRequest) (*pullResponse, error) {
+	h := t.held.Load()
+	if h == nil {
+		return nil, ErrNotJoined
+	}
+	if !req.Cluster.IsZero() && req.Cluster != h.record.Cluster {
+		return nil, fmt.Errorf("%w: you are of %s, this node is of %s", ErrOtherCluster, req.Cluster, h.record.Cluster)
+	}
+	resp := &pullResponse{Epoch: h.record.Epoch}
+	if h.record.Epoch > req.Epoch {
+		resp.Record = h.encoded
+	}
+	return resp, nil
+}
+
+func (t *Topology) serveTell(ctx context.Context, _ rpc.Peer, req *tellRequest) (*tellResponse, error) {
+	if err := t.Adopt(ctx, req.Record); err != nil {
+		return nil, err
+	}
+	return &tellResponse{Epoch: t.Current().Epoch}, nil
+}
+
+// Register adds this conversation's routes to a node's.
+func (t *Topology) Register(mux *rpc.Mux) {
+	pullRoute.Handle(mux, rpc.ClassControl, t.servePull)
+	tellRoute.Handle(mux, rpc.ClassControl, t.serveTell)
+	voteRoute.Handle(mux, rpc.ClassControl, t.serveVote)
+}

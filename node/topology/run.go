@@ -1,0 +1,215 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+)
+
+const (
+	// lookMax is how long a loop sleeps when nothing wakes it: views may be
+	// late, and a pull may have failed.
+	lookMax = time.Second
+	// settleMax bounds one try to found the cluster or to become a member.
+	settleMax = 15 * time.Second
+	// settlePause is the longest pause between such tries.
+	settlePause = 8 * time.Second
+)
+
+// Run keeps this node's record up with the cluster's, tells others which one it
+// holds, founds the cluster where that is this node's to do, and makes the node
+// a member. It returns nil when ctx ends, and otherwise an error for which the
+// node must stop: ErrFounderLost, or ring.ErrBanned. To be called once.
+func (t *Topology) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	errs := make(chan error, 2)
+	for _, loop := range []func(context.Context) error{t.follow, t.settle} {
+		loops.Go(func() {
+			err := loop(ctx)
+			cancel(err)
+			errs <- err
+		})
+	}
+	loops.Wait()
+	return errors.Join(<-errs, <-errs)
+}
+
+// follow announces what this node holds, and pulls what others hold newer.
+func (t *Topology) follow(ctx context.Context) error {
+	chance := t.generator("follow")
+	var announced gossip.State
+	first, trouble := true, ""
+	for ctx.Err() == nil {
+		viewed, changed := t.cfg.Membership.Changed(), t.Changed()
+		if r := t.Current(); r != nil {
+			if err := t.banned(r); err != nil {
+				return err
+			}
+		}
+		if s := t.State(); first || s != announced {
+			t.cfg.Membership.Announce(s)
+			first, announced = false, s
+		}
+		if err := t.catchUp(ctx, chance); err == nil {
+			trouble = ""
+		} else if text := err.Error(); text != trouble && ctx.Err() == nil {
+			trouble = text
+			t.log.Warn("cannot learn the ring record", "error", err)
+		}
+		pause(ctx, chance, lookMax, viewed, changed)
+	}
+	return nil
+}
+
+// catchUp pulls from one of those who hold a newer record, if there are any.
+func (t *Topology) catchUp(ctx context.Context, chance *rand.Rand) error {
+	view, held := t.cfg.Membership.View(), t.held.Load()
+	ahead, err := t.ahead(view, held)
+	if err != nil || len(ahead) == 0 {
+		return err
+	}
+	p := ahead[chance.IntN(len(ahead))]
+	return t.Learn(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr}, p.State.Epoch)
+}
+
+// ahead are those who hold a newer record than this node: the reachable ones, or
+// if there are none, the others. A newcomer takes any record of one cluster; two
+// clusters are an error.
+func (t *Topology) ahead(view *gossip.View, held *decided) (ahead []gossip.Peer, err error) {
+	var unreachable []gossip.Peer
+	cluster, epoch := ring.ClusterID{}, uint64(0)
+	if held != nil {
+		cluster, epoch = held.record.Cluster, held.record.Epoch
+	}
+	for _, p := range view.Peers {
+		if p.ID == t.cfg.Self.ID || p.State.Cluster.IsZero() || p.RPCAddr == "" {
+			continue
+		}
+		if held == nil && p.Alive {
+			if !cluster.IsZero() && p.State.Cluster != cluster {
+				return nil, fmt.Errorf("members of two clusters, %s and %s, are called %q: "+
+					"this node joins neither; start it with the address of one cluster only, and a --cluster name of its own for each", cluster, p.State.Cluster, t.cfg.Cluster)
+			}
+			cluster = p.State.Cluster
+		}
+		if held != nil {
+			if p.State.Cluster != cluster {
+				continue
+			}
+			if digest := held.record.Digest(); p.State.Epoch == epoch && p.State.Digest != [8]byte(digest[:8]) {
+				return nil, fmt.Errorf("%w: member %s at %s holds another record of epoch %d", ErrDiverged, p.ID, p.RPCAddr, epoch)
+			}
+		}
+		switch {
+		case p.State.Epoch <= epoch:
+		case p.Alive:
+			ahead = append(ahead, p)
+		default:
+			unreachable = append(unreachable, p)
+		}
+	}
+	if len(ahead) > 0 {
+		return ahead, nil
+	}
+	return unreachable, nil
+}
+
+// settle founds the cluster, or makes this node a member of it, and then watches
+// that it stays one.
+func (t *Topology) settle(ctx context.Context) error {
+	chance := t.generator("settle")
+	failures := 0
+	for ctx.Err() == nil {
+		viewed, changed := t.cfg.Membership.Changed(), t.Changed()
+		err := t.settleOnce(ctx)
+		switch {
+		case errors.Is(err, ErrFounderLost):
+			return err
+		case errors.Is(err, ring.ErrBanned):
+			return err
+		case err == nil || ctx.Err() != nil:
+			failures = 0
+			pause(ctx, chance, lookMax, viewed, changed)
+		default:
+			failures++
+			t.log.Warn("cannot change the ring yet, trying on", "failures", failures, "error", err)
+			pause(ctx, chance, min(lookMax<<min(failures-1, 8), settlePause))
+		}
+	}
+	return nil
+}
+
+func (t *Topology) settleOnce(ctx context.Context) error {
+	r := t.Current()
+	if r == nil {
+		return nil
+	}
+	change := standby(t.cfg.Self)
+	switch {
+	case r.Founded() && r.Member(t.cfg.Self.ID) != nil:
+		return nil
+	case !r.Founded():
+		if !r.IsKeeper(t.cfg.Self.ID) {
+			return nil // the founder's to do
+		}
+		if err := t.stranger(r); err != nil {
+			return err
+		}
+		members := t.present()
+		if len(members) < max(t.cfg.Expect, r.Replicas) {
+			return nil
+		}
+		change = table(members)
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	defer cancel()
+	_, err := t.Propose(ctx, change)
+	return err
+}
+
+// stranger looks for members of another cluster of the same name, which existed
+// before this one: then it must not be founded.
+func (t *Topology) stranger(r *ring.Record) error {
+	found := func(id ring.NodeID, addr string, cluster ring.ClusterID) error {
+		return fmt.Errorf("%w: member %s at %s belongs to cluster %q with ID %s, but this node has just founded one with ID %s; "+
+			"this is probably the old founder with a lost disk: stop it, empty its data directory and start it with --join %s, without --expect",
+			ErrFounderLost, id, addr, r.Name, cluster, r.Cluster, addr)
+	}
+	for _, p := range t.cfg.Membership.View().Peers {
+		if p.Alive && !p.State.Cluster.IsZero() && p.State.Cluster != r.Cluster {
+			return found(p.ID, p.GossipAddr, p.State.Cluster)
+		}
+	}
+	for _, f := range t.cfg.Foreign() {
+		if !f.Cluster.IsZero() && f.Cluster != r.Cluster && f.ClusterName == "" {
+			return found(f.ID, f.Addr, f.Cluster)
+		}
+	}
+	return nil
+}
+
+// pause waits for a wake-up, at most for most and at least for half of that if
+// nothing wakes it.
+func pause(ctx context.Context, chance *rand.Rand, most time.Duration, wakes ...<-chan struct{}) {
+	timer := time.NewTimer(most/2 + time.Duration(chance.Int64N(int64(most/2))))
+	defer timer.Stop()
+	var viewed, changed <-chan struct{} // nil waits for ever
+	if len(wakes) == 2 {
+		viewed, changed = wakes[0], wakes[1]
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-viewed:
+	case <-changed:
+	}
+}
