@@ -19,6 +19,7 @@ type Member struct {
 	closed    bool
 	forgotten map[ring.NodeID]bool
 	changed   chan struct{}
+	failed    chan error
 }
 
 // View is who this member knows of now, itself included, sorted by ID. It is
@@ -43,6 +44,12 @@ func (m *Member) Announce(s gossip.State) {
 	m.self.State = s
 	m.rebuild()
 }
+
+// Failed gets what World.Fail says.
+func (m *Member) Failed() <-chan error { return m.failed }
+
+// Addr is the member's gossip address.
+func (m *Member) Addr() string { return m.self.GossipAddr }
 
 // Forget drops a removed member from the view for good.
 func (m *Member) Forget(id ring.NodeID) {

@@ -102,7 +102,7 @@ func (w *World) Close() {
 // that it knew before it went away.
 func (w *World) Join(self gossip.Peer) *Member {
 	self.Alive = true
-	m := &Member{world: w, self: self, changed: make(chan struct{})}
+	m := &Member{world: w, self: self, changed: make(chan struct{}), failed: make(chan error, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for key, p := range w.pairs {
@@ -133,6 +133,21 @@ func (w *World) Freeze(observer, subject ring.NodeID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pair(observer, subject).frozen = true
+}
+
+// Fail tells a member that its membership is over, as when another process has
+// its ID. Only the first word counts.
+func (w *World) Fail(id ring.NodeID, err error) {
+	w.mu.Lock()
+	m := w.members[id]
+	w.mu.Unlock()
+	if m == nil {
+		return
+	}
+	select {
+	case m.failed <- err:
+	default:
+	}
 }
 
 // Follow ends Set and Freeze for all pairs.
