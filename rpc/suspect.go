@@ -1,0 +1,21 @@
+package rpc
+
+import "time"
+
+// Suspect has a peer asked at once whether it is there, because somebody else
+// has given it up. Its circuit opens unless it answers within a second; a peer
+// that does answer keeps it closed. It does not wait.
+func (g *Guard) Suspect(to Peer) {
+	if to.ID.IsZero() || g.Open(to.ID) {
+		return
+	}
+	c := g.circuit(to)
+	began := time.Now()
+	ping.Send(g.next, to, &pingMessage{}, began.Add(probeTime), CompleteFunc(func(_ []byte, err error) {
+		if verdict(err, time.Since(began)) == peerSilent {
+			c.fail(g, to, began, err, failureMax)
+			return
+		}
+		c.note(g, to, began, err)
+	}))
+}
