@@ -51,6 +51,7 @@ func TestTheNewestOfManyStatesIsToldAndAnnounceNeverBlocks(t *testing.T) {
 	cfg.Seeds = []string{a.Addr()}
 	b := start(t, cfg)
 	sees(t, a, soon, 1, 2)
+	sees(t, b, soon, 1, 2)
 	const last = 20_000
 	for epoch := range uint64(last + 1) {
 		a.Announce(State{Cluster: clusterID(1), Epoch: epoch})

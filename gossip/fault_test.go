@@ -32,6 +32,7 @@ func TestFault16_StrangersOnTheGossipPort(t *testing.T) {
 	other.Seeds = []string{a.Addr()}
 	b := start(t, other)
 	sees(t, a, soon, 1, 2)
+	sees(t, b, soon, 1, 2)
 	before := a.View().Peers
 
 	rng := rand.New(rand.NewPCG(1, 2))

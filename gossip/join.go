@@ -52,6 +52,9 @@ func (j *joiner) urgent() bool {
 
 // turn makes one round of tries.
 func (j *joiner) turn(ctx context.Context) {
+	if rival := j.c.judge.takeRival(); rival != "" {
+		j.try(ctx, rival)
+	}
 	view := j.c.View()
 	for _, addr := range j.targets(ctx, view) {
 		if ctx.Err() != nil {

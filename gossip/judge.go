@@ -61,6 +61,8 @@ type judge struct {
 	pending map[string]bool
 	// contested is when our ID was last heard from elsewhere.
 	contested time.Time
+	// rival is where the process is that must stop and may not know it yet.
+	rival string
 }
 
 // suspect is an address that announces our ID.
@@ -113,6 +115,15 @@ func (j *judge) isContested() bool {
 	return !j.contested.IsZero() && time.Since(j.contested) < verdictTime/2
 }
 
+// takeRival gives the rival that is to be told, once.
+func (j *judge) takeRival() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	addr := j.rival
+	j.rival = ""
+	return addr
+}
+
 // undecided says that this process may have to stop: until that is known it
 // takes nobody into its view.
 func (j *judge) undecided() bool {
@@ -132,8 +143,8 @@ func (j *judge) settle() {
 }
 
 // loop hears one case after the other. A non-nil answer is fatal.
-func (j *judge) loop(ctx context.Context, retry chan<- struct{}) error {
-	age := time.NewTimer(settleTime)
+func (j *judge) loop(ctx context.Context, retry chan struct{}) error {
+	age := time.NewTicker(settleTime)
 	defer age.Stop()
 	for {
 		select {
@@ -149,7 +160,7 @@ func (j *judge) loop(ctx context.Context, retry chan<- struct{}) error {
 	}
 }
 
-func (j *judge) hear(ctx context.Context, s suspect, retry chan<- struct{}) error {
+func (j *judge) hear(ctx context.Context, s suspect, retry chan struct{}) error {
 	alive := j.answers(ctx, s.addr)
 	now := time.Now()
 	settled := j.settled.Load()
@@ -169,12 +180,15 @@ func (j *judge) hear(ctx context.Context, s suspect, retry chan<- struct{}) erro
 	j.mu.Unlock()
 	if !alive {
 		j.log.Info("others still know this node at an old address, where nobody answers", "old", s.addr, "now", j.addr)
-		select {
-		case retry <- struct{}{}:
-		default:
-		}
+		wake(retry)
 		return nil
 	}
+	// The others keep our address from a rival that sits in our place among
+	// them. It learns of us only if we go to it.
+	j.mu.Lock()
+	j.rival = s.addr
+	j.mu.Unlock()
+	wake(retry)
 	j.log.Limited(slog.LevelWarn, "duplicate "+s.addr,
 		"another process announces the ID of this node and is refused: is its data directory a copy?",
 		"other", s.addr, "id", j.self.String())

@@ -45,14 +45,25 @@ func (n *memNet) host(number byte) *memHost {
 	return h
 }
 
-// cut puts hosts into groups that do not hear each other, and resets the
-// streams between them.
+// cut cuts between groups of hosts.
 func (n *memNet) cut(groups ...[]byte) {
+	named := make([][]string, len(groups))
+	for i, g := range groups {
+		for _, number := range g {
+			named[i] = append(named[i], memAddr(number))
+		}
+	}
+	n.cutHosts(named...)
+}
+
+// cutHosts puts hosts into groups that do not hear each other, and resets the
+// streams between them.
+func (n *memNet) cutHosts(groups ...[]string) {
 	n.mu.Lock()
 	n.group = make(map[string]int)
 	for i, g := range groups {
-		for _, number := range g {
-			n.group[memAddr(number)] = i + 1
+		for _, addr := range g {
+			n.group[addr] = i + 1
 		}
 	}
 	var torn []*memConn
