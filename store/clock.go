@@ -1,0 +1,208 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"github.com/kithdb/kith/store/version"
+)
+
+// Bounds of a clock. Beyond them it forgets: to claim too little is safe.
+const (
+	clockActorsMax = 4096
+	clockRangesMax = 64 // per actor
+)
+
+// Range is the numbers First to Last, both included.
+type Range struct{ First, Last uint64 }
+
+// ActorClock is what a clock holds of one actor: the numbers 1 to Base, and
+// Ranges above it, sorted, with gaps between them.
+type ActorClock struct {
+	Actor version.Actor
+	// Mine says that this store drew the actor.
+	Mine   bool
+	Base   uint64
+	Ranges []Range
+}
+
+// Clock says which dots a home has incorporated in one partition: the records
+// on its disk hold the write, or have seen one that replaced it. Actors are
+// sorted. The zero Clock claims nothing.
+type Clock struct {
+	Actors []ActorClock
+}
+
+// Has says that the dot is claimed.
+func (c *Clock) Has(d version.Dot) bool {
+	i, ok := c.find(d.Actor)
+	if !ok {
+		return false
+	}
+	a := &c.Actors[i]
+	if d.Seq <= a.Base {
+		return d.Seq > 0
+	}
+	for _, r := range a.Ranges {
+		if d.Seq <= r.Last {
+			return d.Seq >= r.First
+		}
+	}
+	return false
+}
+
+// Add claims a dot. It says whether the clock changed.
+func (c *Clock) Add(d version.Dot, mine bool) bool {
+	i, ok := c.find(d.Actor)
+	if !ok {
+		if len(c.Actors) >= clockActorsMax {
+			return false
+		}
+		c.Actors = slices.Insert(c.Actors, i, ActorClock{Actor: d.Actor})
+	}
+	a := &c.Actors[i]
+	changed := mine && !a.Mine
+	a.Mine = a.Mine || mine
+	return a.add(d.Seq) || changed || !ok
+}
+
+func (c *Clock) find(actor version.Actor) (int, bool) {
+	return slices.BinarySearchFunc(c.Actors, actor, func(a ActorClock, actor version.Actor) int {
+		switch {
+		case a.Actor < actor:
+			return -1
+		case a.Actor > actor:
+			return 1
+		}
+		return 0
+	})
+}
+
+func (a *ActorClock) add(n uint64) bool {
+	switch {
+	case n <= a.Base:
+		return false
+	case n == a.Base+1:
+		a.Base = n
+		if len(a.Ranges) > 0 && a.Ranges[0].First == n+1 {
+			a.Base = a.Ranges[0].Last
+			a.Ranges = slices.Delete(a.Ranges, 0, 1)
+		}
+		return true
+	}
+	// i is the first range that ends at n-1 or later.
+	i := 0
+	for i < len(a.Ranges) && a.Ranges[i].Last+1 < n {
+		i++
+	}
+	switch {
+	case i == len(a.Ranges) || n+1 < a.Ranges[i].First:
+		if i == clockRangesMax {
+			return false
+		}
+		a.Ranges = slices.Insert(a.Ranges, i, Range{n, n})
+		if len(a.Ranges) > clockRangesMax {
+			a.Ranges = a.Ranges[:clockRangesMax]
+		}
+	case n+1 == a.Ranges[i].First:
+		a.Ranges[i].First = n
+	case n == a.Ranges[i].Last+1:
+		a.Ranges[i].Last = n
+		if i+1 < len(a.Ranges) && a.Ranges[i+1].First == n+1 {
+			a.Ranges[i].Last = a.Ranges[i+1].Last
+			a.Ranges = slices.Delete(a.Ranges, i+1, i+2)
+		}
+	default:
+		return false // inside
+	}
+	return true
+}
+
+// Clone copies the clock.
+func (c *Clock) Clone() Clock {
+	out := Clock{Actors: slices.Clone(c.Actors)}
+	for i := range out.Actors {
+		out.Actors[i].Ranges = slices.Clone(out.Actors[i].Ranges)
+	}
+	return out
+}
+
+// Append encodes the clock behind b: a CRC32C of what follows, a count, and for
+// each actor 8 bytes, a flag byte, the base, and its ranges as distances.
+func (c *Clock) Append(b []byte) []byte {
+	start := len(b)
+	b = append(b, 0, 0, 0, 0)
+	b = binary.AppendUvarint(b, uint64(len(c.Actors)))
+	for i := range c.Actors {
+		a := &c.Actors[i]
+		b = binary.BigEndian.AppendUint64(b, uint64(a.Actor))
+		flag := byte(0)
+		if a.Mine {
+			flag = 1
+		}
+		b = append(b, flag)
+		b = binary.AppendUvarint(b, a.Base)
+		b = binary.AppendUvarint(b, uint64(len(a.Ranges)))
+		at := a.Base
+		for _, r := range a.Ranges {
+			b = binary.AppendUvarint(b, r.First-at)
+			b = binary.AppendUvarint(b, r.Last-r.First)
+			at = r.Last
+		}
+	}
+	binary.BigEndian.PutUint32(b[start:], crc32.Checksum(b[start+4:], castagnoli))
+	return b
+}
+
+var errClock = errors.New("corrupt partition clock")
+
+// ParseClock reads what Append wrote.
+func ParseClock(b []byte) (Clock, error) {
+	if len(b) < 5 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
+		return Clock{}, fmt.Errorf("%w: checksum of %d bytes", errClock, len(b))
+	}
+	b = b[4:]
+	bad := false
+	next := func(most uint64) uint64 {
+		v, w := binary.Uvarint(b)
+		if bad || w <= 0 || v > most {
+			bad = true
+			return 0
+		}
+		b = b[w:]
+		return v
+	}
+	var c Clock
+	n := int(next(clockActorsMax))
+	for i := 0; i < n && !bad; i++ {
+		if len(b) < 9 {
+			bad = true
+			break
+		}
+		a := ActorClock{Actor: version.Actor(binary.BigEndian.Uint64(b)), Mine: b[8] == 1}
+		if b[8] > 1 || i > 0 && a.Actor <= c.Actors[i-1].Actor {
+			bad = true
+		}
+		b = b[9:]
+		a.Base = next(1<<64 - 1)
+		at := a.Base
+		for j := int(next(clockRangesMax)); j > 0 && !bad; j-- {
+			first, length := next(1<<64-1), next(1<<64-1)
+			// A range that touches what lies below it would be part of it.
+			if first < 2 || at+first < at || at+first+length < at+first {
+				bad = true
+				break
+			}
+			a.Ranges = append(a.Ranges, Range{at + first, at + first + length})
+			at += first + length
+		}
+		c.Actors = append(c.Actors, a)
+	}
+	if bad || len(b) > 0 {
+		return Clock{}, fmt.Errorf("%w: content", errClock)
+	}
+	return c, nil
+}

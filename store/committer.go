@@ -1,0 +1,350 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// The committer waits for more records only while others keep coming: alone, a
+// write is committed at once.
+const (
+	windowRecords = 24
+	windowMax     = 400 * time.Microsecond
+	idleAfter     = 2 * time.Millisecond // without a commit, nobody is waited for
+
+	clockBytesMax = 1 << 20 // of clocks in one batch
+)
+
+// committer does every read-modify-write, in one goroutine. It builds one batch
+// while another one is written, and completes operations in commit order.
+type committer struct {
+	*Store
+	actors  actors
+	writer  writer
+	engine  *engine // nil while failed
+	number  uint64  // of the last batch that is on disk or being written
+	scratch []byte
+
+	building *batch
+	spare    *batch // nil while one is written
+	writing  *batch // nil if none
+	markSync *batch // writes nothing
+
+	items, next []item // taken from the intake; next is not yet applied
+	closing     bool
+
+	window     *time.Timer
+	windowSet  bool
+	lastOps    int // operations of the last batch
+	lastDone   time.Time
+	clockTick  *time.Ticker
+	marksTick  *time.Ticker
+	marksDirty bool
+
+	failure <-chan struct{} // of the guard
+	failed  error
+}
+
+func newCommitter(s *Store, o *opened) *committer {
+	c := &committer{Store: s, building: newBatch(), spare: newBatch(), markSync: newBatch()}
+	c.actors.rand = s.options.Rand
+	c.actors.known = s.clocks.knows
+	c.markSync.reset(0)
+	c.markSync.syncMarks = true
+	c.writer.in = make(chan *batch, 1)
+	c.writer.out = make(chan result, 1)
+	c.window = time.NewTimer(time.Hour)
+	c.window.Stop()
+	c.install(o)
+	return c
+}
+
+// install begins to work on opened files.
+func (c *committer) install(o *opened) {
+	c.engine, c.number, c.failed = o.engine, o.batch, nil
+	c.writer.marks, c.writer.syncedAt = o.marks, time.Now()
+	c.failure = c.guard.failure()
+	c.actors.retireAll()
+	c.cache.clear()
+	c.clocks.reset(o.clocks)
+	for p, epoch := range o.fences {
+		c.fences.raise(p, epoch)
+	}
+	c.building.reset(c.number + 1)
+	c.keys.Store(int64(o.keys))
+	c.boot.Store(o.boot)
+	c.vouch.setLosses(o.losses)
+	c.database.Store(o.engine)
+	c.vouch.setFailed(nil, true)
+}
+
+func (c *committer) run() {
+	c.background.Go(c.writer.run)
+	defer close(c.writer.in)
+	c.clockTick = time.NewTicker(c.options.ClockPersistEvery)
+	defer c.clockTick.Stop()
+	c.marksTick = time.NewTicker(marksSyncEvery)
+	defer c.marksTick.Stop()
+	for c.watch(); !c.done(); c.watch() {
+		c.apply()
+		c.send()
+		ready := c.intake.ready
+		if len(c.next) > 0 || c.closing {
+			ready = nil // a full batch must go first
+		}
+		select {
+		case <-ready:
+			c.take()
+		case r := <-c.writer.out:
+			c.finish(r)
+		case <-c.window.C:
+			c.windowSet = false
+		case <-c.clockTick.C:
+			c.persistClocks()
+		case <-c.marksTick.C:
+			c.syncMarks()
+		case <-c.failure:
+			c.failure = nil
+		case o := <-c.reopened:
+			c.reopen(o)
+		}
+	}
+	c.end()
+}
+
+func (c *committer) take() {
+	c.items, c.closing = c.intake.take(c.items)
+	c.next = c.items
+}
+
+// done says that nothing is left to do and nothing will come.
+func (c *committer) done() bool {
+	return c.closing && len(c.next) == 0 && c.writing == nil && (c.failed != nil || c.building.empty())
+}
+
+// apply puts waiting operations into the batch that is being built.
+func (c *committer) apply() {
+	for len(c.next) > 0 && (c.failed != nil || !c.building.full()) {
+		i := c.next[0]
+		c.next[0] = item{}
+		c.next = c.next[1:]
+		if c.failed != nil {
+			c.complete(i, c.refusal())
+			continue
+		}
+		if c.building.empty() {
+			c.building.born = time.Now()
+		}
+		switch {
+		case i.put != nil:
+			c.applyPut(i.put)
+		case i.merge != nil:
+			c.applyMerge(i.merge)
+		default:
+			c.applyControl(i.ctl)
+		}
+	}
+}
+
+// send gives the batch to the writer when its time has come.
+func (c *committer) send() {
+	if c.writing != nil || c.failed != nil || c.building.empty() || c.guard.err() != nil {
+		return
+	}
+	if wait := c.wait(); wait > 0 {
+		if !c.windowSet {
+			c.windowSet = true
+			c.window.Reset(wait)
+		}
+		return
+	}
+	if c.windowSet {
+		c.windowSet = false
+		c.window.Stop()
+	}
+	b := c.building
+	b.engine = c.engine
+	c.number = b.number
+	c.lastOps = len(b.ops)
+	c.writing, c.building, c.spare = b, c.spare, nil
+	c.building.reset(c.number + 1)
+	c.marksDirty = true
+	c.writer.in <- b
+}
+
+// wait says how long the batch should still wait for more.
+func (c *committer) wait() time.Duration {
+	b := c.building
+	if c.closing || b.full() || len(b.ops) >= min(windowRecords, c.lastOps) || c.lastOps <= 2 {
+		return 0
+	}
+	now := time.Now()
+	if now.Sub(c.lastDone) > idleAfter {
+		return 0
+	}
+	return windowMax - now.Sub(b.born)
+}
+
+// finish publishes and acknowledges what the writer wrote.
+func (c *committer) finish(r result) {
+	b := r.batch
+	c.writing = nil
+	if b != c.markSync {
+		c.spare = b
+		c.lastDone = time.Now()
+	}
+	if r.err != nil {
+		c.guard.latch(r.err)
+		c.lose(b, fmt.Errorf("%w: %w", ErrUncertain, c.guard.err()))
+		return
+	}
+	c.publish(b)
+	for _, i := range b.ops {
+		c.complete(i, nil)
+	}
+	clear(b.ops)
+	b.ops = b.ops[:0]
+}
+
+func (c *committer) publish(b *batch) {
+	c.clocks.mu.Lock()
+	for i := range b.records {
+		w := &b.records[i]
+		c.clocks.incorporated(w.partition, &w.rec, c.actors.current(w.partition).actor)
+	}
+	c.clocks.mu.Unlock()
+	for i := range b.records {
+		w := &b.records[i]
+		if b.newest[w.key] == w.entry {
+			c.cache.publish(w.hash, w.entry)
+		}
+	}
+	c.keys.Add(int64(b.newKeys))
+	c.recordsWritten.Add(int64(len(b.records)))
+	if b.writes.Len() > 1 {
+		c.batchesWritten.Add(1)
+	}
+	clear(b.records)
+	b.records = b.records[:0]
+	clear(b.newest)
+}
+
+// complete tells an operation's owner what became of it.
+func (c *committer) complete(i item, err error) {
+	switch {
+	case i.put != nil:
+		c.release(&i.put.link)
+		i.put.Sink.Committed(err)
+	case i.merge != nil:
+		c.release(&i.merge.link)
+		i.merge.Sink.Committed(err)
+	default:
+		i.ctl.done <- err
+	}
+}
+
+// lose fails the operations of a batch. Those whose record was given to others
+// may surface, whatever this disk holds.
+func (c *committer) lose(b *batch, err error) {
+	for _, i := range b.ops {
+		c.complete(i, err)
+	}
+	clear(b.ops)
+	b.ops = b.ops[:0]
+	clear(b.newest)
+	clear(b.records)
+	b.records = b.records[:0]
+}
+
+// watch stops all writing once the guard has seen a failure, until the files
+// were reopened. A batch that is being written is waited for first: it may have
+// been in time.
+func (c *committer) watch() {
+	err := c.guard.err()
+	if err == nil || c.failed != nil || c.writing != nil {
+		return
+	}
+	c.failed, c.failure = err, nil
+	// What was built was never written here. But a minted record is with the
+	// other homes by now.
+	uncertain, refused := fmt.Errorf("%w: %w", ErrUncertain, err), c.refusal()
+	for _, i := range c.building.ops {
+		if i.put != nil {
+			c.complete(i, uncertain)
+		} else {
+			c.complete(i, refused)
+		}
+	}
+	c.building.reset(c.number + 1)
+	c.actors.retireAll()
+	c.logger.Error("store stopped taking writes", "error", err)
+	c.vouch.setFailed(err, noSpace(err) || corrupted(err))
+	r := reopening{Store: c.Store, cause: err, engine: c.engine, marks: c.writer.marks, out: c.reopened}
+	c.engine = nil
+	c.background.Go(r.run)
+}
+
+// refusal is what operations get while the store is failed.
+func (c *committer) refusal() error { return fmt.Errorf("%w: %w", ErrFailed, c.failed) }
+
+// reopen goes on with files that were reopened; nil if the store was stopped
+// meanwhile.
+func (c *committer) reopen(o *opened) {
+	if o == nil {
+		return
+	}
+	c.install(o)
+	c.reopenings.Add(1)
+	c.logger.Info("store takes writes again", "batch", o.batch)
+	c.startCount(o)
+}
+
+// persistClocks adds the clocks that changed to the batch.
+func (c *committer) persistClocks() {
+	if c.failed != nil || c.closing {
+		return
+	}
+	c.clocks.drainDirty(clockBytesMax, func(p ring.Partition, b []byte) { c.building.put(clockKey(p), b) })
+}
+
+// syncMarks lets no mark stay unsynced when nothing follows it.
+func (c *committer) syncMarks() {
+	if c.failed != nil || c.writing != nil || !c.marksDirty || time.Since(c.lastDone) < marksSyncEvery {
+		return
+	}
+	c.marksDirty = false
+	c.writing = c.markSync
+	c.writer.in <- c.markSync
+}
+
+// end writes what a clean close leaves behind, and closes the files. The writer
+// is idle.
+func (c *committer) end() {
+	if c.failed != nil {
+		// The reopening has the files.
+		c.closeError = c.refusal()
+		return
+	}
+	b := c.building
+	b.engine = c.engine
+	counted := c.counted.Load()
+	if counted {
+		b.put([]byte(metaKeys), binary.BigEndian.AppendUint64(nil, uint64(c.keys.Load())))
+	}
+	c.clocks.drainDirty(math.MaxInt, func(p ring.Partition, enc []byte) { b.put(clockKey(p), enc) })
+	err := c.writer.write(b)
+	switch {
+	case err != nil:
+	case counted:
+		err = c.writer.marks.closed()
+	default:
+		err = c.writer.marks.sync()
+	}
+	c.database.Store(nil)
+	c.closeError = errors.Join(err, c.engine.close(), c.writer.marks.w.Close())
+}

@@ -1,0 +1,39 @@
+package store_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/kithdb/kith/sim/disk"
+)
+
+func TestFault36_PowerCutLosesNothingAcknowledged(t *testing.T) {
+	crashes(t, func(d *disk.Disk) { d.PowerCut() })
+}
+
+func TestFault18_KillLosesNothingAcknowledged(t *testing.T) {
+	crashes(t, func(d *disk.Disk) { d.Kill() })
+}
+
+// crashes stops stores that are writing, and looks for what was acknowledged.
+// An ordinary crash is no loss, whatever it tears.
+func crashes(t *testing.T, crash func(d *disk.Disk)) {
+	for seed := range uint64(runs(150, 4000)) {
+		h := &history{r: rand.New(rand.NewPCG(seed, 1)), valMx: 4000, parts: 3}
+		d := disk.New(seed)
+		d.SetTear(disk.Tear(h.r.IntN(3)))
+		for round := range 4 {
+			s := open(t, d.Open(), small())
+			if health := s.Health(); health.LossyAll || len(health.Losses) > 0 {
+				t.Fatalf("seed %d round %d: lossy after a crash: %+v\n%v", seed, round, health, d)
+			}
+			if silent, loud := h.missing(s); len(silent) > 0 || loud > 0 {
+				t.Fatalf("seed %d round %d: lost %q, %d unreadable\n%v", seed, round, silent, loud, d)
+			}
+			h.load(s, 1+h.r.IntN(60))
+			crash(d)
+			_ = s.Close() // of a dead disk
+			h.settle()
+		}
+	}
+}

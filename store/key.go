@@ -1,0 +1,54 @@
+package store
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// Database keys: d/ partition key -> record, c/ partition -> clock, m/ name ->
+// metadata. Partitions are two big-endian bytes, so that one partition's
+// records lie together.
+const (
+	dataPrefix  = "d/"
+	clockPrefix = "c/"
+	metaPrefix  = "m/"
+
+	dataKeySize = len(dataPrefix) + 2 // what stands before the key
+)
+
+// Names of the store's own metadata; they begin with a dot, which the names of
+// others must not.
+const (
+	metaBatch  = metaPrefix + ".batch"
+	metaFences = metaPrefix + ".fences"
+	metaKeys   = metaPrefix + ".keys"
+	metaLosses = metaPrefix + ".losses"
+	metaBoot   = metaPrefix + "boot"
+	metaRing   = metaPrefix + "ring"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func appendDataKey(b []byte, p ring.Partition, key []byte) []byte {
+	b = append(b, dataPrefix...)
+	b = binary.BigEndian.AppendUint16(b, uint16(p))
+	return append(b, key...)
+}
+
+func clockKey(p ring.Partition) []byte {
+	return binary.BigEndian.AppendUint16([]byte(clockPrefix), uint16(p))
+}
+
+// hashKey spreads database keys over the cache; it is the same in every run.
+func hashKey(key []byte) uint32 { return crc32.Checksum(key, castagnoli) }
+
+// partitionOf reads the partition of a database key under dataPrefix; 0 if it is
+// too short to have one.
+func partitionOf(key []byte) ring.Partition {
+	if len(key) < dataKeySize {
+		return 0
+	}
+	return ring.Partition(binary.BigEndian.Uint16(key[len(dataPrefix):]))
+}

@@ -1,0 +1,168 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/syndtr/goleveldb/leveldb/journal"
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// manifest is what the store needs to know of LevelDB's manifest.
+type manifest struct {
+	exists  bool
+	journal int64 // the oldest journal that is still needed; 0 for none yet
+	// torn: the last record is unfinished, and all before it is whole. With
+	// the files of the state before it, that is an ordinary crash.
+	torn bool
+	// damaged: something else is wrong with it.
+	damaged bool
+	missing bool // a table of the state that it describes is not there
+}
+
+// Tags of a manifest's fields.
+const (
+	tagComparer    = 1
+	tagJournal     = 2
+	tagNextFile    = 3
+	tagSequence    = 4
+	tagPointer     = 5
+	tagDeleteTable = 6
+	tagAddTable    = 7
+	tagPrevJournal = 9
+)
+
+// manifestSizeMax is above what goleveldb lets a manifest grow to.
+const manifestSizeMax = 256 << 20
+
+// readManifest reads the current manifest. A disk without one is not an error.
+func readManifest(disk storage.Storage) (manifest, error) {
+	var m manifest
+	fd, err := disk.GetMeta()
+	if errors.Is(err, os.ErrNotExist) {
+		return m, nil
+	}
+	var corrupted *storage.ErrCorrupted
+	if errors.As(err, &corrupted) {
+		return manifest{exists: true, damaged: true}, nil
+	}
+	if err != nil {
+		return m, fmt.Errorf("find manifest: %w", err)
+	}
+	m.exists = true
+	b, err := readFile(disk, fd)
+	if errors.Is(err, os.ErrNotExist) {
+		m.damaged = true
+		return m, nil
+	}
+	if err != nil {
+		return m, fmt.Errorf("read %v: %w", fd, err)
+	}
+	if len(b) > manifestSizeMax {
+		m.damaged = true
+		return m, nil
+	}
+	tables := make(map[int64]bool)
+	m.replay(b, tables)
+	have, err := disk.List(storage.TypeTable)
+	if err != nil {
+		return m, fmt.Errorf("list tables: %w", err)
+	}
+	for _, fd := range have {
+		delete(tables, fd.Num)
+	}
+	m.missing = len(tables) > 0
+	return m, nil
+}
+
+type dropNotice bool
+
+func (d *dropNotice) Drop(error) { *d = true }
+
+// replay applies the records up to the first damage. It knows the tables that
+// are then in use.
+func (m *manifest) replay(b []byte, tables map[int64]bool) {
+	var dropped dropNotice
+	r := journal.NewReader(bytes.NewReader(b), &dropped, false, true)
+	for {
+		next, err := r.Next()
+		if err != nil {
+			m.torn = bool(dropped) && !m.damaged
+			return
+		}
+		record, err := io.ReadAll(next)
+		if dropped {
+			if err == nil {
+				m.damaged = true // something whole stands behind the damage
+				return
+			}
+			continue
+		}
+		if err != nil || !m.apply(record, tables) {
+			m.damaged = true
+			return
+		}
+	}
+}
+
+// apply reads one record; false says that it is not one.
+func (m *manifest) apply(b []byte, tables map[int64]bool) bool {
+	f := fields{b: b}
+	for len(f.b) > 0 && !f.bad {
+		switch f.uvarint() {
+		case tagComparer:
+			f.skip()
+		case tagJournal:
+			m.journal = int64(f.uvarint())
+		case tagNextFile, tagSequence, tagPrevJournal:
+			f.uvarint()
+		case tagPointer:
+			f.uvarint()
+			f.skip()
+		case tagDeleteTable:
+			f.uvarint()
+			delete(tables, int64(f.uvarint()))
+		case tagAddTable:
+			f.uvarint()
+			n := int64(f.uvarint())
+			f.uvarint()
+			f.skip()
+			f.skip()
+			if !f.bad {
+				tables[n] = true
+			}
+		default:
+			return false
+		}
+	}
+	return !f.bad
+}
+
+// fields reads varints and byte strings; once bad, it gives zeros.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) uvarint() uint64 {
+	v, w := binary.Uvarint(f.b)
+	if f.bad || w <= 0 {
+		f.bad = true
+		return 0
+	}
+	f.b = f.b[w:]
+	return v
+}
+
+func (f *fields) skip() {
+	n := f.uvarint()
+	if f.bad || n > uint64(len(f.b)) {
+		f.bad = true
+		return
+	}
+	f.b = f.b[n:]
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/syndtr/goleveldb/leveldb"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// metaSizeMax bounds a piece of metadata in bytes.
+const metaSizeMax = 1 << 20
+
+func checkMetaName(name string) error {
+	if name == "" || len(name) > 255 || strings.HasPrefix(name, ".") {
+		return fmt.Errorf("metadata name %.64q: want 1 to 255 bytes, not beginning with a dot", name)
+	}
+	return nil
+}
+
+// Meta returns what SetMeta or Adopt last stored under a name, nil if nothing
+// was. It waits for the disk.
+func (s *Store) Meta(name string) ([]byte, error) {
+	if err := checkMetaName(name); err != nil {
+		return nil, err
+	}
+	if err := s.readable(); err != nil {
+		return nil, err
+	}
+	db := s.database.Load()
+	if db == nil || !db.enter() {
+		return nil, fmt.Errorf("%w: files are closed", ErrFailed)
+	}
+	defer db.leave()
+	b, err := db.db.Get([]byte(metaPrefix+name), nil)
+	if errors.Is(err, leveldb.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: metadata %q: %w", ErrCorrupt, name, err)
+	}
+	return b, nil
+}
+
+// SetMeta stores metadata of up to 1 MiB. It returns when that is on disk,
+// together with the writes that were queued before.
+func (s *Store) SetMeta(name string, value []byte) error {
+	if err := checkMetaName(name); err != nil {
+		return err
+	}
+	if metaPrefix+name == metaBoot {
+		return fmt.Errorf("metadata %q belongs to the store", name)
+	}
+	if len(value) > metaSizeMax {
+		return fmt.Errorf("%w: metadata %q: %d bytes, limit %d", ErrTooLarge, name, len(value), metaSizeMax)
+	}
+	return s.do(&control{name: metaPrefix + name, value: value})
+}
+
+// Adopt makes a ring record durable, under the metadata name "ring", and raises
+// the fences of the partitions 0 to partitions-1; they never fall. Writes that
+// were queued before it commit with it or before it, later ones see the fences.
+// It returns when all that is on disk.
+func (s *Store) Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int) error {
+	if partitions < 0 || partitions > ring.SlotCount {
+		return fmt.Errorf("adopt ring: %d partitions, want up to %d", partitions, ring.SlotCount)
+	}
+	if len(record) > 4*metaSizeMax {
+		return fmt.Errorf("%w: ring record of %d bytes, limit %d", ErrTooLarge, len(record), 4*metaSizeMax)
+	}
+	epochs := make([]uint64, partitions)
+	for p := range epochs {
+		epochs[p] = fences(ring.Partition(p))
+	}
+	return s.do(&control{name: metaRing, value: record, fences: epochs})
+}
+
+// do gives the committer something to do and waits for it.
+func (s *Store) do(c *control) error {
+	c.done = make(chan error, 1)
+	if !s.intake.push(item{ctl: c}) {
+		return ErrClosed
+	}
+	return <-c.done
+}

@@ -1,0 +1,356 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/util"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// opened is the database after its evidence was weighed.
+type opened struct {
+	*engine
+	marks  *marks
+	batch  uint64 // the last one that is on disk
+	boot   uint64
+	clean  bool // the last user closed it, and nothing is missing
+	found  bool // a loss was found by this opening
+	keys   uint64
+	fences []uint64
+	clocks map[ring.Partition]*Clock
+	losses losses
+	// all records at the time of opening, for counting; nil if clean.
+	snapshot *leveldb.Snapshot
+}
+
+// losses is what is known to be lost; it is kept under metaLosses.
+type losses struct {
+	All        bool             `json:"all"`
+	Partitions []ring.Partition `json:"partitions"`
+	Sentences  []string         `json:"sentences"`
+}
+
+const lossSentencesMax = 64
+
+func (l *losses) say(format string, args ...any) {
+	if len(l.Sentences) < lossSentencesMax {
+		l.Sentences = append(l.Sentences, fmt.Sprintf(format, args...))
+	}
+}
+
+func (l *losses) loseAll(format string, args ...any) {
+	l.All = true
+	l.say(format, args...)
+}
+
+// join adds what other knows. It says whether that was more.
+func (l *losses) join(other losses) bool {
+	more := other.All && !l.All
+	l.All = l.All || other.All
+	for _, p := range other.Partitions {
+		if !slices.Contains(l.Partitions, p) {
+			l.Partitions = append(l.Partitions, p)
+			more = true
+		}
+	}
+	for _, s := range other.Sentences {
+		if !slices.Contains(l.Sentences, s) {
+			l.say("%s", s)
+			more = true
+		}
+	}
+	return more
+}
+
+// opening is one try to open the database.
+type opening struct {
+	guard       *guard
+	writeBuffer int
+	blockCache  int
+	first       bool   // of the process
+	known       uint64 // the last batch that this process has seen synced
+	dropDamaged bool
+	// remembered is what this process knows to be lost; the disk may not.
+	remembered losses
+}
+
+// open weighs the evidence, opens the database, and writes what was found: the
+// first batch of this opening, which also shows that the disk takes writes.
+func (o opening) open() (_ *opened, err error) {
+	o.guard.reset()
+	ev, err := readMarks(o.guard.disk)
+	if err != nil {
+		return nil, err
+	}
+	m, err := readManifest(o.guard)
+	if err != nil {
+		return nil, err
+	}
+	j, err := readJournals(o.guard.disk, m.journal)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.sweep(ev, m, j); err != nil {
+		return nil, err
+	}
+	out := &opened{}
+	if out.marks, err = newMarks(o.guard.disk, ev); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, out.close())
+		}
+	}()
+	if err := o.openDB(out, m, j); err != nil {
+		return nil, err
+	}
+	if err := out.load(); err != nil {
+		return nil, err
+	}
+	o.weigh(out, ev, m, j)
+	return out, o.begin(out)
+}
+
+// close gives back what was opened.
+func (o *opened) close() error {
+	var err error
+	if o.snapshot != nil {
+		o.snapshot.Release()
+	}
+	if o.engine != nil {
+		err = o.engine.close()
+	}
+	return errors.Join(err, o.marks.w.Close())
+}
+
+// openDB opens with the least strictness that loses nothing, and rebuilds the
+// manifest where there is none to trust.
+func (o opening) openDB(out *opened, m manifest, j journals) error {
+	mode := openMode{dropDamaged: o.dropDamaged}
+	mode.tornManifest = m.exists && m.torn && !m.damaged && !m.missing && j.gap == ""
+	options := func() *opt.Options { return engineOptions(o.writeBuffer, o.blockCache, mode) }
+	db, err := openDB(o.guard, options(), mode)
+	if err != nil && corrupted(err) {
+		out.lose("database was damaged and rebuilt from its tables: %v", err)
+		// What is wrong with the database is known now, and has to be
+		// known still if this is where the process ends.
+		if err := out.marks.lost(); err != nil {
+			return err
+		}
+		o.guard.reset()
+		mode.rebuild, mode.dropDamaged = true, true
+		db, err = openDB(o.guard, options(), mode)
+	}
+	if err != nil {
+		if corrupted(err) {
+			return fmt.Errorf("%w: database cannot be opened: %w", ErrCorrupt, err)
+		}
+		return fmt.Errorf("open database: %w", err)
+	}
+	out.engine = newEngine(db)
+	return nil
+}
+
+// sweep removes what a crash left of the very first opening: files without a
+// current manifest, which goleveldb takes for a damaged database.
+func (o opening) sweep(ev evidence, m manifest, j journals) error {
+	if m.exists || !ev.found || ev.batch > 0 || ev.lossy || j.last > 0 || j.highest > 0 {
+		return nil
+	}
+	fds, err := o.guard.List(storage.TypeAll)
+	if err != nil {
+		return fmt.Errorf("list files: %w", err)
+	}
+	for _, fd := range fds {
+		if fd.Type == storage.TypeTable {
+			return nil
+		}
+	}
+	for _, fd := range fds {
+		if err := o.guard.Remove(fd); err != nil {
+			return fmt.Errorf("remove %v: %w", fd, err)
+		}
+	}
+	return nil
+}
+
+// lose notes a loss that was found by this opening.
+func (o *opened) lose(format string, args ...any) {
+	o.losses.loseAll(format, args...)
+	o.found = true
+}
+
+// load reads the store's own metadata. What is damaged of it is a loss like any
+// other.
+func (o *opened) load() error {
+	var stored losses
+	var err error
+	for _, item := range []struct {
+		name string
+		read func(b []byte) error
+	}{
+		{metaBatch, readNumber(&o.batch)},
+		{metaBoot, readNumber(&o.boot)},
+		{metaKeys, readNumber(&o.keys)},
+		{metaLosses, func(b []byte) error { return json.Unmarshal(b, &stored) }},
+		{metaFences, func(b []byte) error { o.fences, err = parseFences(b); return err }},
+	} {
+		b, err := o.db.Get([]byte(item.name), nil)
+		switch {
+		case errors.Is(err, leveldb.ErrNotFound):
+			continue
+		case err == nil:
+			if err := item.read(b); err != nil {
+				o.lose("metadata %s is damaged: %v", item.name, err)
+			}
+		case corrupted(err):
+			o.lose("metadata %s cannot be read: %v", item.name, err)
+			if item.name == metaBoot {
+				// There were fewer boots than batches.
+				o.boot = o.marks.batch
+			}
+		default:
+			return fmt.Errorf("read %s: %w", item.name, err)
+		}
+	}
+	stored.All = stored.All || o.losses.All
+	for _, s := range o.losses.Sentences {
+		stored.say("%s", s)
+	}
+	o.losses = stored
+	return o.loadClocks()
+}
+
+func readNumber(to *uint64) func([]byte) error {
+	return func(b []byte) error {
+		if len(b) != 8 {
+			return fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
+		}
+		*to = binary.BigEndian.Uint64(b)
+		return nil
+	}
+}
+
+// loadClocks reads the clocks. A damaged one is as good as none.
+func (o *opened) loadClocks() error {
+	o.clocks = make(map[ring.Partition]*Clock)
+	it := o.db.NewIterator(util.BytesPrefix([]byte(clockPrefix)), nil)
+	defer it.Release()
+	for it.Next() {
+		if len(it.Key()) != len(clockPrefix)+2 {
+			continue
+		}
+		c, err := ParseClock(it.Value())
+		if err != nil {
+			continue
+		}
+		o.clocks[ring.Partition(binary.BigEndian.Uint16(it.Key()[len(clockPrefix):]))] = &c
+	}
+	if err := it.Error(); err != nil {
+		if !corrupted(err) {
+			return fmt.Errorf("read clocks: %w", err)
+		}
+		o.lose("partition clocks cannot be read: %v", err)
+	}
+	return nil
+}
+
+// weigh compares what the database ends with, what the journals held, and what
+// was marked as synced.
+func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
+	synced := max(ev.batch, o.known)
+	replayed := max(j.last, j.highest)
+	dropped := o.guard.dropped()
+	switch {
+	case !ev.found && out.batch > 0:
+		out.lose("marks of synced batches are missing: writes before this start may be lost")
+	case out.batch < synced:
+		out.lose("batches %d to %d were synced and are gone", out.batch+1, synced)
+	case out.batch < replayed:
+		out.lose("batches %d to %d were dropped from a damaged journal", out.batch+1, replayed)
+	case j.gap != "":
+		out.lose("%s", j.gap)
+	case ev.clean && j.torn:
+		out.lose("journal is damaged though the store was closed")
+	case m.damaged || m.missing:
+		out.lose("manifest was damaged")
+	case !j.torn && len(dropped) > 0 && !out.found:
+		out.lose("goleveldb dropped data: %s", dropped[0])
+	case ev.lossy && !out.losses.All:
+		out.lose("damaged tables were found before the last stop")
+	}
+	if out.losses.join(o.remembered) {
+		out.found = true
+	}
+	out.clean = ev.clean && out.batch == ev.batch && !out.found && !m.torn
+	out.batch = max(out.batch, synced, replayed)
+	if out.found {
+		clear(out.clocks)
+	}
+}
+
+// begin writes the first batch of this opening.
+func (o opening) begin(out *opened) error {
+	if o.first {
+		out.boot++
+	}
+	b := new(leveldb.Batch)
+	out.batch++
+	b.Put([]byte(metaBatch), binary.BigEndian.AppendUint64(nil, out.batch))
+	b.Put([]byte(metaBoot), binary.BigEndian.AppendUint64(nil, out.boot))
+	b.Delete([]byte(metaKeys))
+	if out.found {
+		b.Put([]byte(metaLosses), out.losses.encode())
+		if err := out.deleteClocks(b); err != nil {
+			return err
+		}
+	}
+	if err := out.db.Write(b, &opt.WriteOptions{Sync: true}); err != nil {
+		return fmt.Errorf("write to the opened database: %w", err)
+	}
+	if err := out.marks.append(out.batch); err != nil {
+		return err
+	}
+	if out.clean {
+		return nil
+	}
+	out.keys = 0
+	snapshot, err := out.db.GetSnapshot()
+	if err != nil {
+		return fmt.Errorf("take snapshot: %w", err)
+	}
+	out.snapshot = snapshot
+	return nil
+}
+
+// deleteClocks deletes the clocks on disk that were emptied in memory.
+func (o *opened) deleteClocks(b *leveldb.Batch) error {
+	it := o.db.NewIterator(util.BytesPrefix([]byte(clockPrefix)), nil)
+	defer it.Release()
+	for it.Next() {
+		if len(it.Key()) == len(clockPrefix)+2 {
+			p := ring.Partition(binary.BigEndian.Uint16(it.Key()[len(clockPrefix):]))
+			if o.clocks[p] == nil {
+				b.Delete(it.Key())
+			}
+		}
+	}
+	return it.Error()
+}
+
+func (l *losses) encode() []byte {
+	b, err := json.Marshal(l)
+	if err != nil {
+		panic("store: losses cannot be encoded: " + err.Error())
+	}
+	return b
+}
