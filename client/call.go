@@ -81,6 +81,7 @@ func run[Req, Resp any](ctx context.Context, c *Client, o *op, route rpc.Route[R
 			return newError(o, at, t.n, unknown(err))
 		}
 		worst = worse(worst, err)
+		c.stale.Store(true)
 		if errors.Is(err, ErrOverloaded) {
 			pause(ctx, overloadWait)
 		}

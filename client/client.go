@@ -25,18 +25,21 @@ type Client struct {
 	clock   clock
 	turn    atomic.Uint32 // spreads requests that have no home to go to
 
-	stale  atomic.Bool   // there may be a newer ring, or newer addresses
-	wake   chan struct{} // the keeper has something to do
+	stale  atomic.Bool   // there may be a newer ring, newer addresses, or set clocks
+	wake   chan struct{} // the keeper has a node to probe
 	closed chan struct{}
 	once   sync.Once
-	tasks  sync.WaitGroup
+
+	refreshing atomic.Bool
+	tasks      sync.WaitGroup
 }
 
 // Dial makes a client of the cluster that the addresses belong to, each
 // HOST:PORT of a node's --listen. It asks them until one answers with the
 // ring, and fails with ErrUnavailable and every address's reason if none does
 // by the deadline: the context's, or else the one of WithTimeout. A cluster
-// that is not founded yet can be dialled; calls are refused meanwhile.
+// that is not founded yet can be dialled; its data calls are refused with
+// ErrNotReady meanwhile.
 func Dial(ctx context.Context, addrs []string, opts ...Option) (*Client, error) {
 	cfg := config{timeout: TimeoutDefault, connections: ConnectionsDefault}
 	for _, o := range opts {

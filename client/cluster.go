@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"time"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc/api"
@@ -40,10 +41,11 @@ func (c *Client) Ring(ctx context.Context) (RingView, error) {
 	c.turn.Add(1)
 	req := api.RingRequest{Epoch: c.view.Load().epoch}
 	resp := new(api.RingResponse)
+	begun := time.Now()
 	if err := run(ctx, c, &o, api.Ring, &req, resp); err != nil {
 		return RingView{}, err
 	}
-	if err := c.adopt(resp); err != nil {
+	if err := c.adopt(resp, begun); err != nil {
 		return RingView{}, newError(&o, "", 1, err)
 	}
 	record := c.view.Load().record

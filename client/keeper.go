@@ -16,7 +16,8 @@ import (
 // The keeper is the client's one goroutine: it finds out which nodes answer
 // and keeps the view of the ring fresh. Calls only leave hints for it.
 
-// tick is how often the keeper looks for nodes that leave requests waiting.
+// tick is how often the keeper looks for nodes that leave requests waiting, and
+// the most often that it asks for the ring.
 const tick = 250 * time.Millisecond
 
 // keep runs until Close.
@@ -37,8 +38,8 @@ func (c *Client) keep() {
 		case <-t.C:
 			ticked = true
 		}
-		now := time.Now()
-		for _, n := range c.view.Load().nodes {
+		now, v := time.Now(), c.view.Load()
+		for _, n := range v.nodes {
 			if ticked && n.stuck() {
 				n.down.Store(true)
 			}
@@ -47,7 +48,9 @@ func (c *Client) keep() {
 				probes.Go(func() { c.probe(ctx, n) })
 			}
 		}
-		if c.stale.Swap(false) && !c.isClosed() {
+		founded := v.record != nil && v.record.Founded()
+		if ticked && (c.stale.Load() || !founded) && !c.refreshing.Swap(true) {
+			c.stale.Store(false)
 			probes.Go(func() { c.refresh(ctx) })
 		}
 	}
@@ -66,6 +69,7 @@ func (c *Client) probe(ctx context.Context, n *node) {
 
 // refresh asks nodes that answer until one has sent the ring.
 func (c *Client) refresh(ctx context.Context) {
+	defer c.refreshing.Store(false)
 	v := c.view.Load()
 	var t tried
 	for !c.isClosed() {
@@ -82,16 +86,18 @@ func (c *Client) refresh(ctx context.Context) {
 
 // learn takes over what a node knows of the ring.
 func (c *Client) learn(ctx context.Context, n *node, deadline time.Time) error {
+	begun := time.Now()
 	req := api.RingRequest{Epoch: c.view.Load().epoch}
 	var resp api.RingResponse
 	if err := send(ctx, c, api.Ring, n, &req, &resp, deadline); err != nil {
 		return err
 	}
-	return c.adopt(&resp)
+	return c.adopt(&resp, begun)
 }
 
-// adopt makes the view from an answer, unless a newer one is there already.
-func (c *Client) adopt(resp *api.RingResponse) error {
+// adopt makes the view from an answer to what was asked at begun, unless a newer
+// one is there already.
+func (c *Client) adopt(resp *api.RingResponse, begun time.Time) error {
 	var record *ring.Record
 	if len(resp.Record) > 0 {
 		r, err := ring.Decode(resp.Record)
@@ -103,6 +109,7 @@ func (c *Client) adopt(resp *api.RingResponse) error {
 		}
 		record = r
 	}
+	c.clock.read(resp.Now, begun)
 	slices.SortFunc(resp.Members, func(a, b api.MemberAddress) int { return a.ID.Compare(b.ID) })
 	for {
 		old := c.view.Load()
@@ -157,7 +164,7 @@ func (c *Client) learnFirst(ctx context.Context) error {
 		asked.Go(func() {
 			err := c.learn(ctx, n, deadline)
 			if err != nil {
-				n.down.Store(true)
+				n.down.Store(!errors.Is(err, ErrNotReady))
 				err = fmt.Errorf("%s: %w", n.name, err)
 			}
 			answers <- err
@@ -168,12 +175,14 @@ func (c *Client) learnFirst(ctx context.Context) error {
 	pause := time.NewTimer(dialWait)
 	defer pause.Stop()
 	var errs []error
+	newcomer := false
 	for waiting > 0 {
 		select {
 		case err := <-answers:
 			if err == nil {
 				return nil
 			}
+			newcomer = newcomer || errors.Is(err, ErrNotReady)
 			waiting--
 			errs = append(errs, err)
 		case <-pause.C:
@@ -184,6 +193,9 @@ func (c *Client) learnFirst(ctx context.Context) error {
 			waiting++
 			pause.Reset(dialWait)
 		}
+	}
+	if newcomer {
+		return nil // it has no ring yet; the keeper goes on asking
 	}
 	return dialError(errs)
 }

@@ -90,8 +90,8 @@ func (c *Client) putRequest(o *op, key, value []byte, w Level, token Context) (a
 
 // noticed has the ring fetched when a node has used a newer one.
 func (c *Client) noticed(epoch uint64) {
-	if epoch > c.view.Load().epoch && !c.stale.Swap(true) {
-		c.poke()
+	if epoch > c.view.Load().epoch {
+		c.stale.Store(true)
 	}
 }
 

@@ -12,12 +12,27 @@ const stampBits = 16
 func stampTime(s uint64) time.Time { return time.UnixMilli(int64(s >> stampBits)) }
 
 // clock is what the client knows of the cluster's time: the latest stamp that
-// any node has sent. Sent along with every request, it gives the writes of one
-// client rising stamps. The client's own clock is never trusted.
+// any node has sent, which gives the writes of one client rising stamps; and
+// the nodes' wall clock, by which writes have their time limit. The client's
+// own wall clock may be anything.
 type clock struct {
 	stamp atomic.Uint64
-	// seen is when a newer stamp came last, by this process's clock.
-	seen atomic.Pointer[time.Time]
+	wall  atomic.Pointer[reading]
+}
+
+// reading is a node's clock, and when it showed that by this process's clock.
+type reading struct {
+	ms int64 // since 1970
+	at time.Time
+}
+
+// now is what the node's clock shows by now. A machine that was suspended has
+// stopped its monotonic clock, one that was set has moved its wall clock: the
+// later time is the safe one.
+func (r *reading) now() int64 {
+	now := time.Now()
+	passed := max(now.Sub(r.at), now.Round(0).Sub(r.at.Round(0)))
+	return r.ms + passed.Milliseconds()
 }
 
 // observe takes a stamp that a node has sent.
@@ -31,27 +46,26 @@ func (k *clock) observe(s uint64) {
 			break
 		}
 	}
-	if last := k.seen.Load(); last == nil || time.Since(*last) > seenEvery {
-		now := time.Now()
-		k.seen.Store(&now)
+	// The nodes' clocks may have been set forward since they were read.
+	if r := k.wall.Load(); r == nil || int64(s>>stampBits) > r.now() {
+		k.wall.Store(&reading{ms: int64(s >> stampBits), at: time.Now()})
 	}
 }
 
-// seenEvery is how stale the time of the latest stamp may be: an older time
-// only makes notAfter later, and renewing it for every answer would cost.
-const seenEvery = 50 * time.Millisecond
+// read takes a node's clock, which it showed not before at.
+func (k *clock) read(ms int64, at time.Time) {
+	if ms > 0 {
+		k.wall.Store(&reading{ms: ms, at: at})
+	}
+}
 
 // notAfter is the time limit of a write that has the patience left, in
-// milliseconds since 1970 by the cluster's clocks: the latest stamp, and what
-// has passed since. It is 0, for none, before the first stamp.
+// milliseconds since 1970 by the nodes' clocks; 0, for none, before the first
+// reading.
 func (k *clock) notAfter(patience time.Duration) uint64 {
-	seen := k.seen.Load()
-	if seen == nil {
+	r := k.wall.Load()
+	if r == nil {
 		return 0
 	}
-	now := time.Now()
-	// A machine that was suspended has stopped its monotonic clock, one that
-	// was set has moved its wall clock: the later limit is the safe one.
-	passed := max(now.Sub(*seen), now.Round(0).Sub(seen.Round(0)))
-	return k.stamp.Load()>>stampBits + uint64((passed + patience).Milliseconds()) + 1
+	return uint64(r.now() + patience.Milliseconds() + 1)
 }
