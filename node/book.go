@@ -1,0 +1,90 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/wire"
+	"github.com/kithdb/kith/store"
+)
+
+// storedBook keeps the peer book in the store's meta part, so that it lives and
+// dies with the data.
+type storedBook struct{ store *store.Store }
+
+const bookName = "peers"
+
+// Load implements gossip.Book.
+func (b storedBook) Load() ([]gossip.Entry, error) {
+	raw, err := b.store.Meta(bookName)
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	r := wire.NewReader(raw)
+	n := r.Array()
+	if n > gossip.EntriesMax {
+		return nil, fmt.Errorf("peer book of %d entries: at most %d", n, gossip.EntriesMax)
+	}
+	entries := make([]gossip.Entry, n)
+	for i := range entries {
+		e := &entries[i]
+		s := r.Struct()
+		s.Fixed(e.ID[:])
+		addrs := s.Array()
+		if addrs > gossip.AddrsMax {
+			return nil, fmt.Errorf("peer book: %d addresses of %s: at most %d", addrs, e.ID.Short(), gossip.AddrsMax)
+		}
+		for range addrs {
+			e.Addrs = append(e.Addrs, r.String())
+		}
+		s.Fixed(e.Cluster[:])
+		if ms := s.Int(); ms != 0 {
+			e.Seen = time.UnixMilli(ms)
+		}
+		if err := s.End(); err != nil {
+			return nil, fmt.Errorf("peer book: %w", err)
+		}
+	}
+	return entries, r.Err()
+}
+
+// Save implements gossip.Book.
+func (b storedBook) Save(entries []gossip.Entry) error {
+	raw := wire.AppendArray(nil, len(entries))
+	for _, e := range entries {
+		raw = wire.AppendArray(raw, 4)
+		raw = wire.AppendBytes(raw, e.ID[:])
+		raw = wire.AppendArray(raw, len(e.Addrs))
+		for _, a := range e.Addrs {
+			raw = wire.AppendString(raw, a)
+		}
+		raw = wire.AppendBytes(raw, e.Cluster[:])
+		var ms int64
+		if !e.Seen.IsZero() {
+			ms = e.Seen.UnixMilli()
+		}
+		raw = wire.AppendInt(raw, ms)
+	}
+	return b.store.SetMeta(bookName, raw)
+}
+
+// identity returns the node's ID, drawing it if the store is new.
+func identity(s *store.Store, draw func() ring.NodeID) (id ring.NodeID, fresh bool, err error) {
+	raw, err := s.Meta("node")
+	if err != nil {
+		return id, false, fmt.Errorf("reading the node's ID: %w", err)
+	}
+	if raw != nil {
+		if len(raw) != len(id) {
+			return id, false, fmt.Errorf("the stored node ID has %d bytes, want %d", len(raw), len(id))
+		}
+		return ring.NodeID(raw), false, nil
+	}
+	id = draw()
+	if err := s.SetMeta("node", id[:]); err != nil {
+		return id, false, fmt.Errorf("storing the node's ID: %w", err)
+	}
+	return id, true, nil
+}

@@ -1,0 +1,143 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/node/kv"
+	"github.com/kithdb/kith/ring"
+)
+
+// Config is what an operator says about a node. The zero value of a field is its
+// default.
+type Config struct {
+	// Data is the directory of everything that the node keeps. Required.
+	Data string
+	// Listen is the HOST:PORT for clients and other nodes; default
+	// 127.0.0.1:7600. Port 0 takes a free one.
+	Listen string
+	// Gossip is the HOST:PORT for membership, UDP and TCP; default
+	// 127.0.0.1:7601. Port 0 takes a free one.
+	Gossip string
+	// Join names gossip addresses of any members. A node that was a member
+	// before needs none.
+	Join []string
+	// Expect founds a cluster of that many members, if the directory is
+	// empty and Join is too.
+	Expect int
+	// Replicas is the number of homes of a key in a cluster that is founded,
+	// 1 to ring.ReplicasMax; default 3.
+	Replicas int
+	// Partitions of a cluster that is founded: a power of two up to 16,384;
+	// default 1,024.
+	Partitions int
+	// Cluster is the cluster's name; default kith.
+	Cluster string
+	// Zone is where the node stands: homes are spread over zones.
+	Zone string
+	// Name is a label for people; default is the beginning of the node's ID.
+	Name string
+	// Key encrypts gossip: 16, 24 or 32 bytes.
+	Key []byte
+	// ValueMax bounds a value in bytes; default 1 MiB, at most 16 MiB.
+	ValueMax int
+	// CacheBytes bounds the cache of records; default 64 MiB.
+	CacheBytes int
+	// Insecure allows addresses other than loopback, without encryption of
+	// data and without authentication.
+	Insecure bool
+	// Version of the program, for status.
+	Version string
+	// Logger; default slog.Default.
+	Logger *slog.Logger
+}
+
+// Defaults of Config.
+const (
+	ListenDefault  = "127.0.0.1:7600"
+	GossipDefault  = "127.0.0.1:7601"
+	ClusterDefault = "kith"
+)
+
+// complete fills in the defaults and checks the rest.
+func (c Config) complete() (Config, error) {
+	def := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	def(&c.Listen, ListenDefault)
+	def(&c.Gossip, GossipDefault)
+	def(&c.Cluster, ClusterDefault)
+	def(&c.Version, "devel")
+	if c.Replicas == 0 {
+		c.Replicas = ring.ReplicasDefault
+	}
+	if c.Partitions == 0 {
+		c.Partitions = ring.PartitionsDefault
+	}
+	if c.ValueMax == 0 {
+		c.ValueMax = kv.ValueMaxDefault
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, c.check()
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Expect < 0 || c.Expect > ring.MembersMax:
+		return fmt.Errorf("expect %d: a cluster is founded with 1 to %d members", c.Expect, ring.MembersMax)
+	case c.Replicas < 1 || c.Replicas > ring.ReplicasMax:
+		return fmt.Errorf("replicas %d: a key has 1 to %d homes", c.Replicas, ring.ReplicasMax)
+	case c.Expect > 0 && len(c.Join) == 0 && c.Expect < c.Replicas:
+		return fmt.Errorf("expect %d members for %d replicas: each replica needs a member of its own: raise --expect or lower --replicas", c.Expect, c.Replicas)
+	case c.Partitions < 1 || c.Partitions > ring.SlotCount || c.Partitions&(c.Partitions-1) != 0:
+		return fmt.Errorf("partitions %d: want a power of two up to %d", c.Partitions, ring.SlotCount)
+	case c.ValueMax < 1 || c.ValueMax > kv.ValueMaxLimit:
+		return fmt.Errorf("values of up to %d bytes: the bound is 1 to %d", c.ValueMax, kv.ValueMaxLimit)
+	case len(c.Name) > gossip.NameMax:
+		return fmt.Errorf("name has %d bytes: up to %d", len(c.Name), gossip.NameMax)
+	case len(c.Zone) > gossip.ZoneMax:
+		return fmt.Errorf("zone has %d bytes: up to %d", len(c.Zone), gossip.ZoneMax)
+	}
+	for what, addr := range map[string]string{"listen": c.Listen, "gossip": c.Gossip} {
+		if err := c.checkAddress(what, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAddress refuses to serve strangers by accident.
+func (c *Config) checkAddress(what, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s address %q: want HOST:PORT: %w", what, addr, err)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%s address %q: port %q: want 0 to 65535", what, addr, port)
+	}
+	if c.Insecure || host == "localhost" {
+		return nil
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("%s address %q is not loopback: there is no encryption and no authentication yet, so that everybody who reaches it can read and write all data; add --insecure to allow that", what, addr)
+	}
+	return nil
+}
+
+// errNoCluster tells a newcomer what it lacks.
+func errNoCluster(c *Config) error {
+	return errors.New("the data directory " + c.Data + " is empty, and neither --join nor --expect is given:\n" +
+		"  to join a cluster:     kith server --data " + c.Data + " --join HOST:PORT\n" +
+		"  to found a new one:    kith server --data " + c.Data + " --expect N")
+}

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// markName is the file that says whose directory this is. It holds one line.
+const (
+	markName   = "KITH"
+	markFormat = "kith data 1\n"
+	markPrefix = "kith data "
+)
+
+// openDirectory opens a data directory, new or our own, and no other.
+func openDirectory(dir string) (storage.Storage, error) {
+	if dir == "" {
+		return nil, errors.New("no data directory is given: add --data DIR")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := checkMark(dir); err != nil {
+		return nil, err
+	}
+	disk, err := storage.OpenFile(filepath.Join(dir, "db"), false)
+	if err != nil {
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, storage.ErrLocked) {
+			return nil, fmt.Errorf("data directory %s: another process is using it", dir)
+		}
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return disk, nil
+}
+
+// checkMark refuses a directory of somebody else, or of a later format.
+func checkMark(dir string) error {
+	path := filepath.Join(dir, markName)
+	mark, err := os.ReadFile(path)
+	switch {
+	case err == nil && string(mark) == markFormat:
+		return nil
+	case err == nil && strings.HasPrefix(string(mark), markPrefix):
+		return fmt.Errorf("data directory %s has format %q, this program knows %q: use the program that wrote it, or a newer one",
+			dir, strings.TrimSpace(string(mark)), strings.TrimSpace(markFormat))
+	case err == nil:
+		return fmt.Errorf("data directory %s: the file %s is not kith's: %.40q", dir, markName, mark)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return fmt.Errorf("data directory %s holds something else already (%s): kith wants an empty directory, or its own", dir, e.Name())
+		}
+	}
+	return writeMark(dir, path)
+}
+
+func writeMark(dir, path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	_, err = f.WriteString(markFormat)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,57 @@
+package node
+
+import (
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+)
+
+// Env is the world that a node lives in: network, membership, disk and wall
+// clock. Start fills it with the real one, the simulator with its own. Whatever
+// waits uses package time directly.
+type Env struct {
+	// Network makes the node's way to reach others. It is called once.
+	Network func(self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux) (Network, error)
+	// Membership starts the node's view of the others. It is called once,
+	// after Network has its address.
+	Membership func(MembershipConfig) (Membership, error)
+	// Disk is closed by the node.
+	Disk storage.Storage
+	// Now is the wall clock, for stamps and expiry.
+	Now func() time.Time
+	// Seed begins every generator of chance; 0 draws a random one.
+	Seed uint64
+}
+
+// Network carries requests between nodes.
+type Network interface {
+	rpc.Transport
+	// Listen begins to serve the mux and returns the address for others.
+	Listen() (addr string, err error)
+	Close() error
+}
+
+// MembershipConfig is what the membership tells others of this node.
+type MembershipConfig struct {
+	ID      ring.NodeID
+	Name    string
+	Zone    string
+	RPCAddr string
+	Book    gossip.Book
+	State   gossip.State
+	Seed    uint64
+}
+
+// Membership says who can be reached now; *gossip.Cluster satisfies it.
+type Membership interface {
+	View() *gossip.View
+	Changed() <-chan struct{}
+	Announce(gossip.State)
+	Failed() <-chan error
+	Addr() string
+	Close() error
+}

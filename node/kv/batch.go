@@ -1,0 +1,88 @@
+package kv
+
+import (
+	"sync/atomic"
+
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+)
+
+// Batches are many single operations with one request and one response: each
+// item has an outcome of its own.
+
+// putBatch answers once every item has its outcome.
+type putBatch struct {
+	call    *rpc.Call
+	resp    api.PutAllResponse
+	pending atomic.Int64
+}
+
+type putItem struct {
+	batch *putBatch
+	i     int
+}
+
+func (c *Coordinator) putAll(call *rpc.Call, req *api.PutAllRequest) {
+	b := &putBatch{call: call, resp: api.PutAllResponse{Results: make([]api.PutResult, len(req.Puts))}}
+	b.pending.Store(int64(len(req.Puts)) + 1)
+	for i := range req.Puts {
+		req.Puts[i].Forwarded = false
+		c.Put(&req.Puts[i], call.Deadline(), &putItem{b, i})
+	}
+	b.done()
+}
+
+// PutDone implements PutSink.
+func (p *putItem) PutDone(resp *api.PutResponse, err error) {
+	result := &p.batch.resp.Results[p.i]
+	if err != nil {
+		result.Error = rpc.AppendError(nil, err)
+	} else {
+		result.Response = *resp
+	}
+	p.batch.done()
+}
+
+func (b *putBatch) done() {
+	if b.pending.Add(-1) == 0 {
+		b.call.Reply(&b.resp)
+	}
+}
+
+// getBatch answers once every item has its outcome.
+type getBatch struct {
+	call    *rpc.Call
+	resp    api.GetAllResponse
+	pending atomic.Int64
+}
+
+type getItem struct {
+	batch *getBatch
+	i     int
+}
+
+func (c *Coordinator) getAll(call *rpc.Call, req *api.GetAllRequest) {
+	b := &getBatch{call: call, resp: api.GetAllResponse{Results: make([]api.GetResult, len(req.Keys))}}
+	b.pending.Store(int64(len(req.Keys)) + 1)
+	for i, key := range req.Keys {
+		c.Get(&api.GetRequest{Key: key, R: req.R, Stamp: req.Stamp}, call.Deadline(), &getItem{b, i})
+	}
+	b.done()
+}
+
+// GetDone implements GetSink.
+func (g *getItem) GetDone(resp *api.GetResponse, err error) {
+	result := &g.batch.resp.Results[g.i]
+	if err != nil {
+		result.Error = rpc.AppendError(nil, err)
+	} else {
+		result.Response = *resp
+	}
+	g.batch.done()
+}
+
+func (b *getBatch) done() {
+	if b.pending.Add(-1) == 0 {
+		b.call.Reply(&b.resp)
+	}
+}

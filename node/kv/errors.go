@@ -1,0 +1,88 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
+)
+
+// storeErrors says what a caller is told for what the store said.
+var storeErrors = []struct{ from, to error }{
+	{store.ErrUncertain, api.ErrUnknown},
+	{store.ErrFailed, api.ErrStorage},
+	{store.ErrFenced, api.ErrFenced},
+	{store.ErrExpired, api.ErrUnavailable},
+	{store.ErrTooLarge, api.ErrTooLarge},
+	{store.ErrTooManySiblings, api.ErrTooManySiblings},
+	{store.ErrBadContext, api.ErrBadRequest},
+	{store.ErrCorrupt, api.ErrStorage},
+	{store.ErrOverloaded, rpc.ErrOverloaded},
+	{store.ErrClosed, api.ErrNotReady},
+}
+
+// fromStore makes an error of the store one that travels.
+func fromStore(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, e := range storeErrors {
+		if errors.Is(err, e.from) {
+			return fmt.Errorf("%w: %w", e.to, err)
+		}
+	}
+	return fmt.Errorf("%w: %w", api.ErrStorage, err)
+}
+
+// elsewhere says that a home refused a write that another home may take.
+func elsewhere(err error) bool {
+	for _, e := range []error{api.ErrStorage, api.ErrNotReady, api.ErrClock, api.ErrUnavailable, rpc.ErrOverloaded} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// rerouted says that a home knows another ring record than the request.
+func rerouted(err error) bool {
+	return errors.Is(err, api.ErrFenced) || errors.Is(err, api.ErrNotHome)
+}
+
+// refused says that the peer has certainly written nothing.
+func refused(err error) bool {
+	if errors.Is(err, api.ErrUnknown) {
+		return false
+	}
+	if rpc.NotSent(err) {
+		return true
+	}
+	for _, e := range []error{api.ErrBadRequest, api.ErrTooLarge, api.ErrUnavailable, api.ErrNotReady, api.ErrTooManySiblings,
+		api.ErrClock, api.ErrStorage, api.ErrNotHome, api.ErrFenced, rpc.ErrOverloaded} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// reason is an error in a few words, for the list of homes.
+func reason(err error) string {
+	switch {
+	case err == nil:
+		return "no answer yet"
+	case errors.Is(err, rpc.ErrUnreachable):
+		return "unreachable"
+	case errors.Is(err, rpc.ErrDeadline), errors.Is(err, rpc.ErrNotSent):
+		return "no answer in time"
+	case errors.Is(err, rpc.ErrLost):
+		return "connection lost"
+	case errors.Is(err, rpc.ErrOverloaded):
+		return "overloaded"
+	case errors.Is(err, api.ErrLossy):
+		return "has lost data"
+	}
+	return err.Error()
+}

@@ -1,0 +1,137 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store/version"
+)
+
+// A put that this node cannot mint goes to one home, unminted. It goes to a
+// second home only after a refusal, or if its bytes never left: two homes that
+// mint the same put make two siblings of it. A forwarded put is never forwarded
+// again.
+
+// elsewhere sends a put that this home cannot mint to another one.
+func (o *putOp) elsewhere(self int, why error) {
+	if o.req.Forwarded {
+		o.answer(why)
+		return
+	}
+	o.mu.Lock()
+	if self >= 0 {
+		o.tried[self] = true
+		o.errs[self] = why
+	}
+	o.mu.Unlock()
+	o.forward(why)
+}
+
+// forward sends the put to the next home that was not tried. last is why the
+// one before refused it.
+func (o *putOp) forward(last error) {
+	o.mu.Lock()
+	next := -1
+	for i, id := range o.homes {
+		if o.tried[i] {
+			continue
+		}
+		o.tried[i] = true
+		if id != o.c.cfg.Self && o.c.Reachable(id) {
+			next = i
+			break
+		}
+		o.errs[i] = rpc.ErrUnreachable
+	}
+	homes, attempt := o.homes, o.attempt
+	o.mu.Unlock()
+	if next < 0 {
+		o.answer(o.nowhere(last))
+		return
+	}
+	to, ok := o.c.peer(homes[next])
+	leg := &forwardLeg{putLeg{o, attempt, next}}
+	o.hold()
+	if !ok {
+		leg.Complete(nil, rpc.ErrUnreachable)
+		return
+	}
+	req := o.req
+	req.Forwarded = true
+	req.Stamp = uint64(o.c.cfg.Clock.Now())
+	api.Put.Send(o.c.cfg.Transport, to, &req, o.theirs, leg)
+}
+
+// nowhere says that no home takes the put; nothing was written.
+func (o *putOp) nowhere(last error) error {
+	if last != nil && !errors.Is(last, api.ErrUnavailable) && !errors.Is(last, rpc.ErrUnreachable) {
+		return fmt.Errorf("no home takes the write: %w", last)
+	}
+	if last != nil && errors.Is(last, api.ErrUnavailable) {
+		return last
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable,
+		o.c.unmet("put", o.need, 0, o.homes, func(i int) string { return reason(o.errs[i]) }))
+}
+
+// forwardLeg is a put on its way to the home that shall mint it.
+type forwardLeg struct{ putLeg }
+
+// Complete implements rpc.Completer.
+func (l *forwardLeg) Complete(reply []byte, err error) {
+	defer l.op.drop()
+	o := l.op
+	var resp api.PutResponse
+	if err == nil {
+		err = api.Put.Decode(reply, &resp)
+		if err != nil { // it was answered, but we can't tell what
+			o.answer(fmt.Errorf("%w: %w", api.ErrUnknown, err))
+			return
+		}
+		o.relay(&resp)
+		return
+	}
+	home := o.homes[l.home]
+	o.mu.Lock()
+	o.errs[l.home] = err
+	o.mu.Unlock()
+	switch {
+	case rerouted(err):
+		o.slow(func() { o.rerouteForward(home) })
+	case rpc.NotSent(err) || elsewhere(err):
+		o.forward(err)
+	case refused(err) || errors.Is(err, api.ErrUnknown):
+		o.answer(err)
+	default:
+		o.answer(fmt.Errorf("%w: forwarded to %s: %w", api.ErrUnknown, home.Short(), err))
+	}
+}
+
+// rerouteForward begins anew with the ring record that a home knew.
+func (o *putOp) rerouteForward(home ring.NodeID) {
+	if _, err := o.c.newer(home, o.ring.Epoch, o.own); err != nil {
+		o.answer(fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable, err))
+		return
+	}
+	o.start()
+}
+
+// relay passes a home's answer on.
+func (o *putOp) relay(resp *api.PutResponse) {
+	o.c.cfg.Clock.Observe(version.Stamp(resp.Stamp))
+	o.mu.Lock()
+	if o.answered {
+		o.mu.Unlock()
+		return
+	}
+	o.answered = true
+	o.mu.Unlock()
+	o.c.sweep.remove(&o.in)
+	o.sink.PutDone(resp, nil)
+	o.drop()
+}

@@ -1,0 +1,459 @@
+package kv
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store/version"
+)
+
+// hedgeMin keeps hedging from multiplying fast reads.
+const hedgeMin = 10 * time.Millisecond
+
+// GetSink takes the outcome of a get.
+type GetSink interface {
+	// GetDone is called once, from any goroutine, and must not block. The
+	// response is valid during the call.
+	GetDone(resp *api.GetResponse, err error)
+}
+
+// getCall answers a get that came by rpc.
+type getCall struct{ call *rpc.Call }
+
+// GetDone implements GetSink.
+func (g getCall) GetDone(resp *api.GetResponse, err error) {
+	if err != nil {
+		g.call.Fail(err)
+		return
+	}
+	g.call.Reply(resp)
+}
+
+// copyState is what is known of one home's copy.
+type copyState uint8
+
+const (
+	unasked copyState = iota
+	asked
+	answered
+	failed
+)
+
+// homeCopy is one home's copy of the key, as far as this read knows it.
+type homeCopy struct {
+	state  copyState
+	full   bool // record is the copy, not just its digest
+	leaf   version.Digest
+	record []byte
+	err    error
+}
+
+// getOp is one read under way: one full copy and digests from others, until R
+// homes have answered. Equal: done. Different: see repair.go.
+type getOp struct {
+	c    *Coordinator
+	refs atomic.Int32
+	in   swept
+
+	key    []byte
+	r      api.Level
+	sink   GetSink
+	own    time.Time
+	theirs time.Time
+
+	mu       sync.Mutex // guards all below
+	answered bool
+	attempt  int
+	ring     *ring.Record
+	p        ring.Partition
+	homes    []ring.NodeID
+	need     int
+	got      int
+	order    [ring.ReplicasMax]uint8 // homes, preferred first
+	asked    int                     // of order
+	copies   [ring.ReplicasMax]homeCopy
+	reading  bool // a full copy was asked for
+	settling bool // R have answered; the outcome is being made
+	hedgeAt  time.Time
+
+	legs [ring.ReplicasMax]getLeg
+	req  [2]readRequest // digest, full
+}
+
+// getLeg is one home's part in an attempt.
+type getLeg struct {
+	op      *getOp
+	attempt int
+	home    int
+	full    bool
+	p       ring.Partition
+	epoch   uint64
+}
+
+var getOps = sync.Pool{New: func() any { return new(getOp) }}
+
+// Get reads a key. The request's bytes are kept until sink is called.
+func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink) {
+	o := getOps.Get().(*getOp)
+	o.c, o.key, o.r, o.sink = c, req.Key, req.R, sink
+	o.refs.Store(1)
+	o.theirs, o.own = c.deadlines(deadline)
+	if err := c.checkKey(req.Key); err != nil {
+		o.sink.GetDone(nil, err)
+		o.drop()
+		return
+	}
+	c.cfg.Clock.Observe(version.Stamp(req.Stamp))
+	c.sweep.add(&o.in, o)
+	o.start()
+}
+
+// start begins an attempt by the newest ring record.
+func (o *getOp) start() {
+	r, err := o.c.record()
+	if err != nil {
+		o.answer(nil, err)
+		return
+	}
+	need, err := needed("R", o.r, r.Replicas)
+	if err != nil {
+		o.answer(nil, err)
+		return
+	}
+	o.mu.Lock()
+	if o.attempt++; o.attempt > reroutesMax {
+		o.mu.Unlock()
+		o.answer(nil, fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
+		return
+	}
+	o.ring, o.p, o.need = r, r.PartitionOf(o.key), need
+	o.homes = r.Homes(o.p)
+	o.copies = [ring.ReplicasMax]homeCopy{}
+	o.asked, o.got, o.reading, o.settling = 0, 0, false, false
+	o.prefer()
+	stamp := uint64(o.c.cfg.Clock.Now())
+	o.req[0] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp}
+	o.req[1] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp, Full: true}
+	o.mu.Unlock()
+	o.ask(need)
+}
+
+// prefer orders the homes: this node first, then the reachable ones by their
+// latency, then the others; o.mu is held.
+func (o *getOp) prefer() {
+	var rank [ring.ReplicasMax]time.Duration
+	var slow time.Duration
+	for i, id := range o.homes {
+		o.order[i] = uint8(i)
+		if id == o.c.cfg.Self {
+			rank[i] = -1
+			continue
+		}
+		mean, p95 := o.c.cfg.Circuits.Latency(id)
+		rank[i] = mean
+		if !o.c.Reachable(id) {
+			rank[i] = time.Hour
+		} else {
+			slow = max(slow, p95)
+		}
+	}
+	order := o.order[:len(o.homes)]
+	for i := 1; i < len(order); i++ {
+		for j := i; j > 0 && rank[order[j]] < rank[order[j-1]]; j-- {
+			order[j], order[j-1] = order[j-1], order[j]
+		}
+	}
+	o.hedgeAt = time.Now().Add(max(hedgeMin, slow))
+}
+
+// ask sends the read to n homes more, as far as there are any.
+func (o *getOp) ask(n int) {
+	o.hold() // an answer may come, and end the read, before the loop does
+	defer o.drop()
+	for range n {
+		o.mu.Lock()
+		if o.answered || o.settling || o.asked == len(o.homes) {
+			o.mu.Unlock()
+			return
+		}
+		home := int(o.order[o.asked])
+		o.asked++
+		full := !o.reading
+		o.reading = true
+		o.copies[home].state = asked
+		leg := &o.legs[home]
+		if o.attempt > 1 {
+			leg = new(getLeg) // the first one may still be on its way
+		}
+		*leg = getLeg{o, o.attempt, home, full, o.p, o.ring.Epoch}
+		req := &o.req[0]
+		if full {
+			req = &o.req[1]
+		}
+		id, p := o.homes[home], o.p
+		o.mu.Unlock()
+		o.hold()
+		if id == o.c.cfg.Self {
+			o.c.cfg.Store.Read(p, o.key, leg)
+			continue
+		}
+		if to, ok := o.c.peer(id); ok {
+			readRoute.Send(o.c.cfg.Transport, to, req, o.theirs, leg)
+		} else {
+			leg.Complete(nil, rpc.ErrUnreachable)
+		}
+	}
+}
+
+// Read implements store.ReadSink: this node's own copy, checked as every other
+// home checks its own.
+func (l *getLeg) Read(record []byte, err error) {
+	defer l.op.drop()
+	err = l.op.c.vouch(l.p, l.epoch, err)
+	l.op.homeAnswered(l, homeCopy{full: true, leaf: version.LeafOf(record), record: record, err: err})
+}
+
+// Complete implements rpc.Completer: another home's copy.
+func (l *getLeg) Complete(reply []byte, err error) {
+	defer l.op.drop()
+	var m readResponse
+	if err == nil {
+		err = readRoute.Decode(reply, &m)
+	}
+	if err == nil {
+		l.op.c.cfg.Clock.Observe(version.Stamp(m.Stamp))
+		if l.full && version.LeafOf(m.Record) != m.Leaf {
+			err = fmt.Errorf("%w: digest and record disagree", api.ErrStorage)
+		}
+	}
+	l.op.homeAnswered(l, homeCopy{full: l.full, leaf: m.Leaf, record: m.Record, err: err})
+}
+
+// homeAnswered takes one home's copy.
+func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
+	o.mu.Lock()
+	if l.attempt != o.attempt || o.answered {
+		o.mu.Unlock()
+		return
+	}
+	got.state = answered
+	if got.err != nil {
+		got.state = failed
+	}
+	if o.settling { // too late to matter, unless another home fails yet
+		o.copies[l.home] = got
+		if got.err == nil {
+			o.got++
+		}
+		o.mu.Unlock()
+		return
+	}
+	if rerouted(got.err) {
+		o.attempt++
+		from, epoch := o.homes[l.home], o.ring.Epoch
+		o.mu.Unlock()
+		o.slow(func() {
+			if _, err := o.c.newer(from, epoch, o.own); err != nil {
+				o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err))
+				return
+			}
+			o.start()
+		})
+		return
+	}
+	o.copies[l.home] = got
+	if got.state == failed {
+		if l.full {
+			o.reading = false // the next one is asked for all
+		}
+		none := o.asked == len(o.homes) && !o.waiting()
+		o.mu.Unlock()
+		if none {
+			o.answer(nil, o.unavailable())
+			return
+		}
+		o.ask(1)
+		return
+	}
+	o.got++
+	enough := o.got >= o.need
+	o.settling = enough
+	none := !enough && o.asked == len(o.homes) && !o.waiting()
+	o.mu.Unlock()
+	switch {
+	case enough:
+		o.settle()
+	case none:
+		o.answer(nil, o.unavailable())
+	}
+}
+
+// waiting says that a home was asked that has not answered; o.mu is held.
+func (o *getOp) waiting() bool {
+	for i := range o.homes {
+		if o.copies[i].state == asked {
+			return true
+		}
+	}
+	return false
+}
+
+// settle makes the outcome of R answers.
+func (o *getOp) settle() {
+	encoded, ok := o.agreed()
+	if !ok {
+		o.slow(o.repair)
+		return
+	}
+	record, err := parseCopy(o.key, encoded)
+	if err != nil {
+		o.answer(nil, err)
+		return
+	}
+	o.answer(&record, nil)
+}
+
+// agreed returns the record that all who answered hold; nil if the key was never
+// written, false if they differ or none gave its record.
+func (o *getOp) agreed() ([]byte, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var first, full *homeCopy
+	for i := range o.homes {
+		h := &o.copies[i]
+		if h.state != answered {
+			continue
+		}
+		if first == nil {
+			first = h
+		}
+		if h.leaf != first.leaf {
+			return nil, false
+		}
+		if h.full {
+			full = h
+		}
+	}
+	if full == nil {
+		return nil, false
+	}
+	return full.record, true
+}
+
+// unavailable says why too few homes have answered.
+func (o *getOp) unavailable() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return fmt.Errorf("%w: %w", api.ErrUnavailable, o.c.unmet("get", o.need, o.got, o.homes, func(i int) string {
+		switch o.copies[i].state {
+		case answered:
+			return "answered"
+		case failed:
+			return reason(o.copies[i].err)
+		}
+		return reason(nil)
+	}))
+}
+
+// answer ends the read for its caller, once.
+func (o *getOp) answer(record *version.Record, err error) {
+	o.mu.Lock()
+	if o.answered {
+		o.mu.Unlock()
+		return
+	}
+	o.answered = true
+	var resp api.GetResponse
+	if err == nil {
+		o.c.respond(&resp, o.ring, record)
+		resp.Receipt.Need = uint8(o.need)
+		for i, id := range o.homes {
+			if o.copies[i].state == answered {
+				resp.Receipt.Answered = append(resp.Receipt.Answered, id)
+			}
+			if o.copies[i].err == errRepaired {
+				resp.Receipt.Repaired = true
+			}
+		}
+	}
+	o.mu.Unlock()
+	o.c.sweep.remove(&o.in)
+	o.sink.GetDone(&resp, err)
+	o.drop()
+}
+
+// respond turns a record into what a reader gets.
+func (c *Coordinator) respond(resp *api.GetResponse, r *ring.Record, record *version.Record) {
+	now := uint64(c.cfg.Now().UnixMilli())
+	if n := len(record.Siblings); n > 0 {
+		resp.Values = make([]api.Value, n)
+	}
+	live := 0
+	for i := range record.Siblings {
+		s := &record.Siblings[i]
+		resp.Values[i] = api.Value{Data: s.Value, Tombstone: s.Tombstone || s.Expired(now), Stamp: uint64(s.Stamp), Expiry: s.Expiry}
+		if resp.Values[i].Tombstone {
+			resp.Values[i].Data = nil
+		} else {
+			live++
+		}
+	}
+	if w := record.Winner(); w >= 0 {
+		resp.Winner = w
+		resp.Found = !resp.Values[w].Tombstone
+	}
+	resp.Context = c.token(r, record.Key, record.Seen)
+	resp.Stamp = uint64(c.cfg.Clock.Now())
+	resp.Receipt = api.Receipt{Epoch: r.Epoch, Coordinator: c.cfg.Self, Siblings: live}
+}
+
+func (o *getOp) hold() { o.refs.Add(1) }
+
+func (o *getOp) drop() {
+	if o.refs.Add(-1) == 0 {
+		*o = getOp{}
+		getOps.Put(o)
+	}
+}
+
+func (o *getOp) slow(step func()) {
+	o.hold()
+	o.c.work.Go(func() {
+		defer o.drop()
+		step()
+	})
+}
+
+// tick implements ticker: a late home is hedged by another one.
+func (o *getOp) tick(now time.Time) {
+	o.mu.Lock()
+	late := !o.answered && !now.Before(o.own)
+	hedge := !o.answered && !o.settling && now.After(o.hedgeAt)
+	if hedge {
+		o.hedgeAt = now.Add(hedgeMin)
+		// The one that was asked for all may be the late one.
+		o.reading = o.reading && o.hasFull()
+	}
+	o.mu.Unlock()
+	switch {
+	case late:
+		o.answer(nil, o.unavailable())
+	case hedge:
+		o.ask(1)
+	}
+}
+
+// hasFull says that a full copy has arrived; o.mu is held.
+func (o *getOp) hasFull() bool {
+	for i := range o.homes {
+		if o.copies[i].state == answered && o.copies[i].full {
+			return true
+		}
+	}
+	return false
+}

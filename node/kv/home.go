@@ -1,0 +1,188 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// What a home does for coordinators. Nothing here calls another node, except to
+// learn a ring record that a request names and this node lacks.
+
+// homeMerge is one merge on its way through the store.
+type homeMerge struct {
+	c    *Coordinator
+	call *rpc.Call
+	m    store.Merge
+}
+
+var homeMerges = sync.Pool{New: func() any { return new(homeMerge) }}
+
+func (c *Coordinator) handleMerge(call *rpc.Call, req *mergeRequest) {
+	record, err := version.Parse(req.Record)
+	if err != nil {
+		call.Fail(fmt.Errorf("%w: %w", api.ErrBadRequest, err))
+		return
+	}
+	c.observe(call.From(), req.Stamp)
+	if c.behind(call, req.Epoch, func() { c.handleMerge(call, req) }) {
+		return
+	}
+	r, p, err := c.homeOf(record.Key)
+	if err != nil {
+		call.Fail(err)
+		return
+	}
+	if err := fenced(r, p, req.Epoch); err != nil && req.Epoch != 0 {
+		call.Fail(err)
+		return
+	}
+	h := homeMerges.Get().(*homeMerge)
+	h.c, h.call = c, call
+	h.m = store.Merge{Partition: p, Epoch: req.Epoch, Record: record, Encoded: req.Record, Sink: h}
+	c.cfg.Store.Merge(&h.m)
+}
+
+// Committed implements store.MergeSink.
+func (h *homeMerge) Committed(err error) {
+	c, call := h.c, h.call
+	*h = homeMerge{}
+	homeMerges.Put(h)
+	if err != nil {
+		call.Fail(fromStore(err))
+		return
+	}
+	call.Reply(&mergeResponse{Stamp: uint64(c.cfg.Clock.Now())})
+}
+
+// homeRead is one read of this node's copy for a coordinator elsewhere.
+type homeRead struct {
+	c    *Coordinator
+	call *rpc.Call
+	req  readRequest
+	p    ring.Partition
+}
+
+func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
+	c.observe(call.From(), req.Stamp)
+	if c.behind(call, req.Epoch, func() { c.handleRead(call, req) }) {
+		return
+	}
+	_, p, err := c.homeOf(req.Key)
+	if err != nil {
+		call.Fail(err)
+		return
+	}
+	c.cfg.Store.Read(p, req.Key, &homeRead{c, call, *req, p})
+}
+
+// Read implements store.ReadSink.
+func (h *homeRead) Read(record []byte, err error) {
+	if err = h.c.vouch(h.p, h.req.Epoch, err); err != nil {
+		h.call.Fail(err)
+		return
+	}
+	resp := readResponse{Leaf: version.LeafOf(record), Stamp: uint64(h.c.cfg.Clock.Now())}
+	if h.req.Full {
+		resp.Record = record
+	}
+	h.call.Reply(&resp)
+}
+
+// vouch says whether a copy that was just read may be answered with: the read
+// worked, the partition counts for reads, and no newer fence has come meanwhile.
+func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
+	if err != nil {
+		return fromStore(err)
+	}
+	if !c.cfg.Store.CountsForRead(p) {
+		return fmt.Errorf("%w: partition %d", api.ErrLossy, p)
+	}
+	if fence := c.cfg.Store.Fence(p); epoch < fence {
+		return fmt.Errorf("%w: partition %d is fenced at epoch %d, the request has %d", api.ErrFenced, p, fence, epoch)
+	}
+	return nil
+}
+
+// homeOf finds a key's partition if this node is a home of it.
+func (c *Coordinator) homeOf(key []byte) (*ring.Record, ring.Partition, error) {
+	r, err := c.record()
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := c.checkKey(key); err != nil {
+		return nil, 0, err
+	}
+	p := r.PartitionOf(key)
+	if r.HomeIndex(p, c.cfg.Self) < 0 {
+		return nil, 0, fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, r.Epoch)
+	}
+	return r, p, nil
+}
+
+// fenced refuses early what the store would refuse in its commit.
+func fenced(r *ring.Record, p ring.Partition, epoch uint64) error {
+	if since := r.Since[p]; epoch < since {
+		return fmt.Errorf("%w: partition %d is fenced at epoch %d, the request has %d", api.ErrFenced, p, since, epoch)
+	}
+	return nil
+}
+
+// behind serves a request by a newer ring record after this node has adopted
+// it: then it returns true, and again runs or the call fails.
+func (c *Coordinator) behind(call *rpc.Call, epoch uint64, again func()) bool {
+	if r := c.cfg.Rings.Current(); r != nil && r.Epoch >= epoch || epoch == 0 {
+		return false
+	}
+	c.work.Go(func() {
+		if _, err := c.newer(call.From().ID, epoch-1, call.Deadline()); err != nil {
+			call.Fail(fmt.Errorf("%w: %w", api.ErrNotReady, err))
+			return
+		}
+		again()
+	})
+	return true
+}
+
+// newer returns the ring record once it is newer than an epoch, learning it from
+// a member that has it.
+func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (*ring.Record, error) {
+	ctx, cancel := context.WithDeadline(c.ctx, deadline)
+	defer cancel()
+	for {
+		changed := c.cfg.Rings.Changed()
+		if r := c.cfg.Rings.Current(); r != nil && r.Epoch > than {
+			return r, nil
+		}
+		if from == c.cfg.Self {
+			// The record is durable already, or will be at once.
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return nil, fmt.Errorf("waiting for a ring record after epoch %d: %w", than, ctx.Err())
+			}
+		}
+		peer, ok := c.peer(from)
+		if !ok {
+			return nil, fmt.Errorf("learning the ring record after epoch %d: the address of %s is not known", than, from.Short())
+		}
+		if err := c.cfg.Rings.Learn(ctx, peer, than+1); err != nil {
+			return nil, fmt.Errorf("learning the ring record after epoch %d: %w", than, err)
+		}
+	}
+}
+
+// observe moves this node's clock past a stamp, within its bound.
+func (c *Coordinator) observe(from rpc.Peer, stamp uint64) {
+	if ahead, ok := c.cfg.Clock.Observe(version.Stamp(stamp)); !ok {
+		c.skew.stampAhead(from.ID, ahead)
+	}
+}

@@ -1,0 +1,214 @@
+// Package kv reads and writes keys across their homes: get, put, delete, scan
+// and read repair. Any node coordinates; both ends of the conversation between
+// coordinator and home are here.
+//
+// It promises that a write is reported as done only once W homes have it on
+// disk, as refused only if no home has it, and as unknown otherwise; and that a
+// read at quorum never shows less than an earlier one.
+//
+// It does not decide who the homes are (ring, node/topology), nor who can be
+// reached (gossip, rpc.Guard), and it does not repair what no read touches.
+package kv
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/quorum"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+const (
+	// ValueMaxDefault bounds a value in bytes.
+	ValueMaxDefault = 1 << 20
+	// ValueMaxLimit is how far the bound can be raised.
+	ValueMaxLimit = 16 << 20
+
+	// timeoutDefault is for requests that come without a deadline.
+	timeoutDefault = 10 * time.Second
+
+	// reroutesMax bounds how often one request follows a newer ring record.
+	reroutesMax = 8
+)
+
+// Rings is the ring record on this node; *topology.Topology satisfies it.
+type Rings interface {
+	// Current is nil until the node belongs to a cluster.
+	Current() *ring.Record
+	// Learn returns once this node holds durably a record of at least the
+	// epoch, pulled from that peer.
+	Learn(ctx context.Context, from rpc.Peer, epoch uint64) error
+	// Changed is closed at the next change of Current.
+	Changed() <-chan struct{}
+	// Founding says how many members are there and how many are awaited.
+	Founding() (have, want int)
+}
+
+// Members says where everybody is; *gossip.Cluster satisfies it.
+type Members interface {
+	View() *gossip.View
+}
+
+// Circuits says which peers answer; *rpc.Guard satisfies it.
+type Circuits interface {
+	Open(id ring.NodeID) bool
+	Latency(id ring.NodeID) (mean, p95 time.Duration)
+}
+
+// Config is what a Coordinator works with. All fields are needed but for those
+// with a default.
+type Config struct {
+	Self      ring.NodeID
+	Store     *store.Store
+	Rings     Rings
+	Members   Members
+	Transport rpc.Transport
+	Circuits  Circuits
+	// Clock gives the stamps; SkewMax is the bound that it was made with.
+	Clock   *version.Clock
+	SkewMax time.Duration
+	// Now is the wall clock.
+	Now func() time.Time
+	// ValueMax bounds a value in bytes; default ValueMaxDefault.
+	ValueMax int
+	Logger   *slog.Logger
+}
+
+// Coordinator serves clients and homes on one node.
+type Coordinator struct {
+	cfg   Config
+	sweep *sweeper
+	skew  *skew
+
+	// work counts goroutines of slow paths: rerouting, repair, scans.
+	work   sync.WaitGroup
+	ctx    context.Context // done when closing
+	cancel context.CancelFunc
+}
+
+// New makes a Coordinator. Close ends it.
+func New(cfg Config) *Coordinator {
+	if cfg.ValueMax == 0 {
+		cfg.ValueMax = ValueMaxDefault
+	}
+	c := &Coordinator{cfg: cfg, sweep: newSweeper()}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.skew = newSkew(c)
+	c.work.Go(func() { c.sweep.run(c.ctx) })
+	c.work.Go(func() { c.skew.run(c.ctx) })
+	return c
+}
+
+// Close ends all that the Coordinator started. Operations under way are
+// answered by their deadline no more.
+func (c *Coordinator) Close() {
+	c.cancel()
+	c.work.Wait()
+}
+
+// Register puts the Coordinator's routes on a node's mux.
+func (c *Coordinator) Register(m *rpc.Mux) {
+	api.Put.HandleInline(m, rpc.ClassClient, func(call *rpc.Call, req *api.PutRequest) {
+		c.Put(req, call.Deadline(), putCall{call})
+	})
+	api.Get.HandleInline(m, rpc.ClassClient, func(call *rpc.Call, req *api.GetRequest) {
+		c.Get(req, call.Deadline(), getCall{call})
+	})
+	api.PutAll.HandleInline(m, rpc.ClassClient, c.putAll)
+	api.GetAll.HandleInline(m, rpc.ClassClient, c.getAll)
+	api.Scan.Handle(m, rpc.ClassClient, c.scan)
+	mergeRoute.HandleInline(m, rpc.ClassHome, c.handleMerge)
+	readRoute.HandleInline(m, rpc.ClassHome, c.handleRead)
+	keysRoute.Handle(m, rpc.ClassHome, c.handleKeys)
+	clockRoute.HandleInline(m, rpc.ClassControl, c.handleClock)
+}
+
+// peer is where a member can be reached; ok is false if that is not known.
+func (c *Coordinator) peer(id ring.NodeID) (rpc.Peer, bool) {
+	p := c.cfg.Members.View().Peer(id)
+	if p == nil || p.RPCAddr == "" {
+		return rpc.Peer{ID: id}, false
+	}
+	return rpc.Peer{ID: id, Addr: p.RPCAddr}, true
+}
+
+// Reachable says that requests to a member are tried: its address is known and
+// its circuit is closed. The node reaches itself.
+func (c *Coordinator) Reachable(id ring.NodeID) bool {
+	if id == c.cfg.Self {
+		return true
+	}
+	_, ok := c.peer(id)
+	return ok && !c.cfg.Circuits.Open(id)
+}
+
+// record returns the ring to use for a whole request, or why there is none.
+func (c *Coordinator) record() (*ring.Record, error) {
+	r := c.cfg.Rings.Current()
+	if r == nil {
+		return nil, fmt.Errorf("%w: this node has not joined a cluster yet", api.ErrNotReady)
+	}
+	if !r.Founded() {
+		have, want := c.cfg.Rings.Founding()
+		return nil, fmt.Errorf("%w: the cluster is being founded: %d of %d members are there", api.ErrNotReady, have, want)
+	}
+	return r, nil
+}
+
+func (c *Coordinator) checkKey(key []byte) error {
+	if len(key) == 0 {
+		return fmt.Errorf("%w: the key is empty: a key has 1 to %d bytes", api.ErrBadRequest, version.KeySizeMax)
+	}
+	if len(key) > version.KeySizeMax {
+		return fmt.Errorf("%w: the key has %d bytes: a key has 1 to %d bytes", api.ErrTooLarge, len(key), version.KeySizeMax)
+	}
+	return nil
+}
+
+// needed turns a level into a number of homes.
+func needed(what string, level api.Level, homes int) (int, error) {
+	n, err := quorum.Resolve(uint8(level), homes)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", api.ErrBadRequest, what, err)
+	}
+	return n, nil
+}
+
+// unmet names every home and what became of it.
+func (c *Coordinator) unmet(op string, need, got int, homes []ring.NodeID, reason func(i int) string) *quorum.UnmetError {
+	e := &quorum.UnmetError{Op: op, Need: need, Got: got, Slots: len(homes)}
+	view := c.cfg.Members.View()
+	for i, id := range homes {
+		h := quorum.HomeError{ID: id, Reason: reason(i)}
+		if p := view.Peer(id); p != nil {
+			h.Name = p.Name
+		}
+		e.Homes = append(e.Homes, h)
+	}
+	return e
+}
+
+// deadlines gives the homes a little less time than the caller has, so that its
+// answer can name the home that was late.
+func (c *Coordinator) deadlines(caller time.Time) (homes, own time.Time) {
+	now := time.Now()
+	if caller.IsZero() {
+		caller = now.Add(timeoutDefault)
+	}
+	left := caller.Sub(now)
+	own = caller.Add(-min(left/20, 10*time.Millisecond))
+	return caller.Add(-min(left/10, 20*time.Millisecond)), own
+}
+
+// token binds a context to its key and cluster.
+func (c *Coordinator) token(r *ring.Record, key []byte, ctx version.Context) []byte {
+	return version.AppendToken(nil, r.Cluster, key, ctx)
+}

@@ -1,0 +1,474 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kithdb/kith/quorum"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// PutSink takes the outcome of a put.
+type PutSink interface {
+	// PutDone is called once, from any goroutine, and must not block. The
+	// response is valid during the call.
+	PutDone(resp *api.PutResponse, err error)
+}
+
+// putCall answers a put that came by rpc.
+type putCall struct{ call *rpc.Call }
+
+// PutDone implements PutSink.
+func (p putCall) PutDone(resp *api.PutResponse, err error) {
+	if err != nil {
+		p.call.Fail(err)
+		return
+	}
+	p.call.Reply(resp)
+}
+
+// putOp is one put under way on its coordinator.
+//
+// It is routed, then either forwarded to a home or minted here. Once minted it
+// has the same record and dot for ever; a newer ring record only changes whose
+// acks count, and then counting starts at nought.
+type putOp struct {
+	c    *Coordinator
+	refs atomic.Int32
+	in   swept
+
+	// What is asked; unchanged.
+	req      api.PutRequest
+	ctx      version.Context
+	sink     PutSink
+	notAfter time.Time
+	own      time.Time // when the caller is answered at the latest
+	theirs   time.Time // when the homes must have answered
+
+	mu       sync.Mutex // guards all below
+	answered bool
+	minted   bool
+	encoded  []byte
+	dot      version.Dot
+	seen     version.Context
+	siblings int
+
+	// The attempt under way. Answers to an older one don't count.
+	attempt int
+	ring    *ring.Record
+	p       ring.Partition
+	homes   []ring.NodeID
+	need    int
+	tally   quorum.Tally
+	errs    [ring.ReplicasMax]error
+	tried   [ring.ReplicasMax]bool // forwarding
+
+	first [ring.ReplicasMax]putLeg // of the first attempt
+	put   store.Put
+	merge mergeRequest
+}
+
+// putLeg is one home's part in an attempt.
+type putLeg struct {
+	op      *putOp
+	attempt int
+	home    int
+}
+
+var putOps = sync.Pool{New: func() any { return new(putOp) }}
+
+// Put writes or deletes a key. The request's bytes are kept until sink is called.
+func (c *Coordinator) Put(req *api.PutRequest, deadline time.Time, sink PutSink) {
+	o := putOps.Get().(*putOp)
+	o.c, o.req, o.sink = c, *req, sink
+	o.refs.Store(1)
+	o.theirs, o.own = c.deadlines(deadline)
+	if err := o.check(); err != nil {
+		o.sink.PutDone(nil, err)
+		o.drop()
+		return
+	}
+	c.cfg.Clock.Observe(version.Stamp(req.Stamp))
+	c.sweep.add(&o.in, o)
+	o.start()
+}
+
+// check refuses bad input.
+func (o *putOp) check() error {
+	c := o.c
+	if err := c.checkKey(o.req.Key); err != nil {
+		return err
+	}
+	if len(o.req.Value) > c.cfg.ValueMax {
+		return fmt.Errorf("%w: the value has %d bytes: this node takes up to %d", api.ErrTooLarge, len(o.req.Value), c.cfg.ValueMax)
+	}
+	if o.req.Delete && len(o.req.Value) > 0 {
+		return fmt.Errorf("%w: a delete has no value", api.ErrBadRequest)
+	}
+	r, err := c.record()
+	if err != nil {
+		return err
+	}
+	if _, err := needed("W", o.req.W, r.Replicas); err != nil {
+		return err
+	}
+	if len(o.req.Context) > 0 {
+		if o.ctx, err = version.ParseToken(o.req.Context, r.Cluster, o.req.Key); err != nil {
+			return fmt.Errorf("%w: context: %w", api.ErrBadRequest, err)
+		}
+	}
+	if o.req.NotAfter == 0 {
+		o.notAfter = c.cfg.Now().Add(time.Until(o.own))
+		o.req.NotAfter = uint64(o.notAfter.UnixMilli())
+	} else {
+		o.notAfter = time.UnixMilli(int64(min(o.req.NotAfter, 1<<52)))
+	}
+	return nil
+}
+
+// start routes the put by the newest ring record. Nothing is minted yet.
+func (o *putOp) start() {
+	r, err := o.c.record()
+	if err != nil {
+		o.answer(err)
+		return
+	}
+	o.mu.Lock()
+	if o.attempt++; o.attempt > reroutesMax {
+		o.mu.Unlock()
+		o.answer(fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
+		return
+	}
+	if err := o.route(r); err != nil {
+		o.mu.Unlock()
+		o.answer(err)
+		return
+	}
+	o.mu.Unlock()
+	self := r.HomeIndex(o.p, o.c.cfg.Self)
+	if self < 0 && o.req.Forwarded {
+		o.answer(fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, o.p, r.Epoch))
+		return
+	}
+	if self < 0 {
+		o.forward(nil)
+		return
+	}
+	if offset, ok := o.c.skew.ahead(); ok {
+		o.elsewhere(self, fmt.Errorf("%w: the coordinator's clock is %v ahead of its peers'", api.ErrClock, offset.Round(time.Millisecond)))
+		return
+	}
+	if err := o.enough(); err != nil {
+		o.answer(err)
+		return
+	}
+	o.mint(r)
+}
+
+// route points the attempt at the homes of a ring record; o.mu is held.
+func (o *putOp) route(r *ring.Record) error {
+	need, err := needed("W", o.req.W, r.Replicas)
+	if err != nil {
+		return err
+	}
+	o.ring, o.p, o.need = r, r.PartitionOf(o.req.Key), need
+	o.homes = r.Homes(o.p)
+	o.tally = quorum.New(len(o.homes), need)
+	o.errs = [ring.ReplicasMax]error{}
+	o.tried = [ring.ReplicasMax]bool{}
+	return nil
+}
+
+// enough refuses a put that cannot get its acks: nothing is minted for it.
+func (o *putOp) enough() error {
+	can := 0
+	for _, id := range o.homes {
+		if o.c.Reachable(id) {
+			can++
+		}
+	}
+	if can >= o.need {
+		return nil
+	}
+	return fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable,
+		o.c.unmet("put", o.need, can, o.homes, func(i int) string {
+			if o.c.Reachable(o.homes[i]) {
+				return "reachable"
+			}
+			return "unreachable"
+		}))
+}
+
+// mint hands the put to this node's store, which calls Minted and Committed.
+func (o *putOp) mint(r *ring.Record) {
+	o.put = store.Put{
+		Partition: o.p,
+		Epoch:     r.Epoch,
+		Key:       o.req.Key,
+		Value:     o.req.Value,
+		Tombstone: o.req.Delete,
+		Stamp:     o.c.cfg.Clock.Now(),
+		Blind:     len(o.req.Context) == 0,
+		Context:   o.ctx,
+		NotAfter:  o.notAfter,
+		Sink:      o,
+	}
+	if !o.req.Delete {
+		o.put.ValueDigest = version.DigestOf(o.req.Value)
+	}
+	o.hold()
+	o.c.cfg.Store.Put(&o.put)
+}
+
+// Minted implements store.PutSink: the record leaves for the other homes while
+// its own commit is under way.
+func (o *putOp) Minted(record []byte, dot version.Dot, seen version.Context, siblings int) {
+	o.mu.Lock()
+	o.minted = true
+	o.encoded, o.dot, o.seen, o.siblings = record, dot, seen, siblings
+	o.merge = mergeRequest{Epoch: o.ring.Epoch, Stamp: uint64(o.put.Stamp), Record: record}
+	homes, attempt := o.homes, o.attempt
+	o.mu.Unlock()
+	for i, id := range homes {
+		if id != o.c.cfg.Self {
+			o.first[i] = putLeg{o, attempt, i}
+			o.send(&o.first[i], id, &o.merge)
+		}
+	}
+}
+
+// Committed implements store.PutSink: the outcome on this node's disk.
+func (o *putOp) Committed(err error) {
+	defer o.drop()
+	o.mu.Lock()
+	minted, attempt := o.minted, o.attempt
+	self := o.ring.HomeIndex(o.p, o.c.cfg.Self)
+	o.mu.Unlock()
+	if minted {
+		o.homeAnswered(attempt, self, fromStore(err))
+		return
+	}
+	// Refused before it was minted: nothing was written anywhere.
+	switch err := fromStore(err); {
+	case errors.Is(err, store.ErrExpired): // for every home alike
+		o.answer(err)
+	case errors.Is(err, api.ErrFenced):
+		o.slow(func() { o.startNewer() })
+	case elsewhere(err):
+		o.elsewhere(self, err)
+	default:
+		o.answer(err)
+	}
+}
+
+func (o *putOp) send(l *putLeg, id ring.NodeID, m *mergeRequest) {
+	o.hold()
+	to, ok := o.c.peer(id)
+	if !ok {
+		l.Complete(nil, fmt.Errorf("%w: its address is not known", rpc.ErrUnreachable))
+		return
+	}
+	mergeRoute.Send(o.c.cfg.Transport, to, m, o.theirs, l)
+}
+
+// Complete implements rpc.Completer: another home's answer.
+func (l *putLeg) Complete(reply []byte, err error) {
+	if err == nil {
+		var m mergeResponse
+		if err = mergeRoute.Decode(reply, &m); err == nil {
+			l.op.c.cfg.Clock.Observe(version.Stamp(m.Stamp))
+		}
+	}
+	l.op.homeAnswered(l.attempt, l.home, err)
+	l.op.drop()
+}
+
+// Committed implements store.MergeSink: this node's part in a later attempt.
+func (l *putLeg) Committed(err error) {
+	l.op.homeAnswered(l.attempt, l.home, fromStore(err))
+	l.op.drop()
+}
+
+// homeAnswered counts one home's answer to a minted put.
+func (o *putOp) homeAnswered(attempt, home int, err error) {
+	o.mu.Lock()
+	if attempt != o.attempt || o.answered {
+		o.mu.Unlock()
+		return
+	}
+	if rerouted(err) {
+		// That home knows a newer ring: whatever this attempt still
+		// hears is void.
+		o.attempt++
+		o.mu.Unlock()
+		from := o.homes[home]
+		o.slow(func() { o.again(from) })
+		return
+	}
+	if err == nil {
+		o.tally.Ack(home, false)
+	} else {
+		o.errs[home] = err
+		o.tally.Fail(home, false)
+	}
+	result := o.tally.Result()
+	o.mu.Unlock()
+	switch result {
+	case quorum.Met:
+		o.answer(nil)
+	case quorum.Unmet:
+		o.answer(o.unknown())
+	}
+}
+
+// again sends the minted record to the homes of a newer ring record.
+func (o *putOp) again(from ring.NodeID) {
+	r, err := o.c.newer(from, o.ring.Epoch, o.own)
+	if err != nil {
+		o.answer(fmt.Errorf("%w: %w", api.ErrUnknown, err))
+		return
+	}
+	o.mu.Lock()
+	if o.attempt++; o.attempt > reroutesMax {
+		err = fmt.Errorf("the ring changed %d times meanwhile", reroutesMax)
+	} else {
+		err = o.route(r)
+	}
+	attempt, homes := o.attempt, o.homes
+	o.mu.Unlock()
+	if err != nil {
+		o.answer(fmt.Errorf("%w: %w", api.ErrUnknown, err))
+		return
+	}
+	// Older legs may still be on their way: these get memory of their own.
+	legs := make([]putLeg, len(homes))
+	m := &mergeRequest{Epoch: r.Epoch, Stamp: o.merge.Stamp, Record: o.encoded}
+	for i, id := range homes {
+		legs[i] = putLeg{o, attempt, i}
+		if id != o.c.cfg.Self {
+			o.send(&legs[i], id, m)
+			continue
+		}
+		record, err := version.Parse(o.encoded)
+		if err != nil {
+			panic("kv: our own record does not parse: " + err.Error())
+		}
+		o.hold()
+		o.c.cfg.Store.Merge(&store.Merge{Partition: o.p, Epoch: r.Epoch, Record: record, Encoded: o.encoded, Sink: &legs[i]})
+	}
+}
+
+// startNewer begins anew once this node has the ring record whose fence refused
+// the put.
+func (o *putOp) startNewer() {
+	if _, err := o.c.newer(o.c.cfg.Self, o.ring.Epoch, o.own); err != nil {
+		o.answer(fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable, err))
+		return
+	}
+	o.start()
+}
+
+// unknown says what became of a minted put without enough acks.
+func (o *putOp) unknown() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	got := o.tally.Got()
+	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", o.need, got, o.homes, func(i int) string {
+		if o.tally.Acked(i, false) {
+			return "acknowledged"
+		}
+		return reason(o.errs[i])
+	}))
+}
+
+// answer ends the put for its caller, once.
+func (o *putOp) answer(err error) {
+	o.mu.Lock()
+	if o.answered {
+		o.mu.Unlock()
+		return
+	}
+	o.answered = true
+	var resp api.PutResponse
+	if err == nil {
+		resp = o.response()
+	}
+	o.mu.Unlock()
+	o.c.sweep.remove(&o.in)
+	o.sink.PutDone(&resp, err)
+	o.drop()
+}
+
+// response is made while o.mu is held.
+func (o *putOp) response() api.PutResponse {
+	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Need: uint8(o.need), Siblings: o.siblings}
+	for i, id := range o.homes {
+		if o.tally.Acked(i, false) {
+			receipt.Answered = append(receipt.Answered, id)
+		}
+	}
+	return api.PutResponse{
+		Context: o.c.token(o.ring, o.req.Key, o.covered()),
+		Receipt: receipt,
+		Stamp:   uint64(o.c.cfg.Clock.Now()),
+	}
+}
+
+// covered is the context for the writer's next put. It never covers a sibling
+// that the writer has not seen: a context counts up to a number for each actor,
+// so that the own dot is left out while a sibling of the same actor stands
+// between it and what was seen.
+func (o *putOp) covered() version.Context {
+	if o.siblings <= 1 {
+		return o.seen
+	}
+	record, err := version.ParseHeader(o.encoded)
+	if err != nil {
+		panic("kv: our own record does not parse: " + err.Error())
+	}
+	for i := range record.Siblings {
+		d := record.Siblings[i].Dot
+		if d.Actor == o.dot.Actor && d != o.dot && !o.ctx.Covers(d) {
+			return o.ctx
+		}
+	}
+	return o.ctx.With(o.dot)
+}
+
+func (o *putOp) hold() { o.refs.Add(1) }
+
+func (o *putOp) drop() {
+	if o.refs.Add(-1) == 0 {
+		*o = putOp{}
+		putOps.Put(o)
+	}
+}
+
+// slow runs a step that waits, on a goroutine of its own.
+func (o *putOp) slow(step func()) {
+	o.hold()
+	o.c.work.Go(func() {
+		defer o.drop()
+		step()
+	})
+}
+
+// tick implements ticker.
+func (o *putOp) tick(now time.Time) {
+	if now.Before(o.own) {
+		return
+	}
+	o.mu.Lock()
+	answered := o.answered
+	o.mu.Unlock()
+	if !answered {
+		o.answer(o.unknown())
+	}
+}

@@ -1,0 +1,251 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+)
+
+const (
+	scanLimitDefault = 256
+	scanLimitMax     = 4096
+	// scanBytesMax ends a page early.
+	scanBytesMax = 2 << 20
+)
+
+// scan reads a page of a partition: R homes name their keys, and each key is
+// then read like any other. A key that W homes acknowledged is named by one of
+// R, if R+W > N.
+func (c *Coordinator) scan(ctx context.Context, _ rpc.Peer, req *api.ScanRequest) (*api.ScanResponse, error) {
+	r, err := c.record()
+	if err != nil {
+		return nil, err
+	}
+	if int(req.Partition) >= r.Partitions {
+		return nil, fmt.Errorf("%w: partition %d: there are 0 to %d", api.ErrBadRequest, req.Partition, r.Partitions-1)
+	}
+	if req.Limit > scanLimitMax {
+		return nil, fmt.Errorf("%w: a page of %d keys: up to %d", api.ErrBadRequest, req.Limit, scanLimitMax)
+	}
+	need, err := needed("R", req.R, r.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	limit := req.Limit
+	if limit == 0 {
+		limit = scanLimitDefault
+	}
+	p := ring.Partition(req.Partition)
+	keys, more, err := c.keysOf(ctx, r, p, need, keysRequest{
+		Epoch: r.Epoch, Partition: req.Partition, After: req.After, Prefix: req.Prefix, Limit: limit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.scanItems(ctx, req, keys, more)
+}
+
+// keysOf merges the pages of R homes into one, and says that there is more
+// behind its last key.
+func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partition, need int, req keysRequest) ([][]byte, bool, error) {
+	type answer struct {
+		home int
+		resp *keysResponse
+		err  error
+	}
+	homes := r.Homes(p)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, len(homes))
+	for i, id := range homes {
+		c.work.Go(func() {
+			resp, err := c.keysFrom(ctx, id, p, &req)
+			answers <- answer{i, resp, err}
+		})
+	}
+	errs := make([]error, len(homes))
+	var pages []*keysResponse
+	for range homes {
+		a := <-answers
+		if a.err != nil {
+			errs[a.home] = a.err
+			continue
+		}
+		if pages = append(pages, a.resp); len(pages) == need {
+			break
+		}
+	}
+	if len(pages) < need {
+		return nil, false, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", need, len(pages), homes, func(i int) string {
+			if errs[i] == nil {
+				return "answered"
+			}
+			return reason(errs[i])
+		}))
+	}
+	keys, more := mergePages(pages, req.Limit)
+	return keys, more, nil
+}
+
+// mergePages unites sorted pages. Behind the last key of a page that has more,
+// that home may have keys which it did not name: the united page ends there.
+func mergePages(pages []*keysResponse, limit int) (keys [][]byte, more bool) {
+	var end []byte
+	for _, page := range pages {
+		if !page.More || len(page.Keys) == 0 {
+			continue
+		}
+		if last := page.Keys[len(page.Keys)-1]; end == nil || bytes.Compare(last, end) < 0 {
+			end = last
+		}
+	}
+	for _, page := range pages {
+		for _, k := range page.Keys {
+			if end != nil && bytes.Compare(k, end) > 0 {
+				break
+			}
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal)
+	if len(keys) > limit {
+		return keys[:limit], true
+	}
+	return keys, end != nil
+}
+
+func (c *Coordinator) keysFrom(ctx context.Context, id ring.NodeID, p ring.Partition, req *keysRequest) (*keysResponse, error) {
+	if id == c.cfg.Self {
+		resp, err := c.ownKeys(p, req)
+		return resp, c.vouch(p, req.Epoch, err)
+	}
+	to, ok := c.peer(id)
+	if !ok {
+		return nil, rpc.ErrUnreachable
+	}
+	return keysRoute.Call(ctx, c.cfg.Transport, to, req)
+}
+
+// handleKeys names this node's keys to a coordinator elsewhere.
+func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRequest) (*keysResponse, error) {
+	r := c.cfg.Rings.Current()
+	if req.Epoch > 0 && (r == nil || r.Epoch < req.Epoch) {
+		deadline, ok := ctx.Deadline()
+		if !ok {
+			deadline = time.Now().Add(timeoutDefault)
+		}
+		var err error
+		if r, err = c.newer(from.ID, req.Epoch-1, deadline); err != nil {
+			return nil, fmt.Errorf("%w: %w", api.ErrNotReady, err)
+		}
+	}
+	if r == nil || !r.Founded() {
+		return nil, fmt.Errorf("%w: no ring record", api.ErrNotReady)
+	}
+	p := ring.Partition(req.Partition)
+	if int(p) >= r.Partitions || r.HomeIndex(p, c.cfg.Self) < 0 {
+		return nil, fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, r.Epoch)
+	}
+	resp, err := c.ownKeys(p, req)
+	if err := c.vouch(p, req.Epoch, err); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// ownKeys lists what this node has.
+func (c *Coordinator) ownKeys(p ring.Partition, req *keysRequest) (*keysResponse, error) {
+	resp := new(keysResponse)
+	limit := req.Limit
+	if limit <= 0 || limit > scanLimitMax {
+		limit = scanLimitMax
+	}
+	after := req.After
+	if bytes.Compare(after, req.Prefix) < 0 {
+		// Keys from the prefix on: the prefix itself may be a key.
+		if k, err := c.cfg.Store.Get(p, req.Prefix); err == nil && k != nil && len(req.Prefix) > 0 {
+			resp.Keys = append(resp.Keys, req.Prefix)
+		}
+		after = req.Prefix
+	}
+	err := c.cfg.Store.Scan(p, after, limit+1, func(key, _ []byte) bool {
+		if !bytes.HasPrefix(key, req.Prefix) {
+			return false
+		}
+		if len(resp.Keys) == limit {
+			resp.More = true
+			return false
+		}
+		resp.Keys = append(resp.Keys, bytes.Clone(key))
+		return true
+	})
+	return resp, err
+}
+
+// scanRead waits for the get of one key.
+type scanRead struct {
+	done chan struct{}
+	resp api.GetResponse
+	err  error
+}
+
+// GetDone implements GetSink.
+func (s *scanRead) GetDone(resp *api.GetResponse, err error) {
+	s.resp, s.err = *resp, err
+	close(s.done)
+}
+
+// scanWindow is how many keys of a page are read at a time.
+const scanWindow = 32
+
+// scanItems reads the named keys, and ends the page where it grows too large.
+func (c *Coordinator) scanItems(ctx context.Context, req *api.ScanRequest, keys [][]byte, more bool) (*api.ScanResponse, error) {
+	deadline, _ := ctx.Deadline()
+	resp := new(api.ScanResponse)
+	size := 0
+	for len(keys) > 0 && size < scanBytesMax {
+		window := keys[:min(scanWindow, len(keys))]
+		reads := make([]scanRead, len(window))
+		for i, key := range window {
+			reads[i].done = make(chan struct{})
+			c.Get(&api.GetRequest{Key: key, R: req.R}, deadline, &reads[i])
+		}
+		for i, key := range window {
+			<-reads[i].done
+			if err := reads[i].err; err != nil {
+				return nil, fmt.Errorf("key %.64q: %w", key, err)
+			}
+			if size >= scanBytesMax {
+				continue // read again with the next page
+			}
+			keys = keys[1:]
+			resp.Next = key
+			if item, ok := scanItem(req, key, &reads[i].resp); ok {
+				resp.Items = append(resp.Items, item)
+				size += len(item.Key) + len(item.Value)
+			}
+		}
+	}
+	if len(keys) == 0 && !more {
+		resp.Next = nil
+	}
+	return resp, nil
+}
+
+func scanItem(req *api.ScanRequest, key []byte, got *api.GetResponse) (api.ScanItem, bool) {
+	if !got.Found {
+		return api.ScanItem{}, false
+	}
+	item := api.ScanItem{Key: key, Siblings: got.Receipt.Siblings}
+	if !req.KeysOnly {
+		item.Value = got.Values[got.Winner].Data
+	}
+	return item, true
+}

@@ -1,0 +1,148 @@
+package kv
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+)
+
+// Clocks only order concurrent writes for readers who want one winner; no write
+// is lost by a wrong one. Still, stamps of a clock that is far ahead would win
+// for as long as it is ahead: a node ahead of the median of its peers mints
+// nothing, and a member whose clock is off is named.
+
+const (
+	skewEvery   = 5 * time.Second
+	skewTimeout = time.Second
+	// skewDelayMax is the round trip above which a reading says too little.
+	skewDelayMax = 200 * time.Millisecond
+)
+
+// skew knows how far the members' clocks are from this node's.
+type skew struct {
+	c *Coordinator
+
+	mu      sync.Mutex
+	offsets map[ring.NodeID]time.Duration // guarded by mu: their clock minus ours
+	stamps  map[ring.NodeID]int64         // guarded by mu: stamps beyond the bound
+
+	// lead is how far this node is ahead of the median, in nanoseconds.
+	lead atomic.Int64
+}
+
+func newSkew(c *Coordinator) *skew {
+	return &skew{c: c, offsets: map[ring.NodeID]time.Duration{}, stamps: map[ring.NodeID]int64{}}
+}
+
+func (c *Coordinator) handleClock(call *rpc.Call, _ *clockRequest) {
+	call.Reply(&clockResponse{Now: c.cfg.Now().UnixMilli()})
+}
+
+func (s *skew) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		s.measure(ctx)
+		timer.Reset(skewEvery)
+	}
+}
+
+// measure asks every member for the time, all at once.
+func (s *skew) measure(ctx context.Context) {
+	r := s.c.cfg.Rings.Current()
+	if r == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, skewTimeout)
+	defer cancel()
+	var asked sync.WaitGroup
+	for _, m := range r.Members {
+		to, ok := s.c.peer(m.ID)
+		if m.ID == s.c.cfg.Self || !ok || s.c.cfg.Circuits.Open(m.ID) {
+			continue
+		}
+		asked.Go(func() {
+			sent, before := time.Now(), s.c.cfg.Now()
+			resp, err := clockRoute.Call(ctx, s.c.cfg.Transport, to, &clockRequest{})
+			took := time.Since(sent)
+			if err != nil || took > skewDelayMax {
+				return
+			}
+			offset := time.UnixMilli(resp.Now).Sub(before.Add(took / 2))
+			s.mu.Lock()
+			s.offsets[m.ID] = offset
+			s.mu.Unlock()
+		})
+	}
+	asked.Wait()
+	s.forget(r)
+	s.lead.Store(int64(-s.median()))
+}
+
+// forget drops members that left the ring.
+func (s *skew) forget(r *ring.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.offsets, func(id ring.NodeID, _ time.Duration) bool { return r.Member(id) == nil })
+	maps.DeleteFunc(s.stamps, func(id ring.NodeID, _ int64) bool { return r.Member(id) == nil })
+}
+
+// median of the peers' offsets, 0 without peers. With an even number it is the
+// one that is nearer to this node's clock.
+func (s *skew) median() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.offsets) == 0 {
+		return 0
+	}
+	all := slices.Sorted(maps.Values(s.offsets))
+	low, high := all[(len(all)-1)/2], all[len(all)/2]
+	if low.Abs() < high.Abs() {
+		return low
+	}
+	return high
+}
+
+// ahead says that this node's clock is further ahead of its peers' median than
+// the bound, and by how much.
+func (s *skew) ahead() (time.Duration, bool) {
+	lead := time.Duration(s.lead.Load())
+	return lead, lead > s.c.cfg.SkewMax
+}
+
+func (s *skew) stampAhead(id ring.NodeID, ahead time.Duration) {
+	s.mu.Lock()
+	s.stamps[id]++
+	first := s.stamps[id] == 1
+	s.mu.Unlock()
+	if first {
+		s.c.cfg.Logger.Warn("a member's stamps are ahead of this node's clock by more than the bound",
+			"member", id.Short(), "ahead", ahead, "bound", s.c.cfg.SkewMax)
+	}
+}
+
+// ClockOffsets says how far each member's clock is ahead of this node's, as last
+// measured.
+func (c *Coordinator) ClockOffsets() map[ring.NodeID]time.Duration {
+	c.skew.mu.Lock()
+	defer c.skew.mu.Unlock()
+	return maps.Clone(c.skew.offsets)
+}
+
+// ClockAhead says that this node refuses to mint because its clock is ahead of
+// the median of its peers by more than the bound, and by how much.
+func (c *Coordinator) ClockAhead() (time.Duration, bool) { return c.skew.ahead() }
+
+// SkewMax is the bound on clocks.
+func (c *Coordinator) SkewMax() time.Duration { return c.cfg.SkewMax }

@@ -1,0 +1,113 @@
+package kv
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// sweepEvery is how late a deadline or a hedge may be noticed.
+const sweepEvery = 5 * time.Millisecond
+
+// sweeper looks at all operations under way every few milliseconds: one timer
+// for all of them instead of one for each.
+type sweeper struct {
+	mu    sync.Mutex
+	first *swept // guarded by mu, a list
+	wake  chan struct{}
+	batch []ticker // of run
+}
+
+// swept is an operation's place in the list.
+type swept struct {
+	op         ticker
+	prev, next *swept
+	in         bool
+}
+
+// ticker is an operation that wants to be looked at.
+type ticker interface {
+	// hold keeps the operation from being reused until drop.
+	hold()
+	drop()
+	tick(now time.Time)
+}
+
+func newSweeper() *sweeper { return &sweeper{wake: make(chan struct{}, 1)} }
+
+func (s *sweeper) add(e *swept, op ticker) {
+	s.mu.Lock()
+	idle := s.first == nil
+	*e = swept{op: op, next: s.first, in: true}
+	if e.next != nil {
+		e.next.prev = e
+	}
+	s.first = e
+	s.mu.Unlock()
+	if idle {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *sweeper) remove(e *swept) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !e.in {
+		return
+	}
+	e.in = false
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		s.first = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	}
+}
+
+func (s *sweeper) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		for s.pending() {
+			timer.Reset(sweepEvery)
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+			s.sweep(time.Now())
+		}
+	}
+}
+
+func (s *sweeper) pending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first != nil
+}
+
+// sweep calls the operations without the lock: they may remove themselves.
+func (s *sweeper) sweep(now time.Time) {
+	s.mu.Lock()
+	for e := s.first; e != nil; e = e.next {
+		e.op.hold()
+		s.batch = append(s.batch, e.op)
+	}
+	s.mu.Unlock()
+	for i, op := range s.batch {
+		op.tick(now)
+		op.drop()
+		s.batch[i] = nil
+	}
+	s.batch = s.batch[:0]
+}

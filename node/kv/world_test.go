@@ -1,0 +1,221 @@
+package kv_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/node/kv"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/sim/network"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// world is some homes with a ring record that stands, on a simulated network
+// and simulated disks, in a synctest bubble.
+type world struct {
+	t      *testing.T
+	net    *network.Network
+	record *ring.Record
+	nodes  []*home
+	client *network.Host
+	offset map[int]time.Duration // clocks
+}
+
+// home is what runs on one node.
+type home struct {
+	w     *world
+	id    ring.NodeID
+	name  string
+	host  *network.Host
+	mux   *rpc.Mux
+	disk  *disk.Disk
+	store *store.Store
+	guard *rpc.Guard
+	kv    *kv.Coordinator
+	stop  context.CancelFunc
+	ended chan struct{}
+	// learned counts calls of Learn.
+	rec *ring.Record
+}
+
+// Current implements kv.Rings.
+func (h *home) Current() *ring.Record { return h.rec }
+
+// Changed implements kv.Rings: the record of these tests stands.
+func (h *home) Changed() <-chan struct{} { return nil }
+
+// Learn implements kv.Rings.
+func (h *home) Learn(context.Context, rpc.Peer, uint64) error {
+	return errors.New("there is no other ring record")
+}
+
+// Founding implements kv.Rings.
+func (h *home) Founding() (have, want int) { return 0, 0 }
+
+// View implements kv.Members.
+func (h *home) View() *gossip.View {
+	v := new(gossip.View)
+	for _, o := range h.w.nodes {
+		v.Peers = append(v.Peers, gossip.Peer{ID: o.id, Name: o.name, RPCAddr: o.host.Peer().Addr, Alive: true})
+	}
+	return v
+}
+
+func nodeID(i int) ring.NodeID { return ring.NodeID{0: byte(i + 1), 15: 1} }
+
+// inWorld runs f with n nodes and the given number of replicas.
+func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, net: network.New(network.Config{Seed: 1}), offset: map[int]time.Duration{}}
+		var members []ring.Member
+		for i := range n {
+			members = append(members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Weight: 1, State: ring.Active})
+		}
+		first, err := ring.Found(ring.ClusterID{1}, "test", members[0], 64, replicas)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.record, err = first.WithTable(members); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			h := &home{w: w, id: nodeID(i), name: members[i].Name, disk: disk.New(uint64(i + 1)), rec: w.record}
+			h.mux = rpc.NewMux(rpc.MuxConfig{})
+			h.host = w.net.Host(rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}, nil)
+			w.nodes = append(w.nodes, h)
+		}
+		for i := range w.nodes {
+			w.start(i)
+		}
+		w.client = w.net.Host(rpc.Peer{Addr: "10.0.0.99:1"}, nil)
+		f(w)
+		for i := range w.nodes {
+			w.halt(i)
+		}
+		w.client.Close()
+		w.net.Close()
+		time.Sleep(3 * time.Second) // goleveldb's pools end a while after Close
+	})
+}
+
+func (w *world) start(i int) {
+	h := w.nodes[i]
+	now := func() time.Time { return time.Now().Add(w.offset[i]) }
+	var err error
+	seed := uint64(i+1) << 32
+	h.store, err = store.Open(h.disk.Open(), store.Options{
+		Now: now, ClockSlack: 2 * time.Second, RecordMax: 2 << 20,
+		Rand: func() uint64 { seed += 0x9e3779b97f4a7c15; return seed + uint64(time.Now().UnixNano()) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{})
+	h.kv = kv.New(kv.Config{
+		Self: h.id, Store: h.store, Rings: h, Members: h, Transport: h.guard, Circuits: h.guard,
+		Clock: version.NewClock(now, 2*time.Second), SkewMax: 2 * time.Second, Now: now, Logger: slog.New(slog.DiscardHandler),
+	})
+	h.mux = rpc.NewMux(rpc.MuxConfig{})
+	h.kv.Register(h.mux)
+	h.host.Listen(h.mux)
+	var ctx context.Context
+	ctx, h.stop = context.WithCancel(context.Background())
+	h.ended = make(chan struct{})
+	go func() {
+		h.guard.Run(ctx)
+		close(h.ended)
+	}()
+}
+
+func (w *world) halt(i int) {
+	h := w.nodes[i]
+	if h.store == nil {
+		return
+	}
+	h.host.Close()
+	h.stop()
+	<-h.ended
+	h.mux.Close()
+	h.kv.Close()
+	h.store.Close()
+	h.store = nil
+}
+
+// put writes through node i.
+func (w *world) put(i int, req api.PutRequest) (*api.PutResponse, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return api.Put.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].host.Peer().Addr}, &req)
+}
+
+// get reads through node i.
+func (w *world) get(i int, key string, r api.Level) (*api.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return api.Get.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].host.Peer().Addr}, &api.GetRequest{Key: []byte(key), R: r})
+}
+
+func (w *world) mustPut(i int, key, value string, context []byte) *api.PutResponse {
+	w.t.Helper()
+	resp, err := w.put(i, api.PutRequest{Key: []byte(key), Value: []byte(value), Context: context})
+	if err != nil {
+		w.t.Fatalf("put %s through %s: %v", key, w.nodes[i].name, err)
+	}
+	return resp
+}
+
+// values reads the live siblings through node i.
+func (w *world) values(i int, key string, r api.Level) map[string]bool {
+	w.t.Helper()
+	resp, err := w.get(i, key, r)
+	if err != nil {
+		w.t.Fatalf("get %s through %s: %v", key, w.nodes[i].name, err)
+	}
+	all := map[string]bool{}
+	for _, v := range resp.Values {
+		if !v.Tombstone {
+			all[string(v.Data)] = true
+		}
+	}
+	return all
+}
+
+// homes are the indexes of the nodes that keep a key, and of the others.
+func (w *world) homes(key string) (homes, others []int) {
+	p := w.record.PartitionOf([]byte(key))
+	for i, h := range w.nodes {
+		if w.record.HomeIndex(p, h.id) >= 0 {
+			homes = append(homes, i)
+		} else {
+			others = append(others, i)
+		}
+	}
+	return homes, others
+}
+
+// own is what node i has on its disk; nil for nothing.
+func (w *world) own(i int, key string) *version.Record {
+	w.t.Helper()
+	b, err := w.nodes[i].store.Get(w.record.PartitionOf([]byte(key)), []byte(key))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if b == nil {
+		return nil
+	}
+	r, err := version.Parse(b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &r
+}

@@ -1,0 +1,238 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+)
+
+// statusTimeout is how long a member may take to tell about itself.
+const statusTimeout = time.Second
+
+// register puts the routes on the mux that tell about the cluster.
+func (n *Node) register(mux *rpc.Mux) {
+	api.Ring.Handle(mux, rpc.ClassControl, n.ringFor)
+	api.Status.Handle(mux, rpc.ClassControl, n.status)
+}
+
+// ringFor answers a client that routes by itself.
+func (n *Node) ringFor(_ context.Context, _ rpc.Peer, req *api.RingRequest) (*api.RingResponse, error) {
+	r := n.topology.Current()
+	if r == nil {
+		return nil, fmt.Errorf("%w: this node has not joined a cluster yet", api.ErrNotReady)
+	}
+	resp := &api.RingResponse{Epoch: r.Epoch, Now: n.env.Now().UnixMilli()}
+	if r.Epoch > req.Epoch {
+		resp.Record = r.Encode()
+	}
+	view := n.members.View()
+	for _, m := range r.Members {
+		a := api.MemberAddress{ID: m.ID, Alive: n.kv.Reachable(m.ID)}
+		if p := view.Peer(m.ID); p != nil {
+			a.Addr = p.RPCAddr
+		}
+		resp.Members = append(resp.Members, a)
+	}
+	return resp, nil
+}
+
+// status tells of the cluster as this node sees it: what gossip and circuits say
+// of every member, and what each says of itself.
+func (n *Node) status(ctx context.Context, _ rpc.Peer, req *api.StatusRequest) (*api.StatusResponse, error) {
+	r := n.topology.Current()
+	resp := &api.StatusResponse{Cluster: n.cfg.Cluster, Node: n.id.String(), Members: []api.MemberStatus{}}
+	if r != nil {
+		resp.ClusterID = r.Cluster.String()
+		resp.Epoch, resp.Partitions, resp.Replicas = r.Epoch, r.Partitions, r.Replicas
+	}
+	if req.Local {
+		resp.Members = append(resp.Members, n.self(r))
+		return resp, nil
+	}
+	resp.Members = n.everybody(ctx, r)
+	resp.Reason = n.notReady(r)
+	resp.Ready = resp.Reason == ""
+	return resp, nil
+}
+
+// self is this node as it sees itself.
+func (n *Node) self(r *ring.Record) api.MemberStatus {
+	stats := n.store.Stats()
+	m := api.MemberStatus{
+		Name: n.name, ID: n.id.String(), Zone: n.cfg.Zone, Address: n.addr, Gossip: n.GossipAddr(),
+		Reachable: true, Keys: stats.Keys, Disk: stats.DiskBytes, Version: n.cfg.Version,
+		Problems: []string{}, State: n.state(r),
+	}
+	if r != nil {
+		m.Epoch = r.Epoch
+		m.Homes = r.HomeCount(n.id)
+		m.Keeper = isKeeper(r, n.id)
+	}
+	h := n.store.Health()
+	if h.Failed != nil {
+		m.Problems = append(m.Problems, "storage failed: "+h.Failed.Error())
+	}
+	m.Problems = append(m.Problems, h.Losses...)
+	if lead, ok := n.kv.ClockAhead(); ok {
+		m.Problems = append(m.Problems, fmt.Sprintf("clock is %v ahead of the other members: no writes are taken here", lead.Round(time.Millisecond)))
+	}
+	return m
+}
+
+// state is one word for this node.
+func (n *Node) state(r *ring.Record) string {
+	h := n.store.Health()
+	switch {
+	case h.Failed != nil:
+		return "failed"
+	case r == nil:
+		return "joining"
+	case !r.Founded():
+		return "founding"
+	case r.Member(n.id) == nil:
+		return "joining"
+	case r.HomeCount(n.id) == 0:
+		return "standby"
+	case h.LossyAll || len(h.Lossy) > 0:
+		return "lossy"
+	}
+	return "ready"
+}
+
+func isKeeper(r *ring.Record, id ring.NodeID) bool {
+	for _, k := range r.Keepers {
+		if k == id {
+			return true
+		}
+	}
+	return false
+}
+
+// everybody asks all members of the ring and of gossip, each for itself.
+func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus {
+	view := n.members.View()
+	var list []api.MemberStatus
+	add := func(id ring.NodeID, name, zone string) {
+		m := api.MemberStatus{Name: name, ID: id.String(), Zone: zone, State: "unreachable", Problems: []string{}, Reachable: n.kv.Reachable(id)}
+		if p := view.Peer(id); p != nil {
+			m.Name, m.Zone, m.Address, m.Gossip = p.Name, p.Zone, p.RPCAddr, p.GossipAddr
+		}
+		if r != nil {
+			m.Homes, m.Keeper = r.HomeCount(id), isKeeper(r, id)
+		}
+		list = append(list, m)
+	}
+	if r != nil {
+		for _, m := range r.Members {
+			add(m.ID, m.Name, m.Zone)
+		}
+	}
+	for _, p := range view.Peers {
+		if p.Alive && (r == nil || r.Member(p.ID) == nil) {
+			add(p.ID, p.Name, p.Zone)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	var asked sync.WaitGroup
+	for i := range list {
+		asked.Go(func() { n.ask(ctx, view, r, &list[i]) })
+	}
+	asked.Wait()
+	n.judgeClocks(list)
+	return list
+}
+
+// ask lets a member tell about itself.
+func (n *Node) ask(ctx context.Context, view *gossip.View, r *ring.Record, m *api.MemberStatus) {
+	id, err := ring.ParseNodeID(m.ID)
+	if err != nil {
+		panic("node: our own text of an ID does not parse: " + err.Error())
+	}
+	if id == n.id {
+		*m = n.self(r)
+		return
+	}
+	p := view.Peer(id)
+	if p == nil || !m.Reachable {
+		return
+	}
+	resp, err := api.Status.Call(ctx, n.guard, rpc.Peer{ID: id, Addr: p.RPCAddr}, &api.StatusRequest{Local: true})
+	if err != nil || len(resp.Members) != 1 || resp.Members[0].ID != m.ID {
+		m.Reachable = n.kv.Reachable(id)
+		m.Problems = append(m.Problems, "does not tell about itself")
+		return
+	}
+	told := resp.Members[0]
+	if r != nil {
+		told.Homes, told.Keeper = m.Homes, m.Keeper
+	}
+	if told.Problems == nil {
+		told.Problems = []string{}
+	}
+	told.Reachable = true
+	*m = told
+}
+
+// judgeClocks names members whose clock is off.
+func (n *Node) judgeClocks(list []api.MemberStatus) {
+	offsets := n.kv.ClockOffsets()
+	for i := range list {
+		id, err := ring.ParseNodeID(list[i].ID)
+		if err != nil {
+			continue
+		}
+		offset, ok := offsets[id]
+		if !ok {
+			continue
+		}
+		list[i].ClockOffset = offset.Seconds()
+		if offset.Abs() > n.kv.SkewMax() {
+			word := "ahead of"
+			if offset < 0 {
+				word = "behind"
+			}
+			list[i].Problems = append(list[i].Problems,
+				fmt.Sprintf("clock is %v %s that of %s", offset.Abs().Round(time.Millisecond), word, n.name))
+		}
+	}
+}
+
+// notReady says why this node would not serve every key at quorum; empty if it
+// would.
+func (n *Node) notReady(r *ring.Record) string {
+	switch {
+	case r == nil:
+		return "this node has not joined a cluster yet"
+	case !r.Founded():
+		have, want := n.topology.Founding()
+		return fmt.Sprintf("the cluster is being founded: %d of %d members are there", have, want)
+	case r.Member(n.id) == nil:
+		return "this node is not in the ring record yet"
+	}
+	if err := n.store.Health().Failed; err != nil {
+		return "storage failed: " + err.Error()
+	}
+	short := 0
+	for p := range r.Partitions {
+		can := 0
+		for _, id := range r.Homes(ring.Partition(p)) {
+			if n.kv.Reachable(id) {
+				can++
+			}
+		}
+		if can < r.Replicas/2+1 {
+			short++
+		}
+	}
+	if short > 0 {
+		return fmt.Sprintf("%d of %d partitions have no quorum of reachable homes", short, r.Partitions)
+	}
+	return ""
+}
