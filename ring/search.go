@@ -174,15 +174,25 @@ func (f *flow) leaving(cell int32) int32 {
 
 // rankOf says how well m would do as a home of row p in place of leaving: first
 // by how full it is, in sixteenths, then by how often it meets the other homes,
-// then by chance.
+// and leaving met them, in relation to what is even; then by chance.
 func (f *flow) rankOf(p, m, leaving int32) uint64 {
-	share := uint64(max(f.ceil[m], 1))
-	full := min(uint64(len(f.in[m]))*16/share, 1<<12)
-	var met uint64
+	full := min(uint64(len(f.in[m]))*16/uint64(max(f.ceil[m], 1)), 1<<10)
+	met := int64(1) << 40
 	for _, other := range f.rows[p] {
-		if other != leaving {
-			met += uint64(f.pairs[int(m)*len(f.in)+int(other)]) << 24 / (share * uint64(max(f.ceil[other], 1)))
+		if other == leaving {
+			continue
+		}
+		met += f.met(m, other)
+		if leaving >= 0 {
+			met -= f.met(leaving, other)
 		}
 	}
-	return full<<52 | min(met, 1<<32-1)<<20 | scramble(uint64(p)<<32|uint64(m))>>44
+	met = min(max(met, 0), 1<<41-1)
+	return full<<53 | uint64(met)<<12 | scramble(uint64(p)<<32|uint64(m))>>52
+}
+
+// met is how many rows two members share, in relation to how many they would by
+// chance.
+func (f *flow) met(a, b int32) int64 {
+	return int64(f.pairs[int(a)*len(f.in)+int(b)]) << 32 / (int64(max(f.ceil[a], 1)) * int64(max(f.ceil[b], 1)))
 }
