@@ -131,7 +131,6 @@ func (n *Node) openStore(chance *rand.Rand) error {
 		Logger:     n.cfg.Logger,
 	})
 	if err != nil {
-		n.env.Disk.Close()
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	n.store = s
@@ -332,6 +331,7 @@ func (n *Node) shut() error {
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
 	}
+	errs = append(errs, n.env.Disk.Close())
 	return errors.Join(errs...)
 }
 
