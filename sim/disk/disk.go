@@ -44,6 +44,7 @@ type Disk struct {
 	tear     Tear
 	delay    func() time.Duration
 	readOnly bool
+	lies     bool
 	counts   Counts
 	lines    []string
 	logf     func(format string, args ...any)

@@ -336,6 +336,20 @@ func TestPowerCutDuringSlowSyncFailsIt(t *testing.T) {
 	})
 }
 
+func TestDiskThatLiesLosesWhatItCalledSynced(t *testing.T) {
+	d := disk.New(1)
+	d.SetTear(disk.TearAll)
+	w := must(d.Open().Create(journal(1)))
+	check(t, w.Sync())
+	d.Lie(true)
+	must(w.Write([]byte("x")))
+	check(t, w.Sync())
+	d.PowerCut()
+	if d.Size(journal(1)) != 0 {
+		t.Fatal("it was durable")
+	}
+}
+
 func TestOneLockAtATime(t *testing.T) {
 	d := disk.New(1)
 	a, b := d.Open(), d.Open()

@@ -103,7 +103,7 @@ func (d *Disk) FailMeta(times int, err error) {
 func (d *Disk) Heal() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.rules, d.capacity, d.delay, d.readOnly = nil, 0, nil, false
+	d.rules, d.capacity, d.delay, d.readOnly, d.lies = nil, 0, nil, false, false
 }
 
 // SetCapacity bounds the bytes of all files together: writes and creations above
@@ -128,4 +128,12 @@ func (d *Disk) ReadOnly(on bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.readOnly = on
+}
+
+// Lie makes fsyncs succeed without making anything durable, as a drive with a
+// volatile cache does.
+func (d *Disk) Lie(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lies = on
 }

@@ -1,0 +1,183 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Check holds a history against what every key shows in the end, when all is
+// healed and read at all homes. It holds that
+//
+//   - a refused put is nowhere, and nothing is shown that nobody put;
+//   - an acknowledged put is there, or a put that had seen it is;
+//   - what a put has seen does not stand beside it, nor come back after it was
+//     acknowledged: siblings are equal to the oracle's;
+//   - strict reads never go backwards: they show all that strict puts had done,
+//     and strict reads had shown, before they began, or what came after that.
+func Check(h *History, final map[string][]string) error {
+	byKey := map[string][]*Op{}
+	for _, o := range h.Ops() {
+		byKey[o.Key] = append(byKey[o.Key], o)
+	}
+	for _, key := range h.Keys() {
+		shown, ok := final[key]
+		if !ok {
+			return fmt.Errorf("key %s was not read in the end", key)
+		}
+		k := newOracle(byKey[key])
+		if err := k.check(shown); err != nil {
+			return fmt.Errorf("key %s: %w\nin the end it shows %s\n%s", key, err, list(shown), h.Story(key))
+		}
+	}
+	return nil
+}
+
+func list(values []string) string {
+	if len(values) == 0 {
+		return "nothing"
+	}
+	return strings.Join(values, ", ")
+}
+
+// oracle knows of one key which write has certainly seen which, and which one
+// may have.
+type oracle struct {
+	ops  []*Op
+	puts map[string]*Op
+	// must are the writes that a write has certainly seen; may adds those
+	// that a blind put may have met at its coordinator.
+	must, may map[string]map[string]bool
+}
+
+func newOracle(ops []*Op) *oracle {
+	k := &oracle{ops: ops, puts: map[string]*Op{}, must: map[string]map[string]bool{}, may: map[string]map[string]bool{}}
+	for _, o := range ops {
+		if !o.Read {
+			k.puts[o.Value] = o
+		}
+	}
+	for v := range k.puts {
+		k.must[v] = map[string]bool{}
+		k.past(v, false, k.must[v])
+		k.may[v] = map[string]bool{}
+		k.past(v, true, k.may[v])
+	}
+	return k
+}
+
+// past collects what the write of v has seen.
+func (k *oracle) past(v string, may bool, into map[string]bool) {
+	put := k.puts[v]
+	switch {
+	case put == nil:
+	case put.After != nil:
+		for _, w := range put.After.Saw {
+			if !into[w] {
+				into[w] = true
+				k.past(w, may, into)
+			}
+		}
+	case may:
+		for w, o := range k.puts {
+			if w != v && !into[w] && (put.Ended.IsZero() || put.Outcome == Unknown || o.Began.Before(put.Ended)) {
+				into[w] = true
+				k.past(w, may, into)
+			}
+		}
+	}
+}
+
+// check holds everything against what is shown in the end.
+func (k *oracle) check(final []string) error {
+	if err := k.shown(final); err != nil {
+		return fmt.Errorf("in the end: %w", err)
+	}
+	for _, put := range k.ops {
+		v := put.Value
+		if put.Read || put.Outcome != Done {
+			continue
+		}
+		if !k.covered(v, final) {
+			return fmt.Errorf("acknowledged %s is lost", v)
+		}
+		for _, s := range final {
+			if k.must[v][s] {
+				return fmt.Errorf("%s is there, which acknowledged %s had seen", s, v)
+			}
+		}
+	}
+	return k.backwards()
+}
+
+// shown checks one set of siblings by itself.
+func (k *oracle) shown(values []string) error {
+	for i, v := range values {
+		put := k.puts[v]
+		switch {
+		case put == nil:
+			return fmt.Errorf("%s is shown, which nobody put", v)
+		case put.Outcome == Refused:
+			return fmt.Errorf("%s is shown, which was refused", v)
+		case i > 0 && slices.Contains(values[:i], v):
+			return fmt.Errorf("%s is shown twice", v)
+		}
+		for _, w := range values {
+			if k.must[w][v] {
+				return fmt.Errorf("%s is shown beside %s, which had seen it", v, w)
+			}
+		}
+	}
+	return nil
+}
+
+// covered says that v is shown, or something that may have seen it.
+func (k *oracle) covered(v string, values []string) bool {
+	return slices.ContainsFunc(values, func(s string) bool { return s == v || k.may[s][v] })
+}
+
+// backwards looks for a strict read that shows less than was known before it
+// began.
+func (k *oracle) backwards() error {
+	for _, read := range k.ops {
+		if !read.Read || read.Outcome != Done {
+			continue
+		}
+		if err := k.shown(read.Saw); err != nil {
+			return fmt.Errorf("%v: %w", read, err)
+		}
+		if !read.Strict {
+			continue
+		}
+		for v, since := range k.known(read.Began) {
+			if !k.covered(v, read.Saw) {
+				return fmt.Errorf("%v: went backwards: %s was there since %v", read, v, since)
+			}
+			for _, s := range read.Saw {
+				if k.must[v][s] {
+					return fmt.Errorf("%v: went backwards: %s is shown, which %s had replaced since %v", read, s, v, since)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// known are the writes that strict operations had done or shown before a moment,
+// with those that told.
+func (k *oracle) known(before time.Time) map[string]*Op {
+	out := map[string]*Op{}
+	for _, o := range k.ops {
+		if !o.Strict || o.Outcome != Done || !o.Ended.Before(before) {
+			continue
+		}
+		if !o.Read {
+			out[o.Value] = o
+		}
+		for _, v := range o.Saw {
+			out[v] = o
+		}
+	}
+	return out
+}

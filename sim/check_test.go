@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// script makes a history by hand: operations one after the other, a second each.
+type script struct {
+	*History
+	at time.Time
+}
+
+func newScript() *script {
+	at := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	return &script{History: &History{began: at}, at: at}
+}
+
+func (s *script) add(o Op) *Op {
+	o.Key, o.Began, o.Ended = "k", s.at, s.at.Add(time.Second)
+	s.at = s.at.Add(2 * time.Second)
+	s.ops = append(s.ops, &o)
+	return &o
+}
+
+func (s *script) put(value string, after *Op, outcome Outcome) *Op {
+	return s.add(Op{Value: value, After: after, Strict: true, Outcome: outcome})
+}
+
+func (s *script) get(saw ...string) *Op {
+	return s.add(Op{Read: true, Strict: true, Outcome: Done, Saw: saw})
+}
+
+func TestCheckersFindWhatBreaksAPromise(t *testing.T) {
+	for name, c := range map[string]struct {
+		play  func(s *script)
+		final []string
+		want  string // of the error; empty for none
+	}{
+		"acknowledged put is there":    {func(s *script) { s.put("a", nil, Done) }, []string{"a"}, ""},
+		"acknowledged put is lost":     {func(s *script) { s.put("a", nil, Done) }, nil, "acknowledged a is lost"},
+		"unknown put may be there":     {func(s *script) { s.put("a", nil, Unknown) }, []string{"a"}, ""},
+		"unknown put may be nowhere":   {func(s *script) { s.put("a", nil, Unknown) }, nil, ""},
+		"refused put is there":         {func(s *script) { s.put("a", nil, Refused) }, []string{"a"}, "a is shown, which was refused"},
+		"value out of nothing":         {func(s *script) { s.put("a", nil, Done) }, []string{"a", "b"}, "b is shown, which nobody put"},
+		"value twice":                  {func(s *script) { s.put("a", nil, Done) }, []string{"a", "a"}, "twice"},
+		"replaced by one that saw it":  {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"b"}, ""},
+		"replaced and there again":     {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"a", "b"}, "a is shown beside b, which had seen it"},
+		"replaced by an unknown one":   {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, []string{"b"}, ""},
+		"unknown one replaced nothing": {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, []string{"a"}, ""},
+		"both lost by an unknown one":  {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, nil, "acknowledged a is lost"},
+		"back after it was replaced":   {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"a"}, "acknowledged b is lost"},
+		"lost beside one that saw it not": {func(s *script) {
+			r := s.get()
+			s.put("a", nil, Done)
+			s.put("b", r, Done)
+		}, []string{"b"}, "acknowledged a is lost"},
+		"siblings of one read": {func(s *script) {
+			r := s.get()
+			s.put("a", r, Done)
+			s.put("b", r, Done)
+		}, []string{"a", "b"}, ""},
+		"seen through another": {func(s *script) {
+			s.put("a", nil, Done)
+			s.put("b", s.get("a"), Done)
+			s.put("c", s.get("b"), Done)
+		}, []string{"c"}, ""},
+		"blind put replaces what it met":  {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"b"}, ""},
+		"blind put meets nothing":         {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"a", "b"}, ""},
+		"blind put cannot see the future": {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"a"}, "acknowledged b is lost"},
+		"read shows less than an earlier one": {func(s *script) {
+			r := s.get()
+			s.put("a", r, Unknown)
+			s.get("a")
+			s.get()
+		}, []string{"a"}, "went backwards"},
+		"read misses an acknowledged put": {func(s *script) {
+			s.put("a", s.get(), Done)
+			s.get()
+		}, []string{"a"}, "went backwards"},
+		"weak read may show less": {func(s *script) {
+			s.put("a", s.get(), Done)
+			s.add(Op{Read: true, Outcome: Done})
+		}, []string{"a"}, ""},
+		"read shows what was replaced": {func(s *script) {
+			s.put("a", s.get(), Done)
+			r := s.get("a")
+			s.put("b", r, Done)
+			s.get("a")
+		}, []string{"b"}, "went backwards"},
+		"refused value in a read": {func(s *script) {
+			s.put("a", nil, Refused)
+			s.get("a")
+		}, nil, "which was refused"},
+	} {
+		s := newScript()
+		c.play(s)
+		err := Check(s.History, map[string][]string{"k": c.final})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestCheckNeedsEveryKey(t *testing.T) {
+	s := newScript()
+	s.put("a", nil, Done)
+	if err := Check(s.History, nil); err == nil {
+		t.Fatal("a key that was not read in the end passed")
+	}
+}

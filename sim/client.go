@@ -1,0 +1,175 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kithdb/kith/client"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/sim/network"
+)
+
+// Client is the real client on a host of its own, writing a history of what it
+// is told.
+type Client struct {
+	*client.Client
+	Name    string // of its host
+	history *History
+	puts    int
+}
+
+// Client makes a client that knows the addresses of machines, or of all. With
+// history nil it keeps none. The caller closes it.
+func (c *Cluster) Client(h *History, opts []client.Option, machines ...int) (*Client, error) {
+	if len(machines) == 0 {
+		for i := range c.Machines {
+			machines = append(machines, i)
+		}
+	}
+	var addrs []string
+	for _, i := range machines {
+		addrs = append(addrs, c.Machines[i].Addr)
+	}
+	host := c.host()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	real, err := client.Dial(ctx, addrs, append(opts, client.WithTransport(host))...)
+	if err != nil {
+		return nil, fmt.Errorf("client %s: %w", host.Name(), err)
+	}
+	if h == nil {
+		h = NewHistory()
+	}
+	return &Client{Client: real, Name: host.Name(), history: h}, nil
+}
+
+// Direct makes a client that has one machine coordinate everything.
+func (c *Cluster) Direct(h *History, machine int) (*Client, error) {
+	return c.Client(h, []client.Option{client.Direct()}, machine)
+}
+
+// host adds a client's host to the network.
+func (c *Cluster) host() *network.Host {
+	c.clients++
+	return c.Network.HostNamed(fmt.Sprintf("c%d", c.clients), rpc.Peer{Addr: fmt.Sprintf("10.0.1.%d:1", c.clients)}, nil)
+}
+
+// probe is a host for the cluster's own questions. Nothing is ever cut from it.
+func (c *Cluster) probe() *network.Host {
+	if c.prober == nil {
+		c.prober = c.Network.HostNamed("probe", rpc.Peer{Addr: "10.0.2.1:1"}, nil)
+	}
+	return c.prober
+}
+
+// Put writes a value that is unique in the history, and enters it. after is the
+// read whose context it carries, and from what that read has returned; nil is a
+// blind put. Only levels from a quorum on count as strict.
+func (c *Client) Put(key string, after *Read, level client.Level, limit time.Duration) *Op {
+	c.puts++
+	op := &Op{Client: c.Name, Key: key, Value: fmt.Sprintf("%s.%d", c.Name, c.puts), Strict: level != client.One}
+	opts := []client.CallOption{level}
+	if after != nil {
+		op.After = after.Op
+		opts = append(opts, client.WithContext(after.Context))
+	}
+	c.history.Begin(op)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	written, err := c.Client.Put(ctx, []byte(key), []byte(op.Value), opts...)
+	switch {
+	case err == nil:
+		c.history.End(op, Done, nil, "by "+written.Receipt.Coordinator.Short())
+	case client.Unknown(err):
+		c.history.End(op, Unknown, nil, err.Error())
+	default:
+		c.history.End(op, Refused, nil, err.Error())
+	}
+	return op
+}
+
+// Read is a read with the context that a put can carry.
+type Read struct {
+	*Op
+	Context client.Context
+}
+
+// Get reads a key and enters it. A read that failed has a nil Context.
+func (c *Client) Get(key string, level client.Level, limit time.Duration) *Read {
+	op := c.history.Begin(&Op{Client: c.Name, Key: key, Read: true, Strict: level != client.One})
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	result, err := c.Client.Get(ctx, []byte(key), level)
+	if err != nil && !errors.Is(err, client.ErrNotFound) {
+		c.history.End(op, Refused, nil, err.Error())
+		return &Read{Op: op}
+	}
+	var saw []string
+	for _, s := range result.Siblings {
+		saw = append(saw, string(s.Value))
+	}
+	c.history.End(op, Done, saw, "by "+result.Receipt.Coordinator.Short())
+	return &Read{Op: op, Context: result.Context}
+}
+
+// Final reads every key of a history at all homes through every machine, and
+// then each home's own copy, until they agree or the limit is over. It is for a
+// cluster that is healed.
+func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, error) {
+	readers := make([]*Client, len(c.Machines))
+	for i := range c.Machines {
+		reader, err := c.Direct(nil, i)
+		if err != nil {
+			return nil, err
+		}
+		defer reader.Close()
+		readers[i] = reader
+	}
+	record, err := c.Ring()
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(limit)
+	out := map[string][]string{}
+	for _, key := range h.Keys() {
+		for {
+			values, err := c.agreed(readers, record, key)
+			if err == nil {
+				out[key] = values
+				break
+			}
+			if !time.Now().Before(deadline) {
+				return nil, fmt.Errorf("key %s has not converged in %v: %w\n%s", key, limit, err, h.Story(key))
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	return out, nil
+}
+
+// agreed gives what all machines show of a key, at all homes and each home by
+// itself.
+func (c *Cluster) agreed(readers []*Client, record *ring.Record, key string) ([]string, error) {
+	var first []string
+	for i, reader := range readers {
+		read := reader.Get(key, client.All, 5*time.Second)
+		if read.Outcome != Done {
+			return nil, fmt.Errorf("read through %s: %s", c.Machines[i].Name, read.Note)
+		}
+		if i == 0 {
+			first = read.Saw
+		} else if list(read.Saw) != list(first) {
+			return nil, fmt.Errorf("%s shows %s, %s shows %s", c.Machines[0].Name, list(first), c.Machines[i].Name, list(read.Saw))
+		}
+	}
+	for _, i := range c.homes(record, key) {
+		read := readers[i].Get(key, client.One, 5*time.Second)
+		if read.Outcome != Done || list(read.Saw) != list(first) {
+			return nil, fmt.Errorf("home %s has %s (%s), all show %s", c.Machines[i].Name, list(read.Saw), read.Note, list(first))
+		}
+	}
+	return first, nil
+}

@@ -1,0 +1,121 @@
+package sim_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/client"
+	"github.com/kithdb/kith/sim"
+)
+
+// storm has as many clients as machines write until stop is closed, with a pause
+// between two writes of one.
+func storm(c *sim.Cluster, h *sim.History, pause time.Duration, stop <-chan struct{}) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	for i := range c.Machines {
+		cl := must(c.Client(h, nil))
+		wg.Go(func() {
+			defer cl.Close()
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(pause):
+				}
+				cl.Put(fmt.Sprintf("w%d.%d", i, n), nil, client.Quorum, 2*time.Second)
+			}
+		})
+	}
+	return &wg
+}
+
+func TestFault21_AllKilledAtOnceAndRestartedInAnyOrder(t *testing.T) {
+	for seed := range uint64(seeds(3)) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			endAll(t, c, seed, (*sim.Machine).Kill)
+		})
+	}
+}
+
+func TestFault36_PowerCutOfAllLosesNothingAcknowledged(t *testing.T) {
+	for seed := range uint64(seeds(3)) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			endAll(t, c, seed, (*sim.Machine).PowerCut)
+		})
+	}
+}
+
+func endAll(t *testing.T, c *sim.Cluster, seed uint64, end func(*sim.Machine)) {
+	h := sim.NewHistory()
+	stop := make(chan struct{})
+	wg := storm(c, h, 0, stop)
+	time.Sleep(500 * time.Millisecond)
+	for _, m := range c.Machines {
+		end(m)
+	}
+	close(stop)
+	wg.Wait()
+	rng := rand.New(rand.NewPCG(seed, 21))
+	for _, i := range rng.Perm(len(c.Machines)) {
+		check(t, c.Machines[i].Start())
+		time.Sleep(time.Duration(rng.Int64N(int64(2 * time.Second))))
+	}
+	if h.Count(sim.Done) < 50 {
+		t.Fatalf("%d puts were acknowledged before: that proves nothing", h.Count(sim.Done))
+	}
+	judge(t, c, h)
+}
+
+func TestFault36_PowerCutOfOneLosesNothingAndStopsNobody(t *testing.T) {
+	for seed := range uint64(seeds(3)) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			h := sim.NewHistory()
+			stop := make(chan struct{})
+			wg := storm(c, h, 200*time.Millisecond, stop)
+			victim := c.Machines[seed%5]
+			time.Sleep(3 * time.Second)
+			victim.PowerCut()
+			time.Sleep(30 * time.Second)
+			before := h.Count(sim.Done)
+			time.Sleep(2 * time.Second)
+			if during := h.Count(sim.Done) - before; during < 25 {
+				t.Errorf("%d puts acknowledged in two seconds with one machine down", during)
+			}
+			check(t, victim.Start())
+			time.Sleep(5 * time.Second)
+			close(stop)
+			wg.Wait()
+			judge(t, c, h)
+		})
+	}
+}
+
+// A disk that says synced and is not: what the checkers are for.
+func TestCheckersNoticeADiskThatLies(t *testing.T) {
+	in(t, sim.Options{Seed: 5}, func(t *testing.T, c *sim.Cluster) {
+		h := sim.NewHistory()
+		cl := must(c.Client(h, nil))
+		defer cl.Close()
+		for _, m := range c.Machines {
+			m.Disk.Lie(true)
+		}
+		load(t, cl, "k", 30)
+		for _, m := range c.Machines {
+			m.PowerCut()
+		}
+		check(t, c.Heal())
+		if err := c.WaitReady(time.Minute); err != nil {
+			return // the nodes have noticed themselves, and don't vouch for reads
+		}
+		final, err := c.Final(h, time.Minute)
+		if err == nil {
+			err = sim.Check(h, final)
+		}
+		if err == nil {
+			t.Fatal("writes that were never synced survived, or nobody noticed")
+		}
+	})
+}

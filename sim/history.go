@@ -1,0 +1,138 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Outcome is what a client was told of an operation.
+type Outcome uint8
+
+// Outcomes. Pending is one that was never told.
+const (
+	Pending Outcome = iota
+	Done
+	Refused
+	Unknown
+)
+
+// String gives the outcome's name.
+func (o Outcome) String() string {
+	return [...]string{"pending", "done", "refused", "unknown"}[o]
+}
+
+// Op is one operation as its client knows it. Values of puts are unique in a
+// history: they name the write.
+type Op struct {
+	Client string
+	Read   bool
+	Key    string
+	Value  string // of a put
+	// After is the read whose context a put carries; a put without one is
+	// blind: it replaces what its coordinator holds.
+	After *Op
+	// Strict says that the level was a quorum or more: what a strict read
+	// shows, or a strict put has done, every later strict read shows.
+	Strict  bool
+	Began   time.Time
+	Ended   time.Time
+	Outcome Outcome
+	Saw     []string // values that a read has shown, sorted
+	Note    string   // the error, and who coordinated
+}
+
+// String tells the operation in one line.
+func (o *Op) String() string {
+	what := "get " + o.Key
+	switch {
+	case o.Read && o.Outcome == Done:
+		what += " shows " + strings.Join(o.Saw, ", ")
+		if len(o.Saw) == 0 {
+			what += "nothing"
+		}
+	case !o.Read && o.After == nil:
+		what = fmt.Sprintf("put %s = %s, blind", o.Key, o.Value)
+	case !o.Read:
+		what = fmt.Sprintf("put %s = %s, after %s", o.Key, o.Value, strings.Join(o.After.Saw, ", "))
+	}
+	level := "one"
+	if o.Strict {
+		level = "quorum"
+	}
+	return fmt.Sprintf("%s: %s (%s): %s %s", o.Client, what, level, o.Outcome, o.Note)
+}
+
+// History is all that clients have done. It is safe for concurrent use while
+// they run.
+type History struct {
+	mu    sync.Mutex // guards ops until all have ended
+	began time.Time
+	ops   []*Op
+}
+
+// NewHistory begins a history.
+func NewHistory() *History { return &History{began: time.Now()} }
+
+// Begin enters an operation.
+func (h *History) Begin(o *Op) *Op {
+	o.Began = time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, o)
+	return o
+}
+
+// End enters what its client was told.
+func (h *History) End(o *Op, outcome Outcome, saw []string, note string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o.Ended, o.Outcome, o.Note = time.Now(), outcome, note
+	o.Saw = slices.Sorted(slices.Values(saw))
+}
+
+// Ops gives the operations in the order of their beginning.
+func (h *History) Ops() []*Op {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.ops)
+}
+
+// Keys are those that were written.
+func (h *History) Keys() []string {
+	seen := map[string]bool{}
+	var keys []string
+	for _, o := range h.Ops() {
+		if !o.Read && !seen[o.Key] {
+			seen[o.Key] = true
+			keys = append(keys, o.Key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Count gives how many operations had an outcome.
+func (h *History) Count(o Outcome) int {
+	n := 0
+	for _, op := range h.Ops() {
+		if op.Outcome == o {
+			n++
+		}
+	}
+	return n
+}
+
+// Story tells all that happened to a key.
+func (h *History) Story(key string) string {
+	var b strings.Builder
+	ops := slices.DeleteFunc(h.Ops(), func(o *Op) bool { return o.Key != key })
+	slices.SortStableFunc(ops, func(a, b *Op) int { return cmp.Or(a.Began.Compare(b.Began), a.Ended.Compare(b.Ended)) })
+	for _, o := range ops {
+		fmt.Fprintf(&b, "%9.4f to %9.4f  %v\n", o.Began.Sub(h.began).Seconds(), o.Ended.Sub(h.began).Seconds(), o)
+	}
+	return b.String()
+}

@@ -1,0 +1,187 @@
+package sim
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/node"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/sim/membership"
+	"github.com/kithdb/kith/sim/network"
+)
+
+// Machine is a computer that runs one node: its disk and clock outlive the
+// process.
+type Machine struct {
+	Name  string
+	Disk  *disk.Disk
+	Clock *Clock
+	// Addr is where the node listens from its next start on.
+	Addr string
+
+	cluster *Cluster
+	index   int
+	starts  int
+	node    *node.Node // nil while it is down
+	host    *network.Host
+	member  atomic.Pointer[membership.Member]
+	id      ring.NodeID // of the last start
+}
+
+func newMachine(c *Cluster, i int) *Machine {
+	name := fmt.Sprintf("n%d", i+1)
+	return &Machine{
+		Name: name, Clock: &Clock{}, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1),
+		Disk:    disk.New(c.Chance("disk " + name).Uint64()),
+		cluster: c, index: i,
+	}
+}
+
+// Running says that the machine's process is there, perhaps paused.
+func (m *Machine) Running() bool { return m.node != nil }
+
+// ID is the node's; zero before its first start.
+func (m *Machine) ID() ring.NodeID { return m.id }
+
+// Peer is where to send requests.
+func (m *Machine) Peer() rpc.Peer { return rpc.Peer{ID: m.id, Addr: m.Addr} }
+
+// Node is the running node, or nil.
+func (m *Machine) Node() *node.Node { return m.node }
+
+// Start starts the process, unless it runs.
+func (m *Machine) Start() error {
+	if m.node != nil {
+		return nil
+	}
+	m.starts++
+	cfg := node.Config{
+		Data:       "simulated",
+		Expect:     m.cluster.opts.Nodes,
+		Replicas:   m.cluster.opts.Replicas,
+		Partitions: m.cluster.opts.Partitions,
+		Name:       m.Name,
+		CacheBytes: 1 << 20,
+		Logger:     m.cluster.log.logger(m.Name),
+	}
+	if m.index > 0 {
+		cfg.Join = []string{m.cluster.Machines[0].Addr}
+	}
+	if f := m.cluster.opts.Node; f != nil {
+		f(m.index, &cfg)
+	}
+	n, err := node.StartIn(node.Env{
+		Disk:       m.Disk.Open(),
+		Now:        m.Clock.Now,
+		Seed:       m.cluster.Chance(fmt.Sprintf("%s start %d", m.Name, m.starts)).Uint64() | 1,
+		Network:    m.plug,
+		Membership: m.join,
+	}, cfg)
+	if err != nil {
+		m.unplug(false)
+		return fmt.Errorf("start of %s: %w", m.Name, err)
+	}
+	m.node = n
+	return nil
+}
+
+// door is a node's way to the network.
+type door struct {
+	*network.Host
+	mux *rpc.Mux
+}
+
+// Listen implements node.Network.
+func (d *door) Listen() (string, error) {
+	d.Host.Listen(d.mux)
+	return d.Peer().Addr, nil
+}
+
+// Close implements node.Network.
+func (d *door) Close() error {
+	d.Host.Close()
+	d.mux.Close()
+	return nil
+}
+
+// plug gives the starting node its network.
+func (m *Machine) plug(self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux) (node.Network, error) {
+	m.id = self
+	m.cluster.named(self, m.Name)
+	m.host = m.cluster.Network.HostNamed(m.Name, rpc.Peer{ID: self, Addr: m.Addr}, nil)
+	m.host.SetCluster(cluster)
+	return &door{m.host, mux}, nil
+}
+
+// join gives the starting node its membership.
+func (m *Machine) join(cfg node.MembershipConfig) (node.Membership, error) {
+	member := m.cluster.World.Join(gossip.Peer{
+		ID: cfg.ID, Name: cfg.Name, Zone: cfg.Zone, RPCAddr: cfg.RPCAddr, GossipAddr: cfg.RPCAddr + "-gossip",
+		State: cfg.State, ProtocolMin: rpc.ProtocolMin, ProtocolMax: rpc.ProtocolMax,
+	})
+	m.member.Store(member)
+	return member, nil
+}
+
+// Stop ends the process in good order, unless it is down.
+func (m *Machine) Stop() {
+	if m.node == nil {
+		return
+	}
+	m.Resume()
+	m.node.Close()
+	m.node = nil
+}
+
+// Kill ends the process as kill -9 does: nothing of it is heard again, and all
+// that it had written is there.
+func (m *Machine) Kill() { m.end(false, m.Disk.Kill) }
+
+// PowerCut stops the machine: its peers hear nothing, and bytes that were not
+// synced are lost.
+func (m *Machine) PowerCut() { m.end(true, m.Disk.PowerCut) }
+
+func (m *Machine) end(silent bool, disk func()) {
+	if m.node == nil {
+		return
+	}
+	m.unplug(silent)
+	disk()
+	if member := m.member.Load(); member != nil {
+		member.Close()
+	}
+	m.Clock.thaw()
+	m.node.Close()
+	m.node = nil
+}
+
+// unplug takes the process off the network.
+func (m *Machine) unplug(silent bool) {
+	switch {
+	case m.host == nil:
+	case silent:
+		m.host.PowerOff()
+	default:
+		m.host.Crash()
+	}
+}
+
+// Pause stops the process, as SIGSTOP does. What it computes meanwhile stays
+// with it; its clock stands still.
+func (m *Machine) Pause() {
+	if m.node != nil {
+		m.Clock.freeze()
+		m.host.Pause()
+	}
+}
+
+// Resume ends Pause.
+func (m *Machine) Resume() {
+	if m.node != nil {
+		m.Clock.thaw()
+		m.host.Resume()
+	}
+}
