@@ -3,7 +3,8 @@ package ring
 import (
 	"encoding/binary"
 	"fmt"
-	"testing"
+
+	"pgregory.net/rapid"
 )
 
 var testCluster = ClusterID{0xc1}
@@ -25,7 +26,7 @@ func testMembers(n int) []Member {
 	return members
 }
 
-func found(t testing.TB, members []Member, partitions, replicas int) *Record {
+func found(t rapid.TB, members []Member, partitions, replicas int) *Record {
 	t.Helper()
 	r, err := Found(testCluster, "kith", members[0], partitions, replicas)
 	if err != nil {
