@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ const (
 // meanwhile wait. It implements Transport.
 type Client struct {
 	cfg     TCPConfig
+	dial    func(ctx context.Context, addr string) (net.Conn, error)
 	ctx     context.Context // ends dialing
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -42,7 +44,14 @@ type remote struct {
 
 // NewClient makes a Client. It connects to nobody yet.
 func NewClient(cfg TCPConfig) *Client {
-	c := &Client{cfg: cfg.withDefaults(), peers: map[Peer]*remote{}}
+	d := net.Dialer{Timeout: cfg.withDefaults().DialTimeout, KeepAliveConfig: keepAlive}
+	return newClient(cfg, func(ctx context.Context, addr string) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", addr)
+	})
+}
+
+func newClient(cfg TCPConfig, dial func(ctx context.Context, addr string) (net.Conn, error)) *Client {
+	c := &Client{cfg: cfg.withDefaults(), dial: dial, peers: map[Peer]*remote{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.sweep.init()
 	c.running.Add(1)
@@ -86,7 +95,8 @@ func (c *Client) send(to Peer, route string, msg any, deadline time.Time, done C
 	if len(route) > routeMax {
 		return fmt.Errorf("%w: its name has %d bytes, at most %d", ErrNotSent, len(route), routeMax)
 	}
-	left := time.Until(deadline)
+	now := time.Now()
+	left := deadline.Sub(now)
 	if left <= 0 {
 		return fmt.Errorf("%w: the deadline has passed", ErrNotSent)
 	}
@@ -106,12 +116,12 @@ func (c *Client) send(to Peer, route string, msg any, deadline time.Time, done C
 		s.free()
 		return err
 	}
-	if now := r.inFlight.Add(int64(size)); now > c.cfg.InFlightMax && now != int64(size) {
+	if all := r.inFlight.Add(int64(size)); all > c.cfg.InFlightMax && all != int64(size) {
 		r.inFlight.Add(-int64(size))
 		s.free()
-		return fmt.Errorf("%w: %d bytes in flight, at most %d", ErrOverloaded, now-int64(size), c.cfg.InFlightMax)
+		return fmt.Errorf("%w: %d bytes in flight, at most %d", ErrOverloaded, all-int64(size), c.cfg.InFlightMax)
 	}
-	err = r.link(size).send(s, request{done: done, deadline: deadline, size: size, route: route})
+	err = r.link(size).send(s, request{done: done, began: now, deadline: deadline, size: size, route: route})
 	if err != nil {
 		r.inFlight.Add(-int64(size))
 		return err

@@ -25,6 +25,7 @@ type clientConn struct {
 	vacant   []uint32  // places in requests without one
 	soonest  time.Time // no request's deadline is before
 	frameMax int       // of the peer
+	asked    int64     // when the first request since heard was sent
 
 	heard  atomic.Int64                      // when something last came in, in nanoseconds since began
 	began  time.Time                         //
@@ -79,6 +80,9 @@ func (c *clientConn) send(s *segment, restSum uint32, req request) error {
 	finishFrame(s.b, req.id, restSum)
 	req.number, req.offset = c.add(s)
 	c.requests[place] = req
+	if c.asked <= c.heard.Load() {
+		c.asked = int64(req.began.Sub(c.began))
+	}
 	if c.soonest.IsZero() || req.deadline.Before(c.soonest) {
 		c.soonest = req.deadline
 	}
@@ -142,8 +146,7 @@ func (c *clientConn) run() {
 func (c *clientConn) dial(ctx context.Context) error {
 	l := c.link
 	cfg := &l.remote.client.cfg
-	d := net.Dialer{Timeout: cfg.DialTimeout, KeepAliveConfig: keepAlive}
-	conn, err := d.DialContext(ctx, "tcp", l.remote.to.Addr)
+	conn, err := l.remote.client.dial(ctx, l.remote.to.Addr)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type link struct {
 // request is what a connection keeps of a request.
 type request struct {
 	done     Completer
+	began    time.Time
 	deadline time.Time
 	route    string
 	size     int // bytes of its frame

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"sync"
 	"time"
 )
 
@@ -37,19 +36,16 @@ func (rt Route[Req, Resp]) Call(ctx context.Context, t Transport, to Peer, req *
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s to %s: %w: %w", string(rt), to.Addr, ErrNotSent, err)
 	}
-	w := waiters.Get().(*waiter)
+	w := &waiter{done: make(chan struct{}, 1)}
 	t.Send(to, string(rt), req, deadline, w)
 	if !w.wait(ctx) {
 		return nil, fmt.Errorf("%s to %s: %w: %w", string(rt), to.Addr, ErrLost, context.Cause(ctx))
 	}
-	reply, err := w.reply, w.err
-	w.reply, w.err = nil, nil
-	waiters.Put(w)
-	if err != nil {
-		return nil, err
+	if w.err != nil {
+		return nil, w.err
 	}
 	resp := new(Resp)
-	if err := decode(reply, resp); err != nil {
+	if err := decode(w.reply, resp); err != nil {
 		return nil, fmt.Errorf("reply to %s from %s: %w", string(rt), to.Addr, err)
 	}
 	return resp, nil
@@ -126,14 +122,13 @@ func (rt Route[Req, Resp]) check() {
 	checkType(string(rt), reflect.TypeFor[Resp]())
 }
 
-// waiter is the Completer of a Call. Only one that was completed is used again.
+// waiter is the Completer of a Call. It isn't used again: a channel must not
+// leave the synctest bubble in which it was made.
 type waiter struct {
 	done  chan struct{}
 	reply []byte
 	err   error
 }
-
-var waiters = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
 // Complete implements Completer.
 func (w *waiter) Complete(reply []byte, err error) {

@@ -99,7 +99,6 @@ func (c *clientConn) expire(now time.Time) (busy bool) {
 		left bool
 	}
 	var late []expired
-	sent := false
 	c.soonest = time.Time{}
 	for _, req := range c.requests {
 		switch {
@@ -113,13 +112,16 @@ func (c *clientConn) expire(now time.Time) (busy bool) {
 			if f != nil {
 				skip(f)
 			}
-			sent = sent || f == nil
 			c.take(req.id)
 			late = append(late, expired{request: req, left: f == nil})
 		}
 	}
 	busy = !c.idle()
 	ended := c.draining && !busy
+	silent := time.Duration(0)
+	if c.ready && c.asked > c.heard.Load() {
+		silent = now.Sub(c.began) - time.Duration(c.asked)
+	}
 	c.mu.Unlock()
 	for _, req := range late {
 		if req.left {
@@ -128,12 +130,11 @@ func (c *clientConn) expire(now time.Time) (busy bool) {
 			c.finish(req.request, nil, fmt.Errorf("%w: the deadline has passed", ErrNotSent))
 		}
 	}
-	silence := time.Since(c.began) - time.Duration(c.heard.Load())
 	switch {
 	case ended:
 		c.fail(errGone)
-	case sent && silence > stallTime:
-		c.fail(fmt.Errorf("nothing came for %v", silence.Round(time.Millisecond)))
+	case silent > stallTime && len(late) > 0:
+		c.fail(fmt.Errorf("nothing came for %v", silent.Round(time.Millisecond)))
 	}
 	return busy
 }
