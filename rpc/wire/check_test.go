@@ -42,10 +42,10 @@ func TestFault24_CheckRefusesBombsWithoutAllocating(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		// The error itself takes a few small allocations.
-		if n := testing.AllocsPerRun(5, func() { _ = wire.Check(b, wire.NodesMax) }); n > 8 {
+		if n := testing.AllocsPerRun(1, func() { _ = wire.Check(b, wire.NodesMax) }); n > 8 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
-		if n := testing.AllocsPerRun(5, func() {
+		if n := testing.AllocsPerRun(1, func() {
 			r := wire.NewReader(b)
 			r.Skip()
 			_ = r.Array()
