@@ -18,7 +18,7 @@ import (
 var ctx = context.Background()
 
 func TestGetReadsWhatPutWrote(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		for _, value := range [][]byte{[]byte("v"), {}, {0, 255, '\n'}} {
@@ -51,7 +51,7 @@ func TestGetReadsWhatPutWrote(t *testing.T) {
 }
 
 func TestOptionsTravel(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		home := w.homes("k")[0]
@@ -75,7 +75,7 @@ func TestOptionsTravel(t *testing.T) {
 }
 
 func TestRequestsGoToTheFirstHome(t *testing.T) {
-	inBubble(t, 5, func(w *world) {
+	inBubble(t, 5, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		for i := range 100 {
@@ -115,7 +115,7 @@ func TestWriteIsSentAgainOnlyAfterARefusal(t *testing.T) {
 		{"an error without a name", errors.New("strange"), 1, false, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, 3, func(w *world) {
+			inBubble(t, 3, func(t *testing.T, w *world) {
 				c := w.dial()
 				defer c.Close()
 				w.homes("k")[0].set(func(n *far) { n.refuse = always(tc.err) })
@@ -142,7 +142,7 @@ func TestWriteIsSentAgainOnlyAfterARefusal(t *testing.T) {
 }
 
 func TestRefusedByAllIsRefusedAtOnceWithTheReason(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		for _, n := range w.nodes {
@@ -160,7 +160,7 @@ func TestRefusedByAllIsRefusedAtOnceWithTheReason(t *testing.T) {
 }
 
 func TestWriteLostOnTheWayIsUnknownAndSentOnce(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		home := w.homes("k")[0]
@@ -183,7 +183,7 @@ func TestWriteLostOnTheWayIsUnknownAndSentOnce(t *testing.T) {
 }
 
 func TestWriteToNobodyIsRefused(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		for _, n := range w.nodes {
@@ -210,7 +210,7 @@ func TestReadGoesOnElsewhere(t *testing.T) {
 		"deaf":    func(n *far) { n.set(func(n *far) { n.swallow = true }) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 3, func(w *world) {
+			inBubble(t, 3, func(t *testing.T, w *world) {
 				c := w.dial()
 				defer c.Close()
 				if _, err := c.Put(ctx, []byte("k"), []byte("v")); err != nil {
@@ -231,7 +231,7 @@ func TestReadGoesOnElsewhere(t *testing.T) {
 }
 
 func TestNodeThatHangsIsAvoidedUntilItAnswers(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		home := w.homes("k")[0]
@@ -266,7 +266,7 @@ func TestNodeThatHangsIsAvoidedUntilItAnswers(t *testing.T) {
 }
 
 func TestDeadlineOfTheContextGoesBeforeTheDefault(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial(client.WithTimeout(time.Second))
 		defer c.Close()
 		for _, n := range w.nodes {
@@ -297,7 +297,7 @@ func TestDeadlineOfTheContextGoesBeforeTheDefault(t *testing.T) {
 }
 
 func TestCancelReturnsAtOnce(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		for _, n := range w.nodes {
@@ -320,7 +320,7 @@ func TestCancelReturnsAtOnce(t *testing.T) {
 }
 
 func TestBadInputIsRefusedBeforeItIsSent(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		for _, tc := range []struct {
@@ -356,7 +356,7 @@ func TestBadInputIsRefusedBeforeItIsSent(t *testing.T) {
 }
 
 func TestStampsRise(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
 		last := uint64(0)
@@ -377,7 +377,7 @@ func TestStampsRise(t *testing.T) {
 
 func TestWriteHasATimeLimitByTheNodesClock(t *testing.T) {
 	for _, ahead := range []time.Duration{0, time.Hour, -time.Hour} {
-		inBubble(t, 3, func(w *world) {
+		inBubble(t, 3, func(t *testing.T, w *world) {
 			for _, n := range w.nodes {
 				n.set(func(n *far) { n.ahead = ahead })
 			}
@@ -398,7 +398,7 @@ func TestWriteHasATimeLimitByTheNodesClock(t *testing.T) {
 }
 
 func TestClosedClientRefuses(t *testing.T) {
-	inBubble(t, 3, func(w *world) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		c.Close()
 		c.Close()

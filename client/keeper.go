@@ -205,7 +205,7 @@ func (c *Client) learnFirst(ctx context.Context) error {
 func dialError(errs []error) error {
 	cause := errors.Join(errs...)
 	for _, err := range errs {
-		if !silent(err) && !errors.Is(err, context.DeadlineExceeded) {
+		if !silent(err) && !errors.Is(err, rpc.ErrNotSent) && !errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("dial: %w", cause)
 		}
 	}

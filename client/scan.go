@@ -129,7 +129,10 @@ func (c *Client) scanPartition(ctx context.Context, p int, prefix []byte, option
 			err = newError(&o, "", 1, fmt.Errorf("page does not go on behind %s: %w", quote(after), rpc.ErrInternal))
 		}
 		if err != nil {
-			pages <- page{err: fmt.Errorf("partition %d: %w", p, err)}
+			select {
+			case pages <- page{err: fmt.Errorf("partition %d: %w", p, err)}:
+			case <-ctx.Done():
+			}
 			return
 		}
 		items := make([]Item, len(resp.Items))

@@ -54,13 +54,13 @@ type far struct {
 
 // inBubble runs f in virtual time. Channels that pools kept from an older
 // bubble must not be met there.
-func inBubble(t *testing.T, nodes int, f func(w *world)) {
+func inBubble(t *testing.T, nodes int, f func(t *testing.T, w *world)) {
 	runtime.GC()
 	runtime.GC()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nodes)
 		defer w.close()
-		f(w)
+		f(t, w)
 	})
 }
 
