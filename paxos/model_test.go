@@ -264,7 +264,7 @@ func search(seed uint64, as rules) (w *world, wrong string) {
 
 func TestAtMostOneValueIsDecidedAndItWasProposed(t *testing.T) {
 	decided := 0
-	n := runs(6000)
+	n := runs(3000)
 	for seed := range uint64(n) {
 		w, wrong := search(seed, rules{})
 		if wrong != "" {

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// phaseMax is how long a phase waits for its majority before the attempt
-	// is given up as lost on the way. An fsync on a slow disk takes tenths
-	// of a second.
-	phaseMax = 2 * time.Second
+	// A phase waits that long for its majority before the attempt is given
+	// up as lost on the way: at first the shorter, doubling up to the longer
+	// one, because fsync on a failing disk may take seconds.
+	phaseMin = 2 * time.Second
+	phaseMax = 8 * time.Second
 
 	// Two proposers that disturb each other wait a random while below a
 	// bound that doubles: one of them then has the time for two round
@@ -64,11 +65,15 @@ func (e *UndecidedError) Unwrap() error { return e.Cause }
 func Propose(ctx context.Context, self Node, acceptors []Acceptor, want []byte, chance *rand.Rand) ([]byte, error) {
 	p := NewProposer(self, len(acceptors), want)
 	undecided := &UndecidedError{Acceptors: make([]error, len(acceptors))}
+	patience := phaseMin
 	for backoff := backoffMin; ; backoff = min(2*backoff, backoffMax) {
 		step := Send
 		for p.Begin(); step == Send; {
 			undecided.Sent = undecided.Sent || p.Message().Phase == Accepting
-			step = phase(ctx, p, acceptors, undecided.Acceptors)
+			step = phase(ctx, p, acceptors, undecided.Acceptors, patience)
+		}
+		if step == NoMajority {
+			patience = min(2*patience, phaseMax)
 		}
 		if step == Decided {
 			return p.Value(), nil
@@ -85,8 +90,8 @@ func Propose(ctx context.Context, self Node, acceptors []Acceptor, want []byte, 
 }
 
 // phase sends the proposer's message to all acceptors and hands it their answers
-// until it wants something else.
-func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []error) Step {
+// until it wants something else. Who has not answered when patience ends has failed.
+func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []error, patience time.Duration) Step {
 	type answer struct {
 		from  int
 		reply Reply
@@ -96,7 +101,7 @@ func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []erro
 	answers := make(chan answer, len(acceptors))
 	var calls sync.WaitGroup
 	defer calls.Wait()
-	ctx, cancel := context.WithTimeout(ctx, phaseMax)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel() // stops waiting for stragglers; their messages have left
 	for i, a := range acceptors {
 		calls.Go(func() {

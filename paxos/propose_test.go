@@ -30,12 +30,14 @@ type memory struct {
 	lossy   bool
 	cut     bool
 	silent  bool // takes messages and never answers
+	mute    bool // answers prepares only
+	slow    time.Duration
 	decided []byte
 }
 
 func (m *memory) call(ctx context.Context, vote func(Cell) (Cell, Reply)) (Reply, error) {
 	m.mu.Lock()
-	delay := time.Duration(m.chance.IntN(5000)) * time.Microsecond
+	delay := m.slow + time.Duration(m.chance.IntN(5000))*time.Microsecond
 	lost := m.lossy && m.chance.IntN(3) == 0
 	cut, silent := m.cut, m.silent
 	m.mu.Unlock()
@@ -43,7 +45,11 @@ func (m *memory) call(ctx context.Context, vote func(Cell) (Cell, Reply)) (Reply
 		return Reply{}, errCut
 	}
 	if !lost {
-		time.Sleep(delay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return Reply{}, ctx.Err()
+		}
 		m.mu.Lock()
 		reply := Reply{Decided: m.decided}
 		if m.decided == nil {
@@ -64,6 +70,9 @@ func (m *memory) Prepare(ctx context.Context, b Ballot) (Reply, error) {
 }
 
 func (m *memory) Accept(ctx context.Context, b Ballot, v []byte) (Reply, error) {
+	if m.mute {
+		return Reply{}, errCut
+	}
 	return m.call(ctx, func(c Cell) (Cell, Reply) { return c.Accept(b, v) })
 }
 
@@ -87,7 +96,7 @@ func TestConcurrentProposersAgree(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range got {
 				wg.Go(func() {
-					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+					ctx, cancel := context.WithTimeout(t.Context(), 4*time.Hour)
 					defer cancel()
 					var err error
 					got[i], err = Propose(ctx, Node{byte(i + 1)}, acceptors, fmt.Append(nil, "value ", i), rand.New(rand.NewPCG(seed, uint64(100+i))))
@@ -177,6 +186,35 @@ func TestProposeFinishesWhatAKilledProposerLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestProposeWaitsForSlowDisks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, acceptors := memories(3, 1)
+		for _, m := range all {
+			m.slow = 5 * time.Second
+		}
+		v, err := Propose(t.Context(), Node{1}, acceptors, []byte("v"), rand.New(rand.NewPCG(1, 1)))
+		if err != nil || string(v) != "v" {
+			t.Fatalf("%q, %v", v, err)
+		}
+	})
+}
+
+func TestAnUndecidedProposalSaysWhetherItMayStillBeDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, acceptors := memories(3, 1)
+		for _, m := range all {
+			m.mute = true
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := Propose(ctx, Node{1}, acceptors, []byte("v"), rand.New(rand.NewPCG(1, 1)))
+		var undecided *UndecidedError
+		if !errors.As(err, &undecided) || !undecided.Sent {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestProposeTakesADecisionInsteadOfAVote(t *testing.T) {

@@ -87,6 +87,24 @@ func successor(held *ring.Record, proposed []byte) (*ring.Record, error) {
 	return next, nil
 }
 
+// poll is a vote in the register after held, by a node that has stored that cell.
+// If the reply is OK, store must be durable in its place before the reply leaves.
+func poll(held *ring.Record, stored []byte, req *voteRequest) (reply paxos.Reply, store []byte, err error) {
+	cell, err := cellOf(stored, req.Register)
+	if err != nil {
+		return paxos.Reply{}, nil, err
+	}
+	if req.Accept {
+		if _, err := successor(held, req.Value); err != nil {
+			return paxos.Reply{}, nil, err
+		}
+		cell, reply = cell.Accept(req.Ballot, req.Value)
+	} else {
+		cell, reply = cell.Prepare(req.Ballot)
+	}
+	return reply, storedCell(req.Register, cell), nil
+}
+
 // mayReplace says whether a decided record is news to a node that holds another
 // one of a cluster of that name. Old news is no error.
 func mayReplace(held *ring.Record, name string, next *ring.Record) (bool, error) {

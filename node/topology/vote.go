@@ -62,24 +62,11 @@ func (t *Topology) voteOn(held *ring.Record, req *voteRequest) (paxos.Reply, err
 	if err != nil {
 		return paxos.Reply{}, fmt.Errorf("read the acceptor's cell: %w", err)
 	}
-	cell, err := cellOf(stored, req.Register)
-	if err != nil {
-		return paxos.Reply{}, err
+	reply, store, err := poll(held, stored, req)
+	if err != nil || !reply.OK {
+		return reply, err
 	}
-	var next paxos.Cell
-	var reply paxos.Reply
-	if req.Accept {
-		if _, err := successor(held, req.Value); err != nil {
-			return paxos.Reply{}, err
-		}
-		next, reply = cell.Accept(req.Ballot, req.Value)
-	} else {
-		next, reply = cell.Prepare(req.Ballot)
-	}
-	if !reply.OK {
-		return reply, nil
-	}
-	if err := t.cfg.Disk.SetMeta(metaCell, storedCell(req.Register, next)); err != nil {
+	if err := t.cfg.Disk.SetMeta(metaCell, store); err != nil {
 		return paxos.Reply{}, fmt.Errorf("store the acceptor's cell: %w", err)
 	}
 	return reply, nil

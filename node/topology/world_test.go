@@ -25,12 +25,14 @@ type world struct {
 	t    *testing.T
 	seed uint64
 
-	mu     sync.Mutex // guards the rest
-	dice   *rand.Rand
-	nodes  []*node
-	cuts   map[[2]ring.NodeID]bool
-	lossy  bool
-	viewed chan struct{}
+	dice *rand.Rand // the test's own
+
+	mu      sync.Mutex // guards the rest
+	weather *rand.Rand
+	nodes   []*node
+	cuts    map[[2]ring.NodeID]bool
+	lossy   bool
+	viewed  chan struct{}
 	// onSend, if set, sees every request and says whether it is lost.
 	onSend func(from, to ring.NodeID, route string, msg any) (lost bool)
 	sent   map[string]int
@@ -46,11 +48,10 @@ type node struct {
 	disk *disk
 	cfg  Config
 
-	// the current life
+	// the current life; changed by the test alone, under world.mu
 	*Topology
-	mux  *rpc.Mux
-	life *life
-	// guarded by world.mu
+	mux   *rpc.Mux
+	life  *life
 	state gossip.State
 	up    bool
 }
@@ -74,7 +75,7 @@ func (l *life) isDead() bool {
 func inWorld(t *testing.T, seed uint64, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 3)), cuts: map[[2]ring.NodeID]bool{},
+		w := &world{t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 3)), weather: rand.New(rand.NewPCG(seed, 4)), cuts: map[[2]ring.NodeID]bool{},
 			viewed: make(chan struct{}), sent: map[string]int{}, decided: map[string][32]byte{}}
 		defer func() {
 			for _, n := range w.nodes {
@@ -98,29 +99,28 @@ func (w *world) node(cfg Config) *node {
 		cfg.Partitions = 16
 	}
 	n.cfg = cfg
+	w.mu.Lock()
 	w.nodes = append(w.nodes, n)
+	w.mu.Unlock()
 	return n
 }
 
 // open begins a life without its loops.
 func (n *node) open() error {
-	n.life = &life{done: make(chan struct{})}
+	l := &life{done: make(chan struct{})}
 	cfg := n.cfg
-	n.mu.Lock()
 	cfg.Seed = n.dice.Uint64()
-	n.mu.Unlock()
-	cfg.Disk = &handle{n.disk, n.life}
-	cfg.Membership, cfg.Transport = (*member)(n), &sender{n, n.life}
+	cfg.Disk = &handle{n.disk, l}
+	cfg.Membership, cfg.Transport = (*member)(n), &sender{n, l}
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	topology, err := Open(cfg)
 	if err != nil {
-		close(n.life.done)
 		return err
 	}
-	n.Topology = topology
-	n.mux = rpc.NewMux(rpc.MuxConfig{})
-	n.Register(n.mux)
+	mux := rpc.NewMux(rpc.MuxConfig{})
+	topology.Register(mux)
 	n.mu.Lock()
+	n.Topology, n.mux, n.life = topology, mux, l
 	n.up, n.state = true, topology.State()
 	n.mu.Unlock()
 	n.wake()
@@ -171,6 +171,20 @@ func (w *world) wake() {
 	defer w.mu.Unlock()
 	close(w.viewed)
 	w.viewed = make(chan struct{})
+}
+
+// watch sets what sees every request; nil for none.
+func (w *world) watch(see func(from, to ring.NodeID, route string, msg any) (lost bool)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onSend = see
+}
+
+// storm sets whether messages get lost.
+func (w *world) storm(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lossy = on
 }
 
 func pair(a, b ring.NodeID) [2]ring.NodeID {
@@ -349,8 +363,8 @@ func (s *sender) Send(to rpc.Peer, route string, msg any, deadline time.Time, c 
 	complete := func(reply []byte, err error) { once.Do(func() { c.Complete(reply, err) }) }
 	s.mu.Lock()
 	i := slices.IndexFunc(s.nodes, func(n *node) bool { return n.addr == to.Addr })
-	lost, delay := s.lossy && s.dice.IntN(5) == 0, s.delay()
-	late, lostReply := s.delay(), s.lossy && s.dice.IntN(5) == 0
+	lost, delay := s.lossy && s.weather.IntN(5) == 0, s.delay()
+	late, lostReply := s.delay(), s.lossy && s.weather.IntN(5) == 0
 	s.sent[route]++
 	onSend := s.onSend
 	s.mu.Unlock()
@@ -365,13 +379,15 @@ func (s *sender) Send(to rpc.Peer, route string, msg any, deadline time.Time, c 
 	if lost {
 		return
 	}
-	n := s.nodes[i]
 	time.AfterFunc(delay, func() {
 		if !s.reaches(i) {
 			return
 		}
-		n.mux.Serve(rpc.Peer{ID: s.id, Addr: "from." + s.addr}, route, body, deadline, func(reply []byte, err error) {
-			if lostReply || n.life.isDead() {
+		s.mu.Lock()
+		mux, peer := s.nodes[i].mux, s.nodes[i].life
+		s.mu.Unlock()
+		mux.Serve(rpc.Peer{ID: s.id, Addr: "from." + s.addr}, route, body, deadline, func(reply []byte, err error) {
+			if lostReply || peer.isDead() {
 				return
 			}
 			time.AfterFunc(late, func() {
@@ -390,5 +406,5 @@ func (s *sender) reaches(i int) bool {
 }
 
 func (w *world) delay() time.Duration {
-	return time.Duration(100+w.dice.IntN(3000)) * time.Microsecond
+	return time.Duration(100+w.weather.IntN(3000)) * time.Microsecond
 }
