@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kithdb/kith/client"
+	"github.com/kithdb/kith/rpc"
+)
+
+// Exit statuses; scripts rely on them.
+const (
+	exitOK           = 0
+	exitUnexpected   = 1
+	exitUsage        = 2
+	exitNotFound     = 3
+	exitPrecondition = 4
+	exitUnknown      = 5
+	exitRefused      = 6
+	exitOverloaded   = 8
+	exitWait         = 124
+	exitInterrupted  = 130
+)
+
+// usageError is a mistake on the command line, in the environment or in a
+// configuration file.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// exitError ends the program with a status, and says why unless err is nil.
+type exitError struct {
+	status int
+	err    error
+	hint   string
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// kinds are the errors that have a status and a code word of their own, and
+// what to do next. The first that fits counts.
+var kinds = []struct {
+	err    error
+	status int
+	code   string
+	hint   string
+}{
+	{client.ErrUnknown, exitUnknown, "UNKNOWN", "the write may or may not have been done: read the key, or write again"},
+	{client.ErrNotFound, exitNotFound, "NOT_FOUND", ""},
+	{client.ErrTooManySiblings, exitPrecondition, "TOO_MANY_SIBLINGS", "read the key with --format json and write again with --context"},
+	{client.ErrBadRequest, exitUsage, "BAD_REQUEST", ""},
+	{client.ErrTooLarge, exitUsage, "TOO_LARGE", ""},
+	{client.ErrOverloaded, exitOverloaded, "OVERLOADED", "nothing was done: try again later, or with less at once"},
+	{client.ErrWrongCluster, exitRefused, "WRONG_CLUSTER", "nothing was written: the addresses belong to different clusters, check --addr"},
+	{client.ErrNotReady, exitRefused, "NOT_READY", "nothing was written: see kith status, or wait with kith status --wait ready"},
+	{client.ErrStorage, exitRefused, "STORAGE", "nothing was written: a node's disk failed, see kith status"},
+	{client.ErrClock, exitRefused, "CLOCK", "nothing was written: a node's clock is wrong, see kith status"},
+	{client.ErrUnavailable, exitRefused, "UNAVAILABLE", "nothing was written: see kith status for what can be reached, and check --addr"},
+	{rpc.ErrVersion, exitRefused, "VERSION", "nothing was written: the node runs another version, see kith version"},
+	{context.DeadlineExceeded, exitRefused, "DEADLINE", "nothing was written: try a longer --timeout, or see kith status"},
+}
+
+// exit writes why the program ends and gives its status.
+func (a *app) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var chosen *exitError
+	if errors.As(err, &chosen) {
+		if chosen.err != nil {
+			a.complain(chosen.err, "", chosen.hint)
+		}
+		return chosen.status
+	}
+	var usage *usageError
+	if errors.As(err, &usage) {
+		a.complain(err, "USAGE", "see kith help")
+		return exitUsage
+	}
+	if ctx.Err() != nil && !client.Unknown(err) {
+		a.complain(errors.New("interrupted"), "", "")
+		return exitInterrupted
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.err) {
+			a.complain(err, k.code, k.hint)
+			return k.status
+		}
+	}
+	a.complain(err, "UNEXPECTED", "")
+	return exitUnexpected
+}
+
+func (a *app) complain(err error, code, hint string) {
+	text := strings.TrimSpace(err.Error())
+	if code != "" {
+		text += " (" + code + ")"
+	}
+	a.hint("error: %s", text)
+	if hint != "" {
+		a.hint("hint: %s", hint)
+	}
+}
+
+// statusOf is the exit status of an error from the client.
+func statusOf(err error) int {
+	for _, k := range kinds {
+		if errors.Is(err, k.err) {
+			return k.status
+		}
+	}
+	return exitUnexpected
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kithdb/kith/client"
+)
+
+func (a *app) putCommand() *cobra.Command {
+	var w levelFlag
+	var token string
+	cmd := &cobra.Command{
+		Use:   "put KEY VALUE|-",
+		Short: "Write a key",
+		Long: `Write a key. It is done when the homes that --w asks for have it on disk.
+
+With - the value is read from standard input, as it is. With --context, the
+write replaces exactly what was read together with that context: values that
+were written meanwhile by others stay beside it as siblings.`,
+		Example: `  kith put greeting hello
+  kith put photo - < photo.jpg
+  kith put cart apples --w all --format json`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			value := []byte(args[1])
+			if args[1] == "-" {
+				var err error
+				if value, err = readValue(a.in); err != nil {
+					return err
+				}
+			}
+			return a.write(cmd.Context(), token, func(ctx context.Context, c *client.Client, opts ...client.CallOption) (client.Written, error) {
+				return c.Put(ctx, []byte(args[0]), value, opts...)
+			}, "put", args[0], w)
+		},
+	}
+	addWriteFlags(cmd, &w, &token)
+	return cmd
+}
+
+func addWriteFlags(cmd *cobra.Command, w *levelFlag, token *string) {
+	addLevel(cmd, w, "w", "homes that must have the write on disk")
+	cmd.Flags().StringVar(token, "context", "", "replace exactly what was read with this context")
+}
+
+type writer func(context.Context, *client.Client, ...client.CallOption) (client.Written, error)
+
+// write does a put or a delete and prints its receipt if asked for JSON.
+func (a *app) write(ctx context.Context, token string, do writer, verb, key string, w levelFlag) error {
+	opts := []client.CallOption{w.level}
+	if token != "" {
+		t, err := client.ParseContext(token)
+		if err != nil {
+			return usagef("--context: %w", err)
+		}
+		opts = append(opts, client.WithContext(t))
+	}
+	c, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	done, err := do(ctx, c, opts...)
+	if err != nil {
+		return err
+	}
+	if a.format != formatJSON {
+		return nil
+	}
+	return a.writeJSON(struct {
+		Schema string `json:"schema"`
+		keyText
+		Outcome string      `json:"outcome"`
+		Context string      `json:"context"`
+		Receipt receiptJSON `json:"receipt"`
+	}{verb + "/v1", keyOf([]byte(key)), "done", done.Context.String(), receiptOf(done.Receipt)})
+}
+
+// readValue reads a value that is no larger than any cluster takes.
+func readValue(in io.Reader) ([]byte, error) {
+	value, err := io.ReadAll(io.LimitReader(in, client.ValueMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	if len(value) > client.ValueMax {
+		return nil, fmt.Errorf("value on standard input is over %d bytes: %w", client.ValueMax, client.ErrTooLarge)
+	}
+	return value, nil
+}

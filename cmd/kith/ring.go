@@ -1,0 +1,173 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kithdb/kith/client"
+	"github.com/kithdb/kith/ring"
+)
+
+func (a *app) ringCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ring [KEY]",
+		Short: "Show where a key or every partition lives, and the balance",
+		Example: `  kith ring greeting
+  kith ring
+  kith ring --format json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			view, err := a.ringView(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				return a.printRing(view)
+			}
+			if len(args[0]) == 0 || len(args[0]) > client.KeyMax {
+				return usagef("key of %d bytes: want 1 to %d", len(args[0]), client.KeyMax)
+			}
+			if !view.Record.Founded() {
+				return fmt.Errorf("ring: the cluster is not founded yet, no key has a home: %w", client.ErrNotReady)
+			}
+			return a.printHomes(view, []byte(args[0]))
+		},
+	}
+}
+
+func (a *app) ringView(ctx context.Context) (client.RingView, error) {
+	c, err := a.dial(ctx)
+	if err != nil {
+		return client.RingView{}, err
+	}
+	defer c.Close()
+	return c.Ring(ctx)
+}
+
+// homeJSON is one home of a key.
+type homeJSON struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Zone    string `json:"zone"`
+	Address string `json:"address"`
+	Alive   bool   `json:"alive"`
+}
+
+func homesOf(view client.RingView, p ring.Partition) []homeJSON {
+	var out []homeJSON
+	for _, id := range view.Record.Homes(p) {
+		h := homeJSON{ID: id.String()}
+		if m := view.Record.Member(id); m != nil {
+			h.Name, h.Zone = m.Name, m.Zone
+		}
+		for _, m := range view.Members {
+			if m.ID == id {
+				h.Address, h.Alive = m.Addr, m.Alive
+			}
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+func (a *app) printHomes(view client.RingView, key []byte) error {
+	p := view.Record.PartitionOf(key)
+	homes := homesOf(view, p)
+	if a.format == formatJSON {
+		return a.writeJSON(struct {
+			Schema string `json:"schema"`
+			keyText
+			Slot      uint16     `json:"slot"`
+			Partition uint16     `json:"partition"`
+			Epoch     uint64     `json:"epoch"`
+			Homes     []homeJSON `json:"homes"`
+		}{"ring-key/v1", keyOf(key), ring.SlotOf(key), uint16(p), view.Record.Epoch, homes})
+	}
+	fmt.Fprintf(a.out, "slot %d  partition %d  epoch %d\n", ring.SlotOf(key), p, view.Record.Epoch)
+	rows := [][]string{{"HOME", "ID", "ZONE", "ADDRESS", "ALIVE"}}
+	for _, h := range homes {
+		rows = append(rows, []string{h.Name, h.ID[:8], cmp.Or(h.Zone, "-"), cmp.Or(h.Address, "-"), yes(h.Alive)})
+	}
+	return a.table(rows)
+}
+
+// shareJSON is one member's share of the ring.
+type shareJSON struct {
+	ID     string  `json:"id"`
+	Name   string  `json:"name"`
+	Zone   string  `json:"zone"`
+	State  string  `json:"state"`
+	Weight uint16  `json:"weight"`
+	Keeper bool    `json:"keeper"`
+	Homes  int     `json:"homes"`
+	Share  float64 `json:"share"` // of all homes, 0 to 1
+}
+
+func sharesOf(r *ring.Record) []shareJSON {
+	total := r.Partitions * r.Replicas
+	out := make([]shareJSON, 0, len(r.Members))
+	for _, m := range r.Members {
+		homes := r.HomeCount(m.ID)
+		out = append(out, shareJSON{
+			ID: m.ID.String(), Name: m.Name, Zone: m.Zone, State: m.State.String(), Weight: m.Weight,
+			Keeper: r.IsKeeper(m.ID), Homes: homes, Share: float64(homes) / float64(total),
+		})
+	}
+	return out
+}
+
+// printRing shows every partition, and the balance last, where it is seen.
+func (a *app) printRing(view client.RingView) error {
+	r := view.Record
+	shares := sharesOf(r)
+	if a.format == formatJSON {
+		partitions := make([][]string, 0, r.Partitions)
+		for p := 0; r.Founded() && p < r.Partitions; p++ {
+			var ids []string
+			for _, id := range r.Homes(ring.Partition(p)) {
+				ids = append(ids, id.String())
+			}
+			partitions = append(partitions, ids)
+		}
+		return a.writeJSON(struct {
+			Schema     string      `json:"schema"`
+			ClusterID  string      `json:"cluster_id"`
+			Cluster    string      `json:"cluster"`
+			Epoch      uint64      `json:"epoch"`
+			Replicas   int         `json:"replicas"`
+			Members    []shareJSON `json:"members"`
+			Partitions [][]string  `json:"partitions"`
+		}{"ring/v1", r.Cluster.String(), r.Name, r.Epoch, r.Replicas, shares, partitions})
+	}
+	rows := [][]string{{"PARTITION", "HOMES"}}
+	for p := 0; r.Founded() && p < r.Partitions; p++ {
+		var names []string
+		for _, h := range homesOf(view, ring.Partition(p)) {
+			names = append(names, cmp.Or(h.Name, h.ID[:8]))
+		}
+		rows = append(rows, []string{fmt.Sprint(p), strings.Join(names, " ")})
+	}
+	if err := a.table(rows); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "\ncluster %s (%s)  epoch %d  %d partitions of %d homes\n", r.Name, r.Cluster, r.Epoch, r.Partitions, r.Replicas)
+	balance := [][]string{{"MEMBER", "ID", "ZONE", "STATE", "WEIGHT", "KEEPER", "HOMES", "SHARE"}}
+	for _, s := range shares {
+		balance = append(balance, []string{
+			s.Name, s.ID[:8], cmp.Or(s.Zone, "-"), s.State, fmt.Sprint(s.Weight), yes(s.Keeper),
+			fmt.Sprint(s.Homes), fmt.Sprintf("%.1f%%", 100*s.Share),
+		})
+	}
+	return a.table(balance)
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

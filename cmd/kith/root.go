@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kithdb/kith/client"
+	"github.com/kithdb/kith/node"
+)
+
+// app is what the verbs share: the world around the process and the flags that
+// every verb has.
+type app struct {
+	in   io.Reader
+	out  io.Writer // data only
+	errs io.Writer // progress, hints, errors
+	env  func(string) (string, bool)
+
+	addrs   []string
+	format  string
+	timeout time.Duration
+	direct  bool
+
+	started bool // flags and arguments were right
+}
+
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+)
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kith",
+		Short: "A peer-to-peer replicated key-value store",
+		Long: `kith is a peer-to-peer replicated key-value store: the server, the command
+line and the benchmark in one program.
+
+To try it:     kith dev          then     kith put greeting hello
+                                          kith get greeting
+
+Exit statuses: 0 done, 1 unexpected, 2 usage or bad input, 3 key not found,
+4 precondition failed, 5 outcome unknown, 6 refused or unavailable (nothing
+was written), 7 not allowed, 8 overloaded, 9 check failed, 124 --wait timed
+out, 130 interrupted.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.started = true
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.bind(cmd.Flags()); err != nil {
+				return err
+			}
+			if a.format != formatTable && a.format != formatJSON {
+				return fmt.Errorf("--format %q: want table or json", a.format)
+			}
+			if a.timeout <= 0 {
+				return fmt.Errorf("--timeout %v: want more than 0", a.timeout)
+			}
+			a.started = true
+			return nil
+		},
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.StringSliceVar(&a.addrs, "addr", []string{node.ListenDefault}, "nodes to ask, HOST:PORT,...")
+	flags.StringVar(&a.format, "format", formatTable, "output: table or json")
+	flags.DurationVar(&a.timeout, "timeout", client.TimeoutDefault, "time limit of each operation")
+	flags.BoolVar(&a.direct, "direct", false, "ask the nodes of --addr only, in their order, instead of the key's homes")
+	withEnv(flags, "addr", "format", "timeout")
+	check(root.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp)))
+	root.AddCommand(
+		a.serverCommand(), a.devCommand(),
+		a.putCommand(), a.getCommand(), a.deleteCommand(),
+		a.statusCommand(), a.ringCommand(),
+		a.importCommand(), a.exportCommand(),
+		a.benchCommand(),
+		a.versionCommand(), a.completionCommand(),
+	)
+	return root
+}
+
+// dial makes the client that the flags ask for.
+func (a *app) dial(ctx context.Context, opts ...client.Option) (*client.Client, error) {
+	opts = append(opts, client.WithTimeout(a.timeout))
+	if a.direct {
+		opts = append(opts, client.Direct())
+	}
+	return client.Dial(ctx, a.addrs, opts...)
+}
+
+// hint writes a line for people.
+func (a *app) hint(format string, args ...any) {
+	fmt.Fprintf(a.errs, format+"\n", args...)
+}
+
+// check panics on mistakes in the declaration of commands.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kithdb/kith/node"
+	"github.com/kithdb/kith/ring"
+)
+
+// serverFlags are those of server. Each has a KITH_* variable and a key of the
+// configuration file.
+type serverFlags struct {
+	cfg       node.Config
+	config    string
+	keyFile   string
+	valueMax  sizeFlag
+	cacheSize sizeFlag
+	logFormat string
+	logLevel  string
+}
+
+func (a *app) serverCommand() *cobra.Command {
+	s := &serverFlags{}
+	cmd := &cobra.Command{
+		Use:   "server --data DIR (--join HOST:PORT,... | --expect N)",
+		Short: "Run a node",
+		Long: `Run a node of a cluster, until SIGTERM or an interrupt.
+
+A new cluster is founded by one server with --expect N and no --join, as soon
+as N members are there; all others --join any members. A node that was a member
+before needs neither: it comes back by itself.
+
+Every flag can also be set by the variable that is named behind it, or in the
+file of --config, a YAML mapping from flag names to values:
+
+  data: /var/lib/kith
+  listen: 127.0.0.1:7600
+  join: [127.0.0.1:7601, 127.0.0.1:7611]
+
+A flag goes before a variable, and a variable before the file.
+
+There is no encryption of data and no authentication yet: addresses other than
+loopback need --insecure.`,
+		Example: `  kith server --data n1 --listen 127.0.0.1:7600 --gossip 127.0.0.1:7601 --expect 3
+  kith server --data n2 --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := s.complete(a)
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), cfg)
+		},
+	}
+	s.add(cmd.Flags())
+	return cmd
+}
+
+func (s *serverFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&s.config, "config", "", "file with values for these flags")
+	f.StringVar(&s.cfg.Data, "data", "", "directory of everything that the node keeps (required)")
+	f.StringVar(&s.cfg.Listen, "listen", node.ListenDefault, "HOST:PORT for clients and other nodes")
+	f.StringVar(&s.cfg.Gossip, "gossip", node.GossipDefault, "HOST:PORT for membership, TCP and UDP")
+	f.StringSliceVar(&s.cfg.Join, "join", nil, "gossip addresses of members, HOST:PORT,...")
+	f.IntVar(&s.cfg.Expect, "expect", 0, "found a cluster of this many members")
+	f.IntVar(&s.cfg.Replicas, "replicas", ring.ReplicasDefault, "homes of each key, for the one that founds")
+	f.IntVar(&s.cfg.Partitions, "partitions", ring.PartitionsDefault, "parts of the ring, for the one that founds: a power of two")
+	f.StringVar(&s.cfg.Cluster, "cluster", node.ClusterDefault, "name of the cluster")
+	f.StringVar(&s.cfg.Zone, "zone", "", "where the node stands: homes are spread over zones")
+	f.StringVar(&s.cfg.Name, "name", "", "label for people (default: the beginning of the node's ID)")
+	f.StringVar(&s.keyFile, "gossip-key-file", "", "file with the key that encrypts gossip: 16, 24 or 32 bytes in base64")
+	s.valueMax, s.cacheSize = 1<<20, 64<<20
+	f.Var(&s.valueMax, "value-max", "largest value, at most 16MiB")
+	f.Var(&s.cacheSize, "cache", "memory for the cache of records")
+	f.BoolVar(&s.cfg.Insecure, "insecure", false, "allow addresses other than loopback, open to everybody who reaches them")
+	s.addLog(f, "info")
+	var all []string
+	f.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	withEnv(f, all...)
+}
+
+func (s *serverFlags) addLog(f *pflag.FlagSet, level string) {
+	f.StringVar(&s.logFormat, "log-format", "text", "log format: text or json")
+	f.StringVar(&s.logLevel, "log-level", level, "least level that is logged: debug, info, warn or error")
+}
+
+// complete makes the node's configuration.
+func (s *serverFlags) complete(a *app) (node.Config, error) {
+	cfg := s.cfg
+	logger, err := s.logger(a)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Data == "" {
+		return cfg, usagef("no data directory is given: add --data DIR")
+	}
+	if cfg.Key, err = readKey(s.keyFile); err != nil {
+		return cfg, &usageError{err}
+	}
+	for _, addr := range []struct{ flag, value string }{{"listen", cfg.Listen}, {"gossip", cfg.Gossip}} {
+		if err := checkListen(addr.flag, addr.value, cfg.Insecure); err != nil {
+			return cfg, &usageError{err}
+		}
+	}
+	for _, addr := range cfg.Join {
+		if _, _, err := splitAddress(addr); err != nil {
+			return cfg, usagef("--join %q: %w", addr, err)
+		}
+	}
+	cfg.Logger, cfg.Version = logger, build().Version
+	cfg.ValueMax, cfg.CacheBytes = int(s.valueMax), int(s.cacheSize)
+	return cfg, nil
+}
+
+func (s *serverFlags) logger(a *app) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, usagef("--log-level %q: want debug, info, warn or error", s.logLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch s.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(a.errs, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.errs, opts)), nil
+	}
+	return nil, usagef("--log-format %q: want text or json", s.logFormat)
+}
+
+// serve runs one node until the context ends or the node does.
+func (a *app) serve(ctx context.Context, cfg node.Config) error {
+	if cfg.Insecure && !(isLoopback(cfg.Listen) && isLoopback(cfg.Gossip)) {
+		cfg.Logger.Warn("INSECURE: no encryption and no authentication: everybody who reaches these addresses can read and write all data",
+			"listen", cfg.Listen, "gossip", cfg.Gossip)
+	}
+	n, err := node.Start(cfg)
+	if err != nil {
+		return &exitError{status: exitUnexpected, err: err}
+	}
+	select {
+	case <-ctx.Done():
+		cfg.Logger.Info("stopping", "node", n.ID())
+		if err := n.Close(); err != nil {
+			return fmt.Errorf("stopping: %w", err)
+		}
+		cfg.Logger.Info("stopped", "node", n.ID())
+		return nil
+	case <-n.Done():
+		return &exitError{status: exitUnexpected, err: errors.Join(n.Err(), n.Close())}
+	}
+}
+
+func splitAddress(addr string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(addr)
+	if err != nil {
+		return "", "", errors.New("want HOST:PORT")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", "", fmt.Errorf("port %q: want 0 to 65535", port)
+	} else if n == 0 {
+		return host, "0", nil
+	}
+	return host, port, nil
+}
+
+func checkListen(flag, addr string, insecure bool) error {
+	if _, _, err := splitAddress(addr); err != nil {
+		return fmt.Errorf("--%s %q: %w", flag, addr, err)
+	}
+	if !insecure && !isLoopback(addr) {
+		return fmt.Errorf("--%s %s is not a loopback address, and there is no encryption and no authentication yet: "+
+			"everybody who reaches it could read and write all data; add --insecure to allow that", flag, addr)
+	}
+	return nil
+}
+
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// readKey reads a key file; no file is no key.
+func readKey(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--gossip-key-file: %w", err)
+	}
+	key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(b)))
+	if err != nil || len(key) != 16 && len(key) != 24 && len(key) != 32 {
+		return nil, fmt.Errorf("--gossip-key-file %s: want 16, 24 or 32 bytes in base64, such as from: head -c 32 /dev/urandom | base64", path)
+	}
+	return key, nil
+}
+
+// sizeFlag is a number of bytes, such as 512KiB.
+type sizeFlag int64
+
+// String is the size in the largest unit that fits.
+func (s *sizeFlag) String() string {
+	for _, u := range sizeUnits {
+		if *s != 0 && int64(*s)%u.bytes == 0 {
+			return strconv.FormatInt(int64(*s)/u.bytes, 10) + u.name
+		}
+	}
+	return "0"
+}
+
+// Type is how help calls the value.
+func (s *sizeFlag) Type() string { return "SIZE" }
+
+// Set reads a number with a unit; without one it is bytes.
+func (s *sizeFlag) Set(text string) error {
+	digits, unit := text, int64(1)
+	for _, u := range sizeUnits {
+		if u.name != "" && strings.HasSuffix(text, u.name) {
+			digits, unit = strings.TrimSuffix(text, u.name), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > 1<<40/unit {
+		return errors.New("want bytes, or a number with KiB, MiB or GiB")
+	}
+	*s = sizeFlag(n * unit)
+	return nil
+}
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kithdb/kith/client"
+)
+
+const (
+	// waitTimeout is the default of --timeout for --wait.
+	waitTimeout = time.Minute
+	// waitPause lies between two looks.
+	waitPause = 200 * time.Millisecond
+	// waitLook bounds one look, so that a node that hangs is no reason to
+	// miss another that answers.
+	waitLook = 2 * time.Second
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var wait string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the cluster and its members",
+		Long: `Show the cluster as the node that answers sees it, members with problems first.
+
+With --wait ready, first wait until the cluster serves; the exit status is 124
+if it does not by --timeout (with --wait: 1m unless given).`,
+		Example: `  kith status
+  kith status --wait ready --timeout 30s
+  kith status --format json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch wait {
+			case "":
+				st, err := a.look(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.printStatus(st)
+			case "ready":
+				if !cmd.Flags().Changed("timeout") {
+					a.timeout = waitTimeout
+				}
+				return a.waitReady(cmd.Context())
+			}
+			return usagef("--wait %q: want ready", wait)
+		},
+	}
+	cmd.Flags().StringVar(&wait, "wait", "", "wait until the cluster is: ready")
+	check(cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{"ready"}, cobra.ShellCompDirectiveNoFileComp)))
+	return cmd
+}
+
+// look asks for the status once.
+func (a *app) look(ctx context.Context) (*client.Status, error) {
+	c, err := a.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Status(ctx)
+}
+
+// waitReady looks until the cluster is ready, and prints it.
+func (a *app) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	reason := errors.New("no node has answered")
+	for {
+		once, stop := context.WithTimeout(ctx, waitLook)
+		st, err := a.look(once)
+		stop()
+		switch {
+		case err == nil && st.Ready:
+			return a.printStatus(st)
+		case err == nil:
+			reason = errors.New(cmp.Or(st.Reason, "not ready"))
+		case ctx.Err() == nil:
+			reason = err
+		}
+		t := time.NewTimer(waitPause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return ctx.Err()
+			}
+			return &exitError{exitWait, fmt.Errorf("not ready after %v: %w", a.timeout, reason), "see kith status and the servers' logs"}
+		}
+	}
+}
+
+// statusJSON is the document of status.
+type statusJSON struct {
+	Schema string `json:"schema"`
+	*client.Status
+}
+
+func (a *app) printStatus(st *client.Status) error {
+	if a.format == formatJSON {
+		for i := range st.Members {
+			if st.Members[i].Problems == nil {
+				st.Members[i].Problems = []string{}
+			}
+		}
+		if st.Members == nil {
+			st.Members = []client.MemberStatus{}
+		}
+		return a.writeJSON(statusJSON{"status/v1", st})
+	}
+	state := "ready"
+	if !st.Ready {
+		state = "NOT READY: " + cmp.Or(st.Reason, "starting")
+	}
+	fmt.Fprintf(a.out, "cluster %s (%s)  epoch %d  replicas %d  %s\n", st.Cluster, cmp.Or(st.ClusterID, "no ID yet"), st.Epoch, st.Replicas, state)
+	members := slices.Clone(st.Members)
+	slices.SortStableFunc(members, func(x, y client.MemberStatus) int {
+		return cmp.Or(-cmp.Compare(trouble(x), trouble(y)), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+	})
+	rows := [][]string{{"STATE", "NAME", "ID", "ZONE", "ADDRESS", "HOMES", "KEYS", "DISK"}}
+	reachable := 0
+	for _, m := range members {
+		state := m.State
+		if m.Reachable {
+			reachable++
+		} else {
+			state += " (unreachable)"
+		}
+		rows = append(rows, []string{
+			state, m.Name, m.ID[:min(8, len(m.ID))], cmp.Or(m.Zone, "-"), m.Address,
+			fmt.Sprint(m.Homes), fmt.Sprint(m.Keys), byteSize(m.Disk),
+		})
+	}
+	if err := a.table(rows); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%d of %d members reachable\n", reachable, len(members))
+	for _, m := range members {
+		for _, p := range m.Problems {
+			fmt.Fprintf(a.out, "%s: %s\n", cmp.Or(m.Name, m.ID), strings.TrimSpace(p))
+		}
+	}
+	return nil
+}
+
+// trouble orders members, worst first.
+func trouble(m client.MemberStatus) int {
+	switch {
+	case !m.Reachable:
+		return 1_000_000
+	case len(m.Problems) > 0:
+		return 1_000 + min(len(m.Problems), 1_000)
+	case m.State != "ready":
+		return 1
+	}
+	return 0
+}
