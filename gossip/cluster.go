@@ -124,7 +124,7 @@ func (c *Cluster) start() error {
 		return err
 	}
 	own := c.state.Load().Cluster
-	c.judge = newJudge(c.cfg.ID, c.net.addr(), c.run, c.cfg.Seed, c.log)
+	c.judge = newJudge(c.cfg.ID, c.net.addr(), c.run, c.cfg.Seed, c.net.hush, c.log)
 	c.guard = &guard{self: c.cfg.ID, addr: c.net.addr(), log: c.log, judge: c.judge}
 	c.guard.own.Store(&own)
 	c.guard.sides.Store(new(ring.ClusterID))

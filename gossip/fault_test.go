@@ -160,6 +160,36 @@ func TestFault48_ACopiedDataDirectoryIsRefusedAndTheOriginalUnharmed(t *testing.
 	}
 }
 
+func TestFault14_ANewAddressIsTakenWhileTheOldOneStillLeadsToTheNode(t *testing.T) {
+	t.Parallel() // it waits for the others to notice, in real time
+	cfg := config(1)
+	a := start(t, cfg)
+	cfg = config(2)
+	cfg.Bind = "0.0.0.0:0"
+	cfg.Advertise = "127.0.0.2:0"
+	cfg.Seeds = []string{a.Addr()}
+	b := start(t, cfg)
+	sees(t, a, soon, 1, 2)
+	sees(t, b, soon, 1, 2)
+	_, port, err := splitAddr(b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed(t, b)
+
+	// Both addresses reach the same socket, so nobody misses the old one.
+	cfg.Bind = joinAddr(net.IPv4zero, port)
+	cfg.Advertise = joinAddr(net.IPv4(127, 0, 0, 3), port)
+	cfg.State.Epoch = 5
+	b = start(t, cfg)
+	waitView(t, a, "node 2 at its new address", 90*time.Second, func(v *View) bool {
+		p := v.Peer(nodeID(2))
+		return p.Alive && p.GossipAddr == b.Addr() && p.State.Epoch == 5
+	})
+	healthy(t, b)
+	sees(t, b, soon, 1, 2)
+}
+
 func key(b byte) []byte { return []byte(strings.Repeat(string(b), 32)) }
 
 func TestFault50_TheWrongClusterIsRefusedInPlainWordsOnBothSides(t *testing.T) {

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -118,7 +119,7 @@ func (g *guard) NotifyMerge(nodes []*memberlist.Node) error {
 		}
 		if id == g.self {
 			if addr := nodeAddr(n); addr != g.addr && n.State != memberlist.StateLeft {
-				contested = g.judge.suspect(addr, t)
+				contested = errors.Join(contested, g.judge.suspect(addr, t, n.State == memberlist.StateDead))
 			}
 			continue
 		}
@@ -148,7 +149,7 @@ func (g *guard) NotifyAlive(n *memberlist.Node) error {
 	}
 	if id == g.self {
 		if addr := nodeAddr(n); addr != g.addr {
-			if err := g.judge.suspect(addr, t); err != nil {
+			if err := g.judge.suspect(addr, t, false); err != nil {
 				return err
 			}
 			return errStale

@@ -22,6 +22,8 @@ const (
 	// verdictTime is how long "nobody is there" is believed; the death of the
 	// old process takes the others some seconds to notice.
 	verdictTime = time.Minute
+	// rivalTime is how long a rival that was found is not asked again.
+	rivalTime = 10 * time.Second
 	// silentTries without an answer mean that nobody is there: one lost packet
 	// must not.
 	silentTries = 3
@@ -30,6 +32,10 @@ const (
 	// that ask each other must not stay in step.
 	echoTries = 10
 	echoPause = 200 * time.Millisecond
+	// hushTime is how long a process stays deaf at most, so that the others
+	// notice that its old address is dead: in a large cluster under load the
+	// suspicion takes a minute.
+	hushTime = 90 * time.Second
 	// suspectsMax bounds the addresses that wait for a verdict.
 	suspectsMax = 16
 )
@@ -46,6 +52,8 @@ type judge struct {
 	log  *notices
 	rng  *rand.Rand // of the loop alone
 
+	// hush makes this process deaf for a time.
+	hush func(time.Duration)
 	// ping asks the process at an address whether it has our ID. Set by Start
 	// before the loop runs.
 	ping func(addr string) error
@@ -57,7 +65,7 @@ type judge struct {
 	suspects chan suspect
 
 	mu      sync.Mutex // guards what follows
-	gone    map[string]time.Time
+	known   map[string]finding
 	pending map[string]bool
 	// contested is when our ID was last heard from elsewhere.
 	contested time.Time
@@ -74,30 +82,34 @@ type suspect struct {
 
 var _ memberlist.PingDelegate = (*judge)(nil)
 
-func newJudge(self ring.NodeID, addr string, r run, seed uint64, log *notices) *judge {
+func newJudge(self ring.NodeID, addr string, r run, seed uint64, hush func(time.Duration), log *notices) *judge {
 	return &judge{
-		self: self, addr: addr, run: r, log: log,
+		self: self, addr: addr, run: r, hush: hush, log: log,
 		// Two processes with one seed must differ here.
 		rng:      chance(seed^r.nonce, "judge"),
 		onSettle: make(chan struct{}, 1),
 		suspects: make(chan suspect, suspectsMax),
-		gone:     make(map[string]time.Time),
+		known:    make(map[string]finding),
 		pending:  make(map[string]bool),
 	}
 }
 
-// suspect hears of our ID at another address. Nil means that the address was
-// asked just now and nobody answered. It does not block: the guard calls it
-// with memberlist's lock held.
-func (j *judge) suspect(addr string, t tags) error {
+// suspect hears of our ID at another address, and whether the others think it
+// dead there. Nil means that the address was asked just now and is not another
+// process. It does not block: the guard calls it with memberlist's lock held.
+func (j *judge) suspect(addr string, t tags, dead bool) error {
 	now := time.Now()
+	if dead {
+		j.hush(0)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.contested = now
-	if at, ok := j.gone[addr]; ok && now.Sub(at) < verdictTime {
+	f, ok := j.known[addr]
+	if ok && f.found != another && now.Sub(f.at) < verdictTime {
 		return nil
 	}
-	if !j.pending[addr] {
+	if recent := ok && now.Sub(f.at) < rivalTime; !recent && !j.pending[addr] {
 		select {
 		case j.suspects <- suspect{addr: addr, run: t.run, settled: t.settled}:
 			j.pending[addr] = true
@@ -161,61 +173,85 @@ func (j *judge) loop(ctx context.Context, retry chan struct{}) error {
 }
 
 func (j *judge) hear(ctx context.Context, s suspect, retry chan struct{}) error {
-	alive := j.answers(ctx, s.addr)
-	now := time.Now()
+	found := j.ask(ctx, s.addr)
 	settled := j.settled.Load()
-	if alive && !(settled && !s.settled || settled == s.settled && j.run.before(s.run)) {
+	wins := settled && !s.settled || settled == s.settled && j.run.before(s.run)
+	if found == another && !wins {
 		return fmt.Errorf("%w: %s is already running at %s: is this data directory a copy?", ErrDuplicate, j.self, s.addr)
 	}
-	j.mu.Lock()
-	delete(j.pending, s.addr)
-	if !alive {
-		for addr, at := range j.gone {
-			if now.Sub(at) > verdictTime {
-				delete(j.gone, addr)
-			}
-		}
-		j.gone[s.addr] = now
+	j.note(s.addr, found, time.Now())
+	defer wake(retry)
+	switch {
+	case found == another:
+		j.log.Limited(slog.LevelWarn, "duplicate "+s.addr,
+			"another process announces the ID of this node and is refused: is its data directory a copy?",
+			"other", s.addr, "id", j.self.String())
+	case found == ourselves && !settled:
+		// Whoever pings the old address reaches us and finds nothing wrong
+		// there, so our new address would be refused for ever.
+		j.hush(hushTime)
+		j.log.Info("the old address still leads to this node: silent until the others have noticed",
+			"old", s.addr, "now", j.addr)
+	default:
+		j.log.Info("others still know this node at an old address", "old", s.addr, "now", j.addr)
 	}
-	j.mu.Unlock()
-	if !alive {
-		j.log.Info("others still know this node at an old address, where nobody answers", "old", s.addr, "now", j.addr)
-		wake(retry)
-		return nil
-	}
-	// The others keep our address from a rival that sits in our place among
-	// them. It learns of us only if we go to it.
-	j.mu.Lock()
-	j.rival = s.addr
-	j.mu.Unlock()
-	wake(retry)
-	j.log.Limited(slog.LevelWarn, "duplicate "+s.addr,
-		"another process announces the ID of this node and is refused: is its data directory a copy?",
-		"other", s.addr, "id", j.self.String())
 	return nil
 }
 
-// answers asks an address whether a process with our ID is there. An answer
-// counts only if this process answered nobody meanwhile: an old address may
-// lead back to us.
-func (j *judge) answers(ctx context.Context, addr string) bool {
+// note keeps a verdict for the guard and the joiner.
+func (j *judge) note(addr string, found verdict, now time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.pending, addr)
+	if found == another {
+		// The others keep our address from a rival that sits in our place
+		// among them. It learns of us only if we go to it.
+		j.rival = addr
+	}
+	for old, f := range j.known {
+		if now.Sub(f.at) > verdictTime {
+			delete(j.known, old)
+		}
+	}
+	j.known[addr] = finding{found, now}
+}
+
+type finding struct {
+	found verdict
+	at    time.Time
+}
+
+// verdict is what was found at an address that announces our ID.
+type verdict int
+
+const (
+	nobody verdict = iota
+	ourselves
+	another
+)
+
+// ask pings an address. An answer shows another process only if this one
+// answered nobody meanwhile: an old address may lead back to us.
+func (j *judge) ask(ctx context.Context, addr string) verdict {
 	silent, echoes := 0, 0
-	for silent < silentTries && echoes < echoTries && ctx.Err() == nil {
+	for silent < silentTries && ctx.Err() == nil {
 		before := j.acks.Load()
 		if j.ping(addr) != nil {
 			silent++
 			continue
 		}
 		if j.acks.Load() == before {
-			return true
+			return another
 		}
-		echoes++
+		if echoes++; echoes == echoTries {
+			return ourselves
+		}
 		select {
 		case <-time.After(time.Duration(j.rng.Int64N(int64(echoPause)))):
 		case <-ctx.Done():
 		}
 	}
-	return false
+	return nobody
 }
 
 // AckPayload is called for every ping that this process answers.

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -46,6 +47,9 @@ type transport struct {
 	// advertised is what others are told. Fixed by newTransport.
 	ip   net.IP
 	port int
+
+	// deaf is until when nothing is let in, in nanoseconds; see judge.
+	deaf atomic.Int64
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -184,6 +188,12 @@ func (t *transport) isSelf(addr string) bool {
 	return addr == t.addr() || addr == t.bound
 }
 
+// hush lets nothing in for a time; zero ends it. What this node dials itself
+// goes on.
+func (t *transport) hush(d time.Duration) { t.deaf.Store(time.Now().Add(d).UnixNano()) }
+
+func (t *transport) isDeaf() bool { return time.Now().UnixNano() < t.deaf.Load() }
+
 func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 	return t.ip, t.port, nil
 }
@@ -221,6 +231,9 @@ func (t *transport) pumpPackets() {
 	for {
 		select {
 		case p := <-t.inner.PacketCh():
+			if t.isDeaf() {
+				continue
+			}
 			if len(p.Buf) > packetMax {
 				t.oversized(p.From, len(p.Buf))
 				continue
@@ -241,7 +254,7 @@ func (t *transport) pumpStreams() {
 		select {
 		case conn := <-t.inner.StreamCh():
 			s := &stream{Conn: conn, owner: t, incoming: true, left: streamMax}
-			if !t.admit(s) {
+			if t.isDeaf() || !t.admit(s) {
 				drop(conn)
 				continue
 			}
