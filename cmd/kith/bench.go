@@ -26,7 +26,7 @@ leaves the keys there.`,
 		Example: `  kith bench --duration 10s
   kith bench --reads 0.9 --keys 100000 --dist zipfian --concurrency 100
   kith bench --count 50000 --size 1024 --connections own --format json`,
-		Args: cobra.NoArgs,
+		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("duration") && b.count > 0 {
 				b.duration = 0

@@ -13,7 +13,7 @@ func (a *app) completionCommand() *cobra.Command {
 		Example: `  source <(kith completion bash)
   kith completion zsh > "${fpath[1]}/_kith"
   kith completion fish > ~/.config/fish/completions/kith.fish`,
-		Args:                  cobra.ExactArgs(1),
+		Args:                  a.want(1, 1),
 		ValidArgs:             []string{"bash", "zsh", "fish", "powershell"},
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

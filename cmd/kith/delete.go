@@ -18,7 +18,7 @@ func (a *app) deleteCommand() *cobra.Command {
 		Long: `Delete a key. It is done when the homes that --w asks for have the deletion on
 disk. Deleting a key that has no value is done all the same.`,
 		Example: `  kith delete greeting`,
-		Args:    cobra.ExactArgs(1),
+		Args:    a.want(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.write(cmd.Context(), token, func(ctx context.Context, c *client.Client, opts ...client.CallOption) (client.Written, error) {
 				return c.Delete(ctx, []byte(args[0]), opts...)

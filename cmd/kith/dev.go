@@ -41,7 +41,7 @@ Without --data everything is kept in a temporary directory, which is removed at
 the end.`,
 		Example: `  kith dev
   kith dev --nodes 5 --data ./dev --port 8000`,
-		Args: cobra.NoArgs,
+		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if d.nodes < 1 || d.nodes > devNodesMax {
 				return usagef("--nodes %d: want 1 to %d", d.nodes, devNodesMax)

@@ -61,14 +61,14 @@ var kinds = []struct {
 	{client.ErrTooManySiblings, exitPrecondition, "TOO_MANY_SIBLINGS", "read the key with --format json and write again with --context"},
 	{client.ErrBadRequest, exitUsage, "BAD_REQUEST", ""},
 	{client.ErrTooLarge, exitUsage, "TOO_LARGE", ""},
-	{client.ErrOverloaded, exitOverloaded, "OVERLOADED", "nothing was done: try again later, or with less at once"},
-	{client.ErrWrongCluster, exitRefused, "WRONG_CLUSTER", "nothing was written: the addresses belong to different clusters, check --addr"},
-	{client.ErrNotReady, exitRefused, "NOT_READY", "nothing was written: see kith status, or wait with kith status --wait ready"},
-	{client.ErrStorage, exitRefused, "STORAGE", "nothing was written: a node's disk failed, see kith status"},
-	{client.ErrClock, exitRefused, "CLOCK", "nothing was written: a node's clock is wrong, see kith status"},
-	{client.ErrUnavailable, exitRefused, "UNAVAILABLE", "nothing was written: see kith status for what can be reached, and check --addr"},
-	{rpc.ErrVersion, exitRefused, "VERSION", "nothing was written: the node runs another version, see kith version"},
-	{context.DeadlineExceeded, exitRefused, "DEADLINE", "nothing was written: try a longer --timeout, or see kith status"},
+	{client.ErrOverloaded, exitOverloaded, "OVERLOADED", "try again later, or with less at once"},
+	{client.ErrWrongCluster, exitRefused, "WRONG_CLUSTER", "the addresses belong to different clusters: check --addr"},
+	{client.ErrNotReady, exitRefused, "NOT_READY", "see kith status, or wait with kith status --wait ready"},
+	{client.ErrStorage, exitRefused, "STORAGE", "a node's disk failed: see kith status"},
+	{client.ErrClock, exitRefused, "CLOCK", "a node's clock is wrong: see kith status"},
+	{client.ErrUnavailable, exitRefused, "UNAVAILABLE", "see kith status for what can be reached, and check --addr"},
+	{rpc.ErrVersion, exitRefused, "VERSION", "the node runs another version: see kith version"},
+	{context.DeadlineExceeded, exitRefused, "DEADLINE", "try a longer --timeout, or see kith status"},
 }
 
 // exit writes why the program ends and gives its status.
@@ -85,7 +85,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {
-		a.complain(err, "USAGE", "see kith help")
+		a.complain(err, "USAGE", "see kith help "+a.verb)
 		return exitUsage
 	}
 	if ctx.Err() != nil && !client.Unknown(err) {
@@ -95,11 +95,20 @@ func (a *app) exit(ctx context.Context, err error) int {
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			a.complain(err, k.code, k.hint)
+			if wrote(err) && k.status != exitUnknown {
+				a.hint("nothing was written")
+			}
 			return k.status
 		}
 	}
 	a.complain(err, "UNEXPECTED", "")
 	return exitUnexpected
+}
+
+// wrote says that the error is that of a write.
+func wrote(err error) bool {
+	var e *client.Error
+	return errors.As(err, &e) && (e.Op == "put" || e.Op == "delete")
 }
 
 func (a *app) complain(err error, code, hint string) {
@@ -111,14 +120,4 @@ func (a *app) complain(err error, code, hint string) {
 	if hint != "" {
 		a.hint("hint: %s", hint)
 	}
-}
-
-// statusOf is the exit status of an error from the client.
-func statusOf(err error) int {
-	for _, k := range kinds {
-		if errors.Is(err, k.err) {
-			return k.status
-		}
-	}
-	return exitUnexpected
 }

@@ -25,7 +25,7 @@ error: what was printed until then is incomplete, and nothing is ever left out
 silently. Of siblings, the winner is printed, and their number is told.`,
 		Example: `  kith export > backup.jsonl
   kith export --prefix user: > users.jsonl`,
-		Args: cobra.NoArgs,
+		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.export(cmd.Context(), []byte(prefix), r.level)
 		},

@@ -27,7 +27,7 @@ the siblings, the context for a later put, and the receipt.`,
   kith get photo > photo.jpg
   kith get cart --siblings
   kith get cart --format json`,
-		Args: cobra.ExactArgs(1),
+		Args: a.want(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.dial(cmd.Context())
 			if err != nil {

@@ -30,7 +30,7 @@ unknown, else 6 if anything was refused. It is safe to run again. --log keeps
 the outcome of every record. A line that cannot be read ends the import.`,
 		Example: `  kith import packages.jsonl --log outcomes.jsonl
   zcat backup.jsonl.gz | kith import -`,
-		Args: cobra.ExactArgs(1),
+		Args: a.want(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if im.workers < 1 || im.batch < 1 || im.batch > importBatchMax {
 				return usagef("--concurrency %d, --batch %d: want at least 1, and a batch of at most %d", im.workers, im.batch, importBatchMax)

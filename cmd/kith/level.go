@@ -47,6 +47,7 @@ func (l *levelFlag) Set(s string) error {
 
 func addLevel(cmd *cobra.Command, l *levelFlag, name, usage string) {
 	*l = levelFlag{text: "quorum", level: client.Quorum}
-	cmd.Flags().Var(l, name, usage+": one, quorum, all or a number")
+	// Completion finds flags of one letter by their short name only.
+	cmd.Flags().VarP(l, name, name, usage+": one, quorum, all or a number")
 	check(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"one", "quorum", "all"}, cobra.ShellCompDirectiveNoFileComp)))
 }

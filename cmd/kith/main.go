@@ -28,7 +28,7 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !a.started {
+	if err != nil && !a.started { // before the verb itself
 		err = &usageError{err}
 	}
 	return a.exit(ctx, err)

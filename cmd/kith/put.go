@@ -24,7 +24,7 @@ were written meanwhile by others stay beside it as siblings.`,
 		Example: `  kith put greeting hello
   kith put photo - < photo.jpg
   kith put cart apples --w all --format json`,
-		Args: cobra.ExactArgs(2),
+		Args: a.want(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value := []byte(args[1])
 			if args[1] == "-" {

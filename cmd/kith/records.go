@@ -77,7 +77,8 @@ func plainJSON(err error) error {
 	case errors.As(err, &kind) && kind.Field == "":
 		return fmt.Errorf("want a JSON object, got %s", kind.Value)
 	case errors.As(err, &kind):
-		return fmt.Errorf("%q: want text, got %s", kind.Field, kind.Value)
+		field := kind.Field[strings.LastIndexByte(kind.Field, '.')+1:]
+		return fmt.Errorf("%q: want text, got %s", field, kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("JSON ends too early")
 	}

@@ -19,7 +19,7 @@ func (a *app) ringCommand() *cobra.Command {
 		Example: `  kith ring greeting
   kith ring
   kith ring --format json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: a.want(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			view, err := a.ringView(cmd.Context())
 			if err != nil {

@@ -25,7 +25,8 @@ type app struct {
 	timeout time.Duration
 	direct  bool
 
-	started bool // flags and arguments were right
+	started bool   // flags and arguments were right
+	verb    string // what help is there for
 }
 
 const (
@@ -55,6 +56,7 @@ out, 130 interrupted.`,
 			return cmd.Help()
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.verb = cmd.Name()
 			if err := a.bind(cmd.Flags()); err != nil {
 				return err
 			}
@@ -68,6 +70,10 @@ out, 130 interrupted.`,
 			return nil
 		},
 	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		a.verb = cmd.Name()
+		return err
+	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.addrs, "addr", []string{node.ListenDefault}, "nodes to ask, HOST:PORT,...")
@@ -94,6 +100,17 @@ func (a *app) dial(ctx context.Context, opts ...client.Option) (*client.Client, 
 		opts = append(opts, client.Direct())
 	}
 	return client.Dial(ctx, a.addrs, opts...)
+}
+
+// want checks the number of arguments.
+func (a *app) want(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		a.verb = cmd.Name()
+		if len(args) < least || len(args) > most {
+			return fmt.Errorf("%s: got %d arguments, want: kith %s", cmd.Name(), len(args), cmd.Use)
+		}
+		return nil
+	}
 }
 
 // hint writes a line for people.

@@ -55,7 +55,7 @@ There is no encryption of data and no authentication yet: addresses other than
 loopback need --insecure.`,
 		Example: `  kith server --data n1 --listen 127.0.0.1:7600 --gossip 127.0.0.1:7601 --expect 3
   kith server --data n2 --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601`,
-		Args: cobra.NoArgs,
+		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := s.complete(a)
 			if err != nil {

@@ -36,7 +36,7 @@ if it does not by --timeout (with --wait: 1m unless given).`,
 		Example: `  kith status
   kith status --wait ready --timeout 30s
   kith status --format json`,
-		Args: cobra.NoArgs,
+		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch wait {
 			case "":

@@ -53,7 +53,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the program's version",
-		Args:  cobra.NoArgs,
+		Args:  a.want(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			b := build()
 			if a.format == formatJSON {
