@@ -18,7 +18,7 @@ func TestFault18_KillLosesNothingAcknowledged(t *testing.T) {
 // crashes stops stores that are writing, and looks for what was acknowledged.
 // An ordinary crash is no loss, whatever it tears.
 func crashes(t *testing.T, crash func(d *disk.Disk)) {
-	for seed := range uint64(runs(150, 4000)) {
+	for seed := range uint64(runs(80, 4000)) {
 		h := &history{r: rand.New(rand.NewPCG(seed, 1)), valMx: 4000, parts: 3}
 		d := disk.New(seed)
 		d.SetTear(disk.Tear(h.r.IntN(3)))

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim/disk"
 	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
@@ -171,4 +172,17 @@ func until(t testing.TB, s *store.Store, what string, ok func(h store.Health) bo
 			t.Fatalf("never: %s; health %+v", what, s.Health())
 		}
 	}
+}
+
+// slow makes every sync take some time.
+func slow(d *disk.Disk, wait time.Duration) {
+	d.SetSyncDelay(func() time.Duration { return wait })
+}
+
+// recordFrom encodes a record that another home has minted.
+func recordFrom(actor version.Actor, key, value string) []byte {
+	d := version.Dot{Actor: actor, Seq: 1}
+	r := version.Record{Key: []byte(key)}
+	r = r.Put(nil, version.NewSibling(d, version.StampAt(time.Now()), 0, []byte(value)))
+	return r.Append(nil)
 }

@@ -310,8 +310,8 @@ func (o opening) begin(out *opened) error {
 	b.Delete([]byte(metaKeys))
 	if out.found {
 		b.Put([]byte(metaLosses), out.losses.encode())
-		if err := out.deleteClocks(b); err != nil {
-			return err
+		for p := range ring.Partition(ring.SlotCount) {
+			b.Delete(clockKey(p))
 		}
 	}
 	if err := out.db.Write(b, &opt.WriteOptions{Sync: true}); err != nil {
@@ -330,21 +330,6 @@ func (o opening) begin(out *opened) error {
 	}
 	out.snapshot = snapshot
 	return nil
-}
-
-// deleteClocks deletes the clocks on disk that were emptied in memory.
-func (o *opened) deleteClocks(b *leveldb.Batch) error {
-	it := o.db.NewIterator(util.BytesPrefix([]byte(clockPrefix)), nil)
-	defer it.Release()
-	for it.Next() {
-		if len(it.Key()) == len(clockPrefix)+2 {
-			p := ring.Partition(binary.BigEndian.Uint16(it.Key()[len(clockPrefix):]))
-			if o.clocks[p] == nil {
-				b.Delete(it.Key())
-			}
-		}
-	}
-	return it.Error()
 }
 
 func (l *losses) encode() []byte {
