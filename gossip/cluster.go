@@ -57,6 +57,7 @@ type Cluster struct {
 	joinErr atomic.Pointer[error]
 
 	failOnce sync.Once
+	silent   atomic.Bool // after a failure; nothing is tried any more
 	failed   chan error
 
 	cancel    context.CancelFunc
@@ -263,6 +264,7 @@ func (c *Cluster) alone() bool {
 // fail makes this node silent and tells why, once.
 func (c *Cluster) fail(err error) {
 	c.failOnce.Do(func() {
+		c.silent.Store(true)
 		c.log.Warn("gossip stops", "error", err)
 		if e := c.serf.Shutdown(); e != nil {
 			err = errors.Join(err, e)

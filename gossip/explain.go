@@ -46,7 +46,7 @@ func explain(addr, cluster string, err error) error {
 	case strings.HasSuffix(strings.TrimSpace(text), "EOF"), strings.Contains(text, "connection reset"):
 		say = fmt.Sprintf("it hung up without a word: it may belong to a cluster of another name than %q, or be no kith node", cluster)
 	default:
-		return fmt.Errorf("join %s: %w", addr, err)
+		return fmt.Errorf("join %s: %w", addr, oneLine{err})
 	}
 	return fmt.Errorf("join %s: %s (%w)", addr, say, oneLine{err})
 }

@@ -3,6 +3,7 @@ package gossip
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -199,7 +200,8 @@ func (g *guard) refuse(others []Foreign) error {
 		}
 	}
 	if fresh > 0 {
-		g.log.Warn("refused a member of another cluster: nothing was merged",
+		g.log.Limited(slog.LevelWarn, "foreign "+first.ID.String(),
+			"refused a member of another cluster: nothing was merged",
 			"peer", first.ID.String(), "peer_gossip", first.Addr, "peer_rpc", first.RPCAddr,
 			"peer_cluster", first.Cluster.String(), "own_cluster", ours.String(), "own_gossip", g.addr,
 			"others_with_it", fresh-1)

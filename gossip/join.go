@@ -36,7 +36,7 @@ func chance(seed uint64, name string) *rand.Rand {
 
 func (c *Cluster) joinLoop(ctx context.Context) {
 	j := &joiner{c: c, rng: chance(c.cfg.Seed, "join"), reached: make(map[string]bool)}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !c.silent.Load() {
 		changed := c.Changed()
 		urgent := j.urgent()
 		j.turn(ctx)
@@ -189,7 +189,7 @@ func (j *joiner) seeds(ctx context.Context, all bool) []string {
 func (j *joiner) try(ctx context.Context, addr string) {
 	_, err := j.c.serf.Join([]string{addr}, true)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !j.c.silent.Load() {
 			j.failed(addr, explain(addr, j.c.cfg.Cluster, err))
 		}
 		return

@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ const (
 	repeatTime = time.Minute
 	// kindsMax bounds the memory of kinds; a flood of new ones starts it anew.
 	kindsMax = 256
+	// limitedMax is how many lines of all limited kinds go out in repeatTime:
+	// a stranger can make up kinds, and must not fill the disk with them.
+	limitedMax = 60
 )
 
 // notices is the way to the log for this package and for the libraries under
@@ -35,6 +39,8 @@ type notices struct {
 
 	mu      sync.Mutex // guards what follows
 	kinds   map[string]*kind
+	window  time.Time // when the count of said began
+	said    int
 	dropped int
 }
 
@@ -68,29 +74,47 @@ func (n *notices) Warn(text string, args ...any)  { n.put(notice{slog.LevelWarn,
 func (n *notices) Debug(text string, args ...any) { n.put(notice{slog.LevelDebug, text, args}) }
 
 // Limited says a line at most once in repeatTime for each key, and then how
-// many were held back.
+// many were held back; and all limited lines together at most limitedMax times.
 func (n *notices) Limited(level slog.Level, key, text string, args ...any) {
-	now := time.Now()
+	if !n.out.Enabled(context.Background(), level) {
+		return
+	}
+	if kept, ok := n.allow(key, time.Now()); ok {
+		if kept > 0 {
+			args = append(args[:len(args):len(args)], "held_back", kept)
+		}
+		n.put(notice{level, text, args})
+	}
+}
+
+// allow says whether a line of this kind may go out now, and how many of its
+// kind were held back before.
+func (n *notices) allow(key string, now time.Time) (kept int, ok bool) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	k := n.kinds[key]
-	switch {
-	case k == nil:
+	if k != nil && now.Sub(k.last) < repeatTime {
+		k.kept++
+		return 0, false
+	}
+	if now.Sub(n.window) >= repeatTime {
+		n.window, n.said = now, 0
+	}
+	if n.said >= limitedMax {
+		n.dropped++
+		return 0, false
+	}
+	n.said++
+	if k == nil {
 		if len(n.kinds) >= kindsMax {
 			clear(n.kinds)
 		}
-		n.kinds[key] = &kind{last: now}
-	case now.Sub(k.last) < repeatTime:
-		k.kept++
-		n.mu.Unlock()
-		return
-	default:
-		if k.kept > 0 {
-			args = append(args[:len(args):len(args)], "held_back", k.kept)
-		}
-		k.last, k.kept = now, 0
+		k = &kind{}
+		n.kinds[key] = k
 	}
-	n.mu.Unlock()
-	n.put(notice{level, text, args})
+	kept = k.kept
+	k.last, k.kept = now, 0
+	return kept, true
 }
 
 func (n *notices) put(line notice) {
@@ -193,9 +217,12 @@ func (n *notices) complaint(level slog.Level, text string) {
 		from = m[1]
 	}
 	if m := labelText.FindStringSubmatch(text); m != nil && m[1] != `""` {
-		name := strings.Trim(m[1], `"`)
+		name, err := strconv.Unquote(m[1])
+		if err != nil {
+			name = m[1] // cut in the middle: a long one
+		}
 		n.foreignName(name, from)
-		n.Limited(level, "label "+name, "refused a node of another cluster name", "their_name", m[1], "from", from)
+		n.Limited(level, "label "+name, "refused a node of another cluster name", "their_name", name, "from", from)
 		return
 	}
 	for _, known := range knownLines {

@@ -67,6 +67,27 @@ func TestAHostileNameOfAClusterIsQuotedAndBounded(t *testing.T) {
 	}
 }
 
+func TestAFloodOfKindsIsBoundedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &logText{}
+		n := newNotices(out.logger(), func(string, string) {})
+		defer n.close()
+		for i := range 3 * kindsMax {
+			n.library().Printf("[ERR] memberlist: discarding stream with unacceptable label \"c%d\": from=10.0.0.1:5", i)
+			synctest.Wait() // the log keeps up: the bound is not its queue's
+		}
+		if got := len(out.lines("")); got != limitedMax {
+			t.Errorf("%d lines", got)
+		}
+		time.Sleep(repeatTime)
+		n.library().Print("[ERR] memberlist: failed to receive: x from=10.0.0.9:1")
+		synctest.Wait()
+		if got := out.lines(notOurs); len(got) != 1 || !strings.Contains(got[0], "lines_dropped=") {
+			t.Errorf("after the flood: %s", got)
+		}
+	})
+}
+
 // stuck is a log that hangs until it is let go.
 type stuck struct {
 	slog.Handler

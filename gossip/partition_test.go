@@ -103,6 +103,32 @@ func TestALongPartitionHealsByItself(t *testing.T) {
 	})
 }
 
+func TestFault02_AnIsolatedNodeIsMissedAndComesBackWithItsNews(t *testing.T) {
+	inBubble(t, 11, func(w *world) {
+		for n := byte(1); n <= 5; n++ {
+			w.start(n, 1)
+		}
+		w.all(time.Minute, 1, 2, 3, 4, 5)
+		w.net.cut([]byte{1, 2, 3, 4}, []byte{5})
+		if took := w.all(time.Minute, 1, 2, 3, 4); took > 30*time.Second {
+			t.Errorf("it was missed after %v", took)
+		}
+		w.all(time.Minute, 5)
+		w.nodes[5].Announce(State{Cluster: clusterID(1), Epoch: 77})
+		w.nodes[1].Announce(State{Cluster: clusterID(1), Epoch: 78})
+		time.Sleep(10 * time.Minute)
+		w.net.heal()
+		if took := w.all(time.Minute, 1, 2, 3, 4, 5); took > 30*time.Second {
+			t.Errorf("it came back after %v", took)
+		}
+		for _, c := range w.nodes {
+			waitView(t, c, "the news of both sides", time.Minute, func(v *View) bool {
+				return v.Peer(nodeID(5)).State.Epoch == 77 && v.Peer(nodeID(1)).State.Epoch == 78
+			})
+		}
+	})
+}
+
 func TestHalvesRestartedWhileApartFindEachOtherByTheBook(t *testing.T) {
 	inBubble(t, 2, func(w *world) {
 		for n := byte(1); n <= 6; n++ {
