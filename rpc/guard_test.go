@@ -232,3 +232,15 @@ func TestGuardMeasuresLatency(t *testing.T) {
 		}
 	})
 }
+
+func TestSuspicionOpensTheCircuitOfASilentPeerOnly(t *testing.T) {
+	guarded(t, func(t *testing.T, s *script, g *Guard) {
+		g.Suspect(server1)
+		time.Sleep(probeTime)
+		wantOpen(t, g, false, "it answers")
+		s.set(ErrDeadline, probeTime)
+		g.Suspect(server1)
+		time.Sleep(probeTime)
+		wantOpen(t, g, true, "it is silent")
+	})
+}

@@ -1,10 +1,11 @@
 package rpc
 
 import (
-	"bytes"
+	"encoding"
 	"fmt"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 
@@ -82,31 +83,23 @@ func decodeWith(r *wire.Reader, msg any) error {
 	if err := wire.Check(b, wire.NodesMax); err != nil {
 		return fmt.Errorf("%T of %d bytes: %w", msg, len(b), err)
 	}
-	if err := reflectDecode(b, msg); err != nil {
-		return fmt.Errorf("%T of %d bytes: %w: %v", msg, len(b), wire.ErrMalformed, err)
+	if err := wire.Decode(r, msg); err != nil {
+		return fmt.Errorf("%T of %d bytes: %w", msg, len(b), err)
 	}
 	return nil
-}
-
-func reflectDecode(b []byte, msg any) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // a bug of the library, or of a type's own decoder
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	dec := msgpack.GetDecoder()
-	defer msgpack.PutDecoder(dec)
-	dec.Reset(bytes.NewReader(b))
-	return dec.Decode(msg)
 }
 
 // checkType panics if values of t are decoded by reflection into an interface:
 // then the sender would choose what is built.
 func checkType(route string, t reflect.Type) {
-	if reflect.PointerTo(t).Implements(reflect.TypeFor[wire.Parser]()) {
+	if implements[wire.Parser](t) {
 		return
 	}
 	walkType(route, t, 0)
+}
+
+func implements[I any](t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[I]())
 }
 
 func walkType(route string, t reflect.Type, depth int) {
@@ -115,8 +108,11 @@ func walkType(route string, t reflect.Type, depth int) {
 		panic(fmt.Sprintf("rpc: route %s: type %v is recursive or too deep", route, t))
 	case t.Kind() == reflect.Interface:
 		panic(fmt.Sprintf("rpc: route %s: a field is of interface type %v", route, t))
-	case t.PkgPath() == "time":
+	case t == reflect.TypeFor[time.Time](), implements[encoding.BinaryUnmarshaler](t), implements[encoding.TextUnmarshaler](t):
 		return
+	case t.Kind() == reflect.Chan, t.Kind() == reflect.Func, t.Kind() == reflect.Complex64, t.Kind() == reflect.Complex128,
+		t.Kind() == reflect.Uintptr, t.Kind() == reflect.UnsafePointer:
+		panic(fmt.Sprintf("rpc: route %s: a field is of type %v", route, t))
 	}
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Array:
@@ -126,6 +122,9 @@ func walkType(route string, t reflect.Type, depth int) {
 		walkType(route, t.Elem(), depth+1)
 	case reflect.Struct:
 		for f := range t.Fields() {
+			if f.Anonymous || f.Tag.Get("msgpack") != "" {
+				panic(fmt.Sprintf("rpc: route %s: field %s of %v is embedded or has a msgpack tag", route, f.Name, t))
+			}
 			if f.IsExported() {
 				walkType(route, f.Type, depth+1)
 			}

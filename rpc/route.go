@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"github.com/kithdb/kith/rpc/wire"
 )
 
 // Route is the name of one kind of request with the types of its two messages.
@@ -45,7 +47,8 @@ func (rt Route[Req, Resp]) Call(ctx context.Context, t Transport, to Peer, req *
 		return nil, w.err
 	}
 	resp := new(Resp)
-	if err := decode(w.reply, resp); err != nil {
+	w.reader.Reset(w.reply)
+	if err := decodeWith(&w.reader, resp); err != nil {
 		return nil, fmt.Errorf("reply to %s from %s: %w", string(rt), to.Addr, err)
 	}
 	return resp, nil
@@ -125,9 +128,10 @@ func (rt Route[Req, Resp]) check() {
 // waiter is the Completer of a Call. It isn't used again: a channel must not
 // leave the synctest bubble in which it was made.
 type waiter struct {
-	done  chan struct{}
-	reply []byte
-	err   error
+	done   chan struct{}
+	reply  []byte
+	err    error
+	reader wire.Reader
 }
 
 // Complete implements Completer.

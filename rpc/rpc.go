@@ -3,7 +3,17 @@
 // and msgpack.
 //
 // A Transport sends; a Mux answers. The simulator has its own Transport, which
-// hands requests to the same Mux.
+// hands requests to the same Mux. Client and Server are the two ends of TCP, and
+// a Guard keeps requests from peers that don't answer.
+//
+// It promises that every request is completed once, at the latest soon after its
+// deadline; that an error tells whether the peer may have acted (NotSent); that
+// registered errors survive the wire; and that nothing is allocated for what a
+// peer merely claims to send. Everything that waits is bounded, and what is over
+// a bound is refused at once.
+//
+// It does not send anything twice, keep an order between requests, or know what
+// the messages mean. Peers are not authenticated: whoever can connect is trusted.
 package rpc
 
 import (
@@ -26,7 +36,8 @@ type Completer interface {
 	// Complete is called exactly once, from any goroutine, perhaps before
 	// Send has returned, and at the latest soon after the deadline. It must
 	// not block, nor wait for another reply. The reply may be kept; it is
-	// not written to again.
+	// not written to again. It may be part of a buffer of 64 KiB: who keeps
+	// little of it for long should copy that.
 	Complete(reply []byte, err error)
 }
 

@@ -15,7 +15,8 @@ const (
 	strangersMax     = 1024             // connections that have not shaken hands yet
 	complainEvery    = 10 * time.Second // log lines about strangers
 	inspectEvery     = 10 * time.Second // writes that make no progress meanwhile are given up
-	drainTime        = time.Second      // for answers that are under way at Close
+	turnAwayTime     = 10 * time.Millisecond
+	drainTime        = time.Second // for answers that are under way at Close
 )
 
 // Server takes connections and gives their requests to a Mux.
@@ -125,7 +126,7 @@ func (s *Server) accept() {
 		ip := hostOf(conn.RemoteAddr())
 		if err := s.enter(conn, ip); err != nil {
 			s.complain("connection refused", conn.RemoteAddr().String(), err)
-			_ = conn.Close()
+			s.turnAway(conn, err)
 			continue
 		}
 		go func() {
@@ -133,6 +134,23 @@ func (s *Server) accept() {
 			defer s.leave(conn, ip)
 			s.serve(conn)
 		}()
+	}
+}
+
+// turnAway tells a connection why there is no room for it, as far as that can be
+// done without waiting.
+func (s *Server) turnAway(conn net.Conn, why error) {
+	us := s.hello()
+	us.refusal = appendError(nil, why, true)
+	_ = conn.SetWriteDeadline(time.Now().Add(turnAwayTime)) // the socket's buffer is empty
+	_, _ = conn.Write(appendHandshake(nil, us))
+	_ = conn.Close()
+}
+
+func (s *Server) hello() *hello {
+	return &hello{
+		min: ProtocolMin, max: ProtocolMax, cluster: s.cfg.Cluster(), node: s.cfg.Self.ID,
+		addr: s.cfg.Self.Addr, frameMax: uint64(s.cfg.FrameMax),
 	}
 }
 
@@ -169,7 +187,7 @@ func (s *Server) leave(conn net.Conn, ip string) {
 // serve shakes hands and answers until the connection ends.
 func (s *Server) serve(conn net.Conn) {
 	tune(conn)
-	us := &hello{min: ProtocolMin, max: ProtocolMax, cluster: s.cfg.Cluster(), node: s.cfg.Self.ID, addr: s.cfg.Self.Addr, frameMax: uint64(s.cfg.FrameMax)}
+	us := s.hello()
 	them, err := listenHandshake(conn, us)
 	if err != nil {
 		s.complain("connection refused", conn.RemoteAddr().String(), err)

@@ -285,7 +285,7 @@ func (m *GetResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Found = s.Bool()
 	m.Winner = int(s.UintMax(1 << 20))
-	m.Values = parseList[Value](r, s.Array())
+	m.Values = parseList[Value](r, s.Array(), siblingsMax)
 	m.Context = s.Bytes()
 	if s.More() {
 		m.Receipt.ParseWire(r)
@@ -444,7 +444,7 @@ func (m *GetAllResponse) AppendWire(b []byte) []byte {
 // ParseWire implements wire.Parser.
 func (m *GetAllResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
-	m.Results = parseList[GetResult](r, s.Array())
+	m.Results = parseList[GetResult](r, s.Array(), BatchMax)
 	return s.End()
 }
 
@@ -465,7 +465,7 @@ func (m *PutAllRequest) ParseWire(r *wire.Reader) error {
 	if n > BatchMax {
 		return wire.ErrMalformed
 	}
-	m.Puts = parseList[PutRequest](r, n)
+	m.Puts = parseList[PutRequest](r, n, BatchMax)
 	return s.End()
 }
 
@@ -502,7 +502,7 @@ func (m *PutAllResponse) AppendWire(b []byte) []byte {
 // ParseWire implements wire.Parser.
 func (m *PutAllResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
-	m.Results = parseList[PutResult](r, s.Array())
+	m.Results = parseList[PutResult](r, s.Array(), BatchMax)
 	return s.End()
 }
 
@@ -559,18 +559,28 @@ func (m *ScanResponse) AppendWire(b []byte) []byte {
 // ParseWire implements wire.Parser.
 func (m *ScanResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
-	m.Items = parseList[ScanItem](r, s.Array())
+	m.Items = parseList[ScanItem](r, s.Array(), scanMax)
 	m.Next = s.Bytes()
 	return s.End()
 }
 
-// parseList reads n messages. A message takes at least a byte, so that n is
-// bounded by what was received; growing by append keeps a false claim from
-// allocating more than a small multiple of that.
+// Bounds of lists, so that a list of empty messages, a byte each, doesn't become
+// a hundred times its size in memory.
+const (
+	siblingsMax = 1 << 16
+	scanMax     = 1 << 16
+)
+
+// parseList reads n messages, at most most. Growing by append keeps a false
+// claim from allocating more than a small multiple of what was received.
 func parseList[T any, P interface {
 	*T
 	wire.Parser
-}](r *wire.Reader, n int) []T {
+}](r *wire.Reader, n, most int) []T {
+	if n > most {
+		r.Fail()
+		return nil
+	}
 	if n == 0 {
 		return nil
 	}

@@ -124,6 +124,10 @@ func (r *Reader) Err() error {
 // Rest is what was not read yet.
 func (r *Reader) Rest() []byte { return r.b }
 
+// Fail makes Err say that the message is malformed: for a parser that finds what
+// may not be.
+func (r *Reader) Fail() { r.fail() }
+
 func (r *Reader) fail() { r.bad, r.b = true, nil }
 
 func (r *Reader) take(n uint64) []byte {
