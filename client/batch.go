@@ -257,6 +257,7 @@ func (b *batch[Resp]) settle(ctx context.Context, groups []*group[Resp], pending
 				continue
 			}
 			overloaded = overloaded || errors.Is(it.err, ErrOverloaded)
+			it.tried.refused(it.err)
 			it.worst, it.err = worse(it.worst, it.err), nil
 			pending = append(pending, it)
 		}

@@ -80,6 +80,7 @@ func run[Req, Resp any](ctx context.Context, c *Client, o *op, route rpc.Route[R
 			o.lost = true
 			return newError(o, at, t.n, unknown(err))
 		}
+		t.refused(err)
 		worst = worse(worst, err)
 		c.stale.Store(true)
 		if errors.Is(err, ErrOverloaded) {

@@ -159,6 +159,35 @@ func TestRefusedByAllIsRefusedAtOnceWithTheReason(t *testing.T) {
 	})
 }
 
+func TestRefusalDoesNotWaitForNodesThatAreDown(t *testing.T) {
+	inBubble(t, 5, func(t *testing.T, w *world) {
+		c := w.dial()
+		defer c.Close()
+		homes := w.homes("k")
+		homes[1].host.Pause()
+		homes[2].host.PowerOff()
+		for _, n := range w.nodes {
+			n.set(func(n *far) { n.refuse = always(api.ErrUnavailable) })
+		}
+		for range 3 { // the first may have to find out
+			c.PutAll(ctx, []client.Put{{Key: []byte("k")}})
+		}
+		for name, do := range map[string]func() error{
+			"put":   func() error { _, err := c.Put(ctx, []byte("k"), nil); return err },
+			"get":   func() error { _, err := c.Get(ctx, []byte("k")); return err },
+			"batch": func() error { return c.PutAll(ctx, []client.Put{{Key: []byte("k")}})[0].Err },
+		} {
+			begun := time.Now()
+			if err := do(); !errors.Is(err, client.ErrUnavailable) || !client.Refused(err) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if took := time.Since(begun); took > 50*time.Millisecond {
+				t.Errorf("%s was refused after %v", name, took)
+			}
+		}
+	})
+}
+
 func TestWriteLostOnTheWayIsUnknownAndSentOnce(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -164,20 +163,17 @@ func judge(err error) verdict {
 // silent says that the node did not answer, or is not the one we look for, so
 // that its health is in doubt. What a node says of others is an answer.
 func silent(err error) bool {
-	var remote *rpc.RemoteError
-	if errors.As(err, &remote) && !errors.Is(err, rpc.ErrWrongNode) {
+	if fromNode(err) && !errors.Is(err, rpc.ErrWrongNode) {
 		return false
 	}
 	return errors.Is(err, rpc.ErrUnreachable) || errors.Is(err, rpc.ErrLost) ||
 		errors.Is(err, rpc.ErrDeadline) || errors.Is(err, rpc.ErrWrongNode)
 }
 
-// ended is the cause to tell when the caller's patience is over.
-func ended(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
-	return context.DeadlineExceeded
+// fromNode says that a node has answered with the error.
+func fromNode(err error) bool {
+	var remote *rpc.RemoteError
+	return errors.As(err, &remote)
 }
 
 // quote shows a key in a message: quoted, at most 64 characters of it.

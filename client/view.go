@@ -1,6 +1,8 @@
 package client
 
 import (
+	"errors"
+
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
@@ -90,10 +92,26 @@ func homesOf(record *ring.Record, byID map[ring.NodeID]*node) [][]*node {
 // attemptsMax bounds the nodes that one call is sent to.
 const attemptsMax = 8
 
-// tried are the nodes that a call was sent to.
+// tried are the nodes that a call was sent to, and what their refusals mean for
+// the choice of the next one.
 type tried struct {
 	nodes [attemptsMax]*node
 	n     int
+
+	// answered says that one of them was there to refuse. Those that seem
+	// down are left alone then: to wait for them would not help.
+	answered bool
+	// judged says that one found too few homes. Only other homes may know
+	// better; all others would ask the same ones.
+	judged bool
+}
+
+// refused takes note of why a node did not do it.
+func (t *tried) refused(err error) {
+	if fromNode(err) {
+		t.answered = true
+		t.judged = t.judged || errors.Is(err, ErrUnavailable)
+	}
 }
 
 func (t *tried) add(n *node) {
@@ -113,8 +131,8 @@ func (t *tried) has(n *node) bool {
 }
 
 // pick is the node to ask next: the first home that answers, another home,
-// any member that answers, and at last those that did not answer lately. It is
-// nil when there is nobody left. turn spreads the choice among nodes that are
+// any member that answers, and if nobody has answered those that did not lately.
+// It is nil when there is nobody left. turn spreads the choice among nodes that are
 // no homes.
 func (v *view) pick(p int, t *tried, turn int) *node {
 	if t.n >= attemptsMax {
@@ -129,7 +147,10 @@ func (v *view) pick(p int, t *tried, turn int) *node {
 			return n
 		}
 	}
-	if n := first(v.nodes, t, turn, false); n != nil {
+	if t.judged && len(homes) > 0 {
+		return nil
+	}
+	if n := first(v.nodes, t, turn, false); n != nil || t.answered {
 		return n
 	}
 	for _, n := range homes {
