@@ -175,6 +175,9 @@ func (d *decoder) banned(r *Record) {
 }
 
 func (d *decoder) since(r *Record) {
+	if d.what != "" {
+		return
+	}
 	// A run takes two bytes and may stand for all partitions: what is
 	// allocated is bounded by SlotCount alone.
 	r.Since = make([]uint64, 0, r.Partitions)

@@ -249,6 +249,15 @@ func TestAMoveKeepsItsEnds(t *testing.T) {
 	if err := finished.Follows(moving(t, PhaseReadNew)); err == nil || !strings.Contains(err.Error(), "ended with other homes") {
 		t.Errorf("another slot changed: %v", err)
 	}
+	atOnce := altered(moving(t, PhaseReadNew), func(r *Record) {
+		r.Epoch++
+		r.Since[3] = r.Epoch
+		r.table[3*3+1] = uint16(r.index(r.Moves[0].To))
+		r.Moves = []Move{{Partition: 3, Slot: 2, From: r.Members[r.row(3)[2]].ID, To: outsider(r, 3), Phase: PhasePlan}}
+	})
+	if err := atOnce.Follows(moving(t, PhaseReadNew)); err == nil || !strings.Contains(err.Error(), "without a finished move") {
+		t.Errorf("the end of a move and the next one in one step: %v", err)
+	}
 }
 
 // A plan, driven slot by slot through all phases and made anew at each step, comes
@@ -308,15 +317,37 @@ func TestPlanIsReachedByLegalSteps(t *testing.T) {
 	})
 }
 
-// A move on its way back counts as undone: the plan may choose its slot anew.
+// One member leaves, the only other one takes over the only slot.
 func TestPlanCountsMovesOnTheirWayBackAsUndone(t *testing.T) {
-	base := moving(t, PhaseBack)
-	if plan := planned(t, base, base.Members, 3); len(plan.Moves) != 0 {
-		t.Errorf("%d moves from an even table", len(plan.Moves))
+	r := found(t, testMembers(2), 1, 1)
+	from, to := r.Homes(0)[0], outsider(r, 0)
+	for phase, want := range map[Phase]int{PhasePlan: 0, PhaseDual: 0, PhaseReadNew: 0, PhaseBack: 1} {
+		move := Move{From: from, To: to, Phase: phase}
+		under := altered(r, func(r *Record) {
+			r.Members[r.index(from)].State = Leaving
+			r.Moves = []Move{move}
+		})
+		plan := planned(t, under, under.Members, 1)
+		if plan.Homes(0)[0] != to || len(plan.Moves) != want {
+			t.Errorf("with a move in %v: planned for %s, %d moves, want %d", phase, plan.Homes(0)[0].Short(), len(plan.Moves), want)
+		}
 	}
-	under := moving(t, PhaseReadNew)
-	plan := planned(t, under, under.Members, 3)
-	if got := plan.Homes(3)[1]; got != under.Moves[0].To && len(plan.Moves) == 0 {
-		t.Errorf("slot 1 of partition 3 is planned for %s without a move", got.Short())
+	// Nobody leaves: what moves ends where it goes, what goes back stays.
+	for phase, want := range map[Phase]NodeID{PhaseReadNew: to, PhaseBack: from} {
+		under := altered(r, func(r *Record) { r.Moves = []Move{{From: from, To: to, Phase: phase}} })
+		if plan := planned(t, under, under.Members, 1); plan.Homes(0)[0] != want || len(plan.Moves) != 0 {
+			t.Errorf("with a move in %v: planned for %s, %d moves", phase, plan.Homes(0)[0].Short(), len(plan.Moves))
+		}
+	}
+}
+
+// A target that is gone from the members is none: its slot is planned anew.
+func TestPlanForgetsMovesToMembersThatAreGone(t *testing.T) {
+	base := moving(t, PhaseDual)
+	gone := base.Moves[0].To
+	rest := slices.DeleteFunc(slices.Clone(base.Members), func(m Member) bool { return m.ID == gone })
+	plan := planned(t, base, rest, 3)
+	if got := plan.Homes(3)[1]; got != base.Moves[0].From {
+		t.Errorf("slot 1 is planned for %s, want its home %s", got.Short(), base.Moves[0].From.Short())
 	}
 }

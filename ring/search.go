@@ -72,7 +72,7 @@ func (f *flow) cheapest(start int32) int32 {
 				continue
 			}
 			s.done[node] = true
-			end := f.endAt(node, d)
+			end := f.endAt(node)
 			if end >= 0 && (best < 0 || s.rank[node] < s.rank[best]) {
 				best = node
 			}
@@ -83,7 +83,7 @@ func (f *flow) cheapest(start int32) int32 {
 		if best < 0 {
 			continue
 		}
-		end := f.endAt(best, d)
+		end := f.endAt(best)
 		if end != best {
 			s.from[end] = best
 		}
@@ -97,9 +97,9 @@ func (f *flow) cheapest(start int32) int32 {
 	panic("ring: no table keeps the bounds")
 }
 
-// endAt gives the node at which a path may end that reached node at distance d:
-// itself, or the sink right behind a member at no further cost; -1 for neither.
-func (f *flow) endAt(node, d int32) int32 {
+// endAt gives the node at which a path may end that reached node: itself, or the
+// sink right behind a member at no further cost; -1 for neither.
+func (f *flow) endAt(node int32) int32 {
 	if f.excess[node] < 0 {
 		return node
 	}
@@ -148,9 +148,15 @@ func (f *flow) expand(node, d int32) {
 		}
 		leaving := f.leaving(node)
 		for _, m := range f.groups[g].members {
-			if m := int32(m); !slices.Contains(f.rows[p], m) {
-				arc(f.member(m), f.cost(p, m), f.rankOf(p, m, leaving))
+			m, to := int32(m), f.member(int32(m))
+			if slices.Contains(f.rows[p], m) {
+				continue
 			}
+			rank := uint64(rankWorst) // matters only where the path may end
+			if f.endAt(to) >= 0 {
+				rank = f.rankOf(p, m, leaving)
+			}
+			arc(to, f.cost(p, m), rank)
 		}
 	}
 }
