@@ -61,7 +61,7 @@ if it does not by --timeout (with --wait: 1m unless given).`,
 
 // look asks for the status once.
 func (a *app) look(ctx context.Context) (*client.Status, error) {
-	c, err := a.dial(ctx)
+	c, err := a.dial(ctx, client.Direct())
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (a *app) printStatus(st *client.Status) error {
 		state := m.State
 		if m.Reachable {
 			reachable++
-		} else {
+		} else if state != "unreachable" {
 			state += " (unreachable)"
 		}
 		rows = append(rows, []string{
