@@ -38,8 +38,9 @@ const (
 	// longest time are dropped.
 	EntriesMax = 1024
 
-	// saveDelay gathers the changes of one moment into one write.
-	saveDelay = time.Second
+	// saveDelay gathers the changes of one moment into one write. What a node
+	// that dies sooner has met is lost, and then only seeds bring it back.
+	saveDelay = 100 * time.Millisecond
 	// saveRetry is the pause after a failed write.
 	saveRetry = 30 * time.Second
 	// seenRefresh is how stale Seen may be on disk: it serves people and the
