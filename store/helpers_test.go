@@ -174,6 +174,20 @@ func until(t testing.TB, s *store.Store, what string, ok func(h store.Health) bo
 	}
 }
 
+// eventually waits for what a background task brings about.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 30_000 {
+		if ok() {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("never: %s", what)
+}
+
 // slow makes every sync take some time.
 func slow(d *disk.Disk, wait time.Duration) {
 	d.SetSyncDelay(func() time.Duration { return wait })

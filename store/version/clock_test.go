@@ -44,6 +44,18 @@ func TestClockIsMonotoneAndBounded(t *testing.T) {
 	})
 }
 
+func TestClockTakesWhatIsExactlyAtItsBound(t *testing.T) {
+	wall := time.UnixMilli(1_800_000_000_000)
+	c := NewClock(func() time.Time { return wall }, time.Second)
+	at := StampAt(wall.Add(time.Second))
+	if _, ok := c.Observe(at); !ok || c.Now() != at.Next() {
+		t.Fatal("a stamp at the bound is not taken")
+	}
+	if ahead, ok := c.Observe(StampAt(wall.Add(1001 * time.Millisecond))); ok || ahead != 1001*time.Millisecond {
+		t.Fatalf("a stamp %v ahead is taken", ahead)
+	}
+}
+
 func TestClockNeverGivesAStampTwice(t *testing.T) {
 	wall := time.UnixMilli(1_800_000_000_000)
 	c := NewClock(func() time.Time { return wall }, time.Second)
