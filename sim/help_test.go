@@ -25,6 +25,12 @@ func seeds(few int) int {
 	}
 }
 
+// first is the seed to begin with: KITH_SEED, or 0.
+func first() uint64 {
+	n, _ := strconv.ParseUint(os.Getenv("KITH_SEED"), 10, 64)
+	return n
+}
+
 // in plays f on a cluster that is ready, in a bubble.
 func in(t *testing.T, o sim.Options, f func(t *testing.T, c *sim.Cluster)) {
 	t.Helper()

@@ -1,9 +1,7 @@
 package network
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -110,14 +108,9 @@ func (c *conn) introduced(target *Host, ours, theirs ring.ClusterID) {
 // establish sends what has waited.
 func (c *conn) establish(target *Host) {
 	c.target = target
-	for _, r := range c.inOrder() {
+	for _, r := range sorted(c.pending) {
 		r.transmit()
 	}
-}
-
-// inOrder gives the pending requests in the order of Send.
-func (c *conn) inOrder() []*request {
-	return slices.SortedFunc(maps.Keys(c.pending), func(a, b *request) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 // fail ends a dial: nothing has left.
@@ -137,7 +130,7 @@ func (c *conn) lose(why string) {
 	n.counts.Broken++
 	n.trace("broken", c.from.name, c.name, why, 0)
 	rng := c.there().rng
-	for _, r := range c.inOrder() {
+	for _, r := range sorted(c.pending) {
 		if r.packet != nil {
 			r.packet.dropped = rng.IntN(2) == 0
 		}
@@ -160,7 +153,7 @@ func (c *conn) drop(l *link) {
 // system may still deliver what it has taken.
 func (c *conn) abandon() {
 	rng := c.there().rng
-	for _, r := range c.inOrder() {
+	for _, r := range sorted(c.pending) {
 		if r.packet != nil {
 			r.packet.dropped = rng.IntN(2) == 0
 		}
@@ -181,7 +174,7 @@ func (c *conn) end(reason func(*request) error) {
 	}
 	c.broken = true
 	c.from.conns = slices.DeleteFunc(c.from.conns, func(o *conn) bool { return o == c })
-	for _, r := range c.inOrder() {
+	for _, r := range sorted(c.pending) {
 		r.complete(nil, reason(r))
 	}
 }

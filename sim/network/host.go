@@ -22,8 +22,8 @@ type Host struct {
 	// net.mu guards the rest
 	dead     bool
 	paused   bool
-	deferred []func()   // what a paused host will do, with the network locked
-	unsent   []*request // handed in while paused
+	deferred []func()          // what a paused host will do, with the network locked
+	open     map[*request]bool // handed in and not completed
 	conns    []*conn
 }
 
@@ -49,7 +49,7 @@ func (n *Network) HostNamed(name string, peer rpc.Peer, mux *rpc.Mux) *Host {
 			old.die(true)
 		}
 	}
-	h := &Host{net: n, name: name, peer: peer, rng: n.generator("host", name)}
+	h := &Host{net: n, name: name, peer: peer, rng: n.generator("host", name), open: map[*request]bool{}}
 	n.newest[name] = h
 	n.nameAt[peer.Addr] = name
 	delete(n.off, peer.Addr)
@@ -105,6 +105,9 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 	}
 	defer n.unlock()
 	n.counts.Sent++
+	n.seq++
+	r.seq = n.seq
+	h.open[r] = true
 	n.trace("sent", h.name, n.nameAt[to.Addr], route, len(body))
 	switch {
 	case err != nil:
@@ -113,7 +116,6 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 		r.finish(nil, fmt.Errorf("%w: %w: %d bytes, at most %d", rpc.ErrNotSent, rpc.ErrTooLarge, len(body), n.cfg.FrameMax))
 	case h.paused:
 		n.counts.Held++
-		h.unsent = append(h.unsent, r)
 		h.postpone(r.start)
 	default:
 		r.start()
@@ -159,7 +161,7 @@ func (h *Host) Resume() {
 	h.paused = false
 	h.net.trace("resumed", h.name, "", "", 0)
 	waiting := h.deferred
-	h.deferred, h.unsent = nil, nil
+	h.deferred = nil
 	h.rng.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
 	for _, f := range waiting {
 		f()
@@ -208,13 +210,17 @@ func (h *Host) die(aloud bool) {
 
 // abandon fails all that this host waits for.
 func (h *Host) abandon() {
-	unsent := h.unsent
-	h.paused, h.deferred, h.unsent = false, nil, nil
+	h.paused, h.deferred = false, nil
 	for _, c := range slices.Clone(h.conns) {
 		c.abandon()
 	}
-	for _, r := range unsent {
-		r.finish(nil, errGone(rpc.ErrNotSent))
+	// Those that are left were held by a pause.
+	for _, r := range sorted(h.open) {
+		if r.packet == nil {
+			r.finish(nil, errGone(rpc.ErrNotSent))
+		} else {
+			r.finish(nil, errGone(rpc.ErrLost))
+		}
 	}
 }
 

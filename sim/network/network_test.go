@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -351,6 +352,56 @@ func TestPausedHostHoldsEverythingUntilItWakes(t *testing.T) {
 			t.Fatalf("a deadline that passed before anything left: %v", err)
 		}
 	})
+}
+
+// Whatever held a request when its process ended: it is completed, once.
+func TestEveryRequestOfADeadProcessIsCompleted(t *testing.T) {
+	for seed := range uint64(50) {
+		bubble(t, network.Config{Seed: seed, StallTimeout: time.Second}, func(t *testing.T, w *world) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			server := w.server(1, peer(1))
+			w.server(2, peer(2))
+			w.hold = 500 * time.Millisecond
+			completed := map[int]int{}
+			var mu sync.Mutex
+			for n := range 60 {
+				to := peer(1 + byte(rng.IntN(3)))
+				echo.Send(w.client, to, &message{}, time.Now().Add(time.Duration(rng.Int64N(int64(5*time.Second)))),
+					rpc.CompleteFunc(func([]byte, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						completed[n]++
+					}))
+				time.Sleep(time.Duration(rng.Int64N(int64(100 * time.Millisecond))))
+				switch rng.IntN(12) {
+				case 0:
+					w.client.Pause()
+				case 1:
+					w.client.Resume()
+				case 2:
+					w.Partition([]string{"client"}, []string{"s1"})
+				case 3:
+					w.Heal()
+				case 4:
+					server.Crash()
+					server = w.server(1, peer(1))
+				case 5:
+					server.Pause()
+				case 6:
+					server.Resume()
+				}
+			}
+			w.client.Crash()
+			time.Sleep(time.Minute)
+			mu.Lock()
+			defer mu.Unlock()
+			for n := range 60 {
+				if completed[n] != 1 {
+					t.Errorf("seed %d: request %d was completed %d times", seed, n, completed[n])
+				}
+			}
+		})
+	}
 }
 
 func TestLossDelaysAndResetBreaks(t *testing.T) {

@@ -2,7 +2,10 @@ package network
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -25,6 +28,11 @@ type request struct {
 	packet   *packet // nil until it has left
 	expiry   *event
 	done     bool
+}
+
+// sorted gives requests in the order of Send.
+func sorted(set map[*request]bool) []*request {
+	return slices.SortedFunc(maps.Keys(set), func(a, b *request) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 // encode makes the bytes that cross the network.
@@ -57,8 +65,7 @@ func (r *request) start() {
 		r.finish(nil, fmt.Errorf("%w: %d bytes wait for the peer", rpc.ErrOverloaded, c.bytes))
 		return
 	}
-	n.seq++
-	r.conn, r.seq = c, n.seq
+	r.conn = c
 	c.pending[r] = true
 	c.bytes += len(r.body)
 	// Timers are never exact; a bit of chance keeps two of one instant apart.
@@ -163,6 +170,7 @@ func (r *request) finish(reply []byte, err error) {
 	}
 	r.done = true
 	n := r.from.net
+	delete(r.from.open, r)
 	n.cancel(r.expiry)
 	if c := r.conn; c != nil {
 		c.bytes -= len(r.body)
