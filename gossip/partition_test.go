@@ -184,6 +184,7 @@ func TestFault14_AnIDAtANewAddressSoonAfterItsDeath(t *testing.T) {
 				time.Sleep(time.Minute)
 				cfg := w.cfgs[3]
 				w.stop(3)
+				died := time.Now()
 				time.Sleep(away)
 				cfg.Transport = w.net.host(33)
 				cfg.Seeds = nil
@@ -193,6 +194,11 @@ func TestFault14_AnIDAtANewAddressSoonAfterItsDeath(t *testing.T) {
 						p := v.Peer(nodeID(3))
 						return len(aliveIDs(v)) == 4 && p.GossipAddr == memAddr(33)
 					})
+				}
+				// The others notice the death in some ten seconds, and then
+				// must not keep the ID bound to the old address.
+				if took := time.Since(died); took > away+25*time.Second {
+					t.Errorf("the new address is known %v after the death", took)
 				}
 				time.Sleep(10 * time.Minute)
 				w.all(time.Minute, 1, 2, 3, 4)
