@@ -39,7 +39,6 @@ type remote struct {
 	links    []*link // the last one is for bulk
 	turn     atomic.Uint32
 	inFlight atomic.Int64 // bytes of requests without an answer
-	requests atomic.Int64
 }
 
 // NewClient makes a Client. It connects to nobody yet.
@@ -182,9 +181,7 @@ func (c *Client) conns(all []*clientConn) []*clientConn {
 			if conn := l.current.Load(); conn != nil {
 				all = append(all, conn)
 			}
-			for _, conn := range l.leaving() {
-				all = append(all, conn)
-			}
+			all = append(all, l.leaving()...)
 		}
 	}
 	return all

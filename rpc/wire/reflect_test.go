@@ -33,7 +33,7 @@ type everything struct {
 	K [3]int16
 	L netip.Addr
 	M time.Duration
-	n int // not on the wire
+	_ int // not on the wire
 	O [][]string
 }
 
