@@ -82,7 +82,7 @@ func (w *world) send(a *actor, m Message) {
 }
 
 func (w *world) step() {
-	if len(w.net) == 0 || w.r.IntN(12) == 0 {
+	if len(w.net) == 0 || w.r.IntN(8) == 0 {
 		w.disturb()
 		return
 	}
@@ -102,6 +102,7 @@ func (w *world) disturb() {
 	case 0:
 		w.actors[i].dead = true
 		w.born(i)
+		w.send(w.actors[i], w.actors[i].Begin())
 	case 1:
 		w.restart(w.r.IntN(len(w.cells)))
 	case 2: // an acceptor hears of the decision
@@ -264,7 +265,7 @@ func search(seed uint64, as rules) (w *world, wrong string) {
 
 func TestAtMostOneValueIsDecidedAndItWasProposed(t *testing.T) {
 	decided := 0
-	n := runs(3000)
+	n := runs(6000)
 	for seed := range uint64(n) {
 		w, wrong := search(seed, rules{})
 		if wrong != "" {

@@ -54,26 +54,51 @@ func (t *Topology) adopt(next *decided) error {
 // epoch. A request that names a newer epoch than ours calls it before it is
 // served, with the peer that it came from.
 func (t *Topology) Learn(ctx context.Context, from rpc.Peer, epoch uint64) error {
-	if err := t.learning.take(ctx); err != nil { // the first of many pulls for all
+	if t.holds(epoch) {
+		return nil
+	}
+	queued := t.lessons.Load()
+	if err := t.learning.take(ctx); err != nil {
 		return fmt.Errorf("learn ring epoch %d: %w", epoch, err)
 	}
 	defer t.learning.give()
+	if t.holds(epoch) { // the first of many pulled for all
+		return nil
+	}
+	if l := &t.lesson; t.lessons.Load() != queued && l.err != nil && l.from == from.ID && l.epoch <= epoch {
+		return l.err // and failed for all
+	}
 	var errs []error
 	for _, peer := range t.sources(from, epoch) {
-		if r := t.Current(); r != nil && r.Epoch >= epoch {
-			return nil
-		}
 		if err := t.pull(ctx, peer); err != nil {
 			errs = append(errs, err)
 		}
-		if ctx.Err() != nil {
+		if t.holds(epoch) || ctx.Err() != nil {
 			break
 		}
 	}
-	if r := t.Current(); r != nil && r.Epoch >= epoch {
+	t.lesson = lesson{from: from.ID, epoch: epoch}
+	t.lessons.Add(1)
+	if t.holds(epoch) {
 		return nil
 	}
-	return fmt.Errorf("learn ring epoch %d: %w", epoch, errors.Join(append(errs, ctx.Err())...))
+	err := fmt.Errorf("learn ring epoch %d: %w", epoch, errors.Join(append(errs, ctx.Err())...))
+	if ctx.Err() == nil { // an impatient caller says nothing about the peer
+		t.lesson.err = err
+	}
+	return err
+}
+
+// lesson is how the last pulls of Learn ended.
+type lesson struct {
+	from  ring.NodeID
+	epoch uint64
+	err   error
+}
+
+func (t *Topology) holds(epoch uint64) bool {
+	r := t.Current()
+	return r != nil && r.Epoch >= epoch
 }
 
 // sourcesMax is how many peers Learn asks at most.

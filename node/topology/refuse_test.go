@@ -291,6 +291,70 @@ func TestLearnPullsOnceForMany(t *testing.T) {
 	})
 }
 
+func TestLearnFailsOnceForMany(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(3, 3)
+		w.mu.Lock()
+		w.sent[string(pullRoute)] = 0
+		w.mu.Unlock()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if err := nodes[2].Learn(t.Context(), rpc.Peer{ID: nodes[0].id}, 1<<40); err == nil {
+					t.Error("learned an epoch that nobody has")
+				}
+			})
+		}
+		wg.Wait()
+		if n := w.sent[string(pullRoute)]; n != 1 {
+			t.Fatalf("%d pulls", n)
+		}
+		// The failure is not remembered for those who come later.
+		if err := nodes[0].add(1); err != nil {
+			t.Fatal(err)
+		}
+		if err := nodes[2].Learn(t.Context(), rpc.Peer{ID: nodes[0].id}, 3); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAheadNamesADivergedMemberAndLearnsFromOthers(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.founded(1, 1)[0]
+		held := n.held.Load()
+		peer := func(i byte, alive bool, s gossip.State) gossip.Peer {
+			return gossip.Peer{ID: ring.NodeID{i}, RPCAddr: "x:1", Alive: alive, State: s}
+		}
+		ours := n.State()
+		twin, newer, foreign := ours, ours, ours
+		twin.Digest[0]++
+		newer.Epoch++
+		foreign.Cluster[0]++
+		foreign.Epoch = 99
+		for name, c := range map[string]struct {
+			peers    []gossip.Peer
+			want     []byte
+			diverged bool
+		}{
+			"nobody":              {},
+			"equal and foreign":   {peers: []gossip.Peer{peer(1, true, ours), peer(2, true, foreign), peer(3, true, gossip.State{})}},
+			"reachable first":     {peers: []gossip.Peer{peer(1, false, newer), peer(2, true, newer)}, want: []byte{2}},
+			"unreachable at last": {peers: []gossip.Peer{peer(1, false, newer), peer(2, true, ours)}, want: []byte{1}},
+			"diverged":            {peers: []gossip.Peer{peer(1, true, twin), peer(2, true, newer)}, want: []byte{2}, diverged: true},
+		} {
+			ahead, err := n.ahead(&gossip.View{Peers: c.peers}, held)
+			var got []byte
+			for _, p := range ahead {
+				got = append(got, p.ID[0])
+			}
+			if !slices.Equal(got, c.want) || errors.Is(err, ErrDiverged) != c.diverged || err != nil && !c.diverged {
+				t.Errorf("%s: %v, %v", name, got, err)
+			}
+		}
+	})
+}
+
 func TestNobodyLearnsFromANewcomer(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a, b := w.node(Config{}), w.node(Config{})

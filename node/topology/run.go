@@ -74,53 +74,47 @@ func (t *Topology) follow(ctx context.Context) error {
 func (t *Topology) catchUp(ctx context.Context, chance *rand.Rand) error {
 	view, held := t.cfg.Membership.View(), t.held.Load()
 	ahead, err := t.ahead(view, held)
-	if err != nil || len(ahead) == 0 {
+	if len(ahead) == 0 {
 		return err
 	}
 	p := ahead[chance.IntN(len(ahead))]
-	return t.Learn(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr}, p.State.Epoch)
+	return errors.Join(err, t.Learn(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr}, p.State.Epoch))
 }
 
 // ahead are those who hold a newer record than this node: the reachable ones, or
-// if there are none, the others. A newcomer takes any record of one cluster; two
-// clusters are an error.
+// if there are none, the others. A newcomer takes any record, if all come from
+// one cluster; two are an error. So is another record of the epoch that is held,
+// but it keeps nobody from learning a newer one.
 func (t *Topology) ahead(view *gossip.View, held *decided) (ahead []gossip.Peer, err error) {
 	var unreachable []gossip.Peer
-	cluster, epoch := ring.ClusterID{}, uint64(0)
+	var state gossip.State // what this node holds
 	if held != nil {
-		cluster, epoch = held.record.Cluster, held.record.Epoch
+		digest := held.record.Digest()
+		state = gossip.State{Cluster: held.record.Cluster, Epoch: held.record.Epoch, Digest: [8]byte(digest[:8])}
 	}
 	for _, p := range view.Peers {
-		if p.ID == t.cfg.Self.ID || p.State.Cluster.IsZero() || p.RPCAddr == "" {
-			continue
-		}
-		if held == nil && p.Alive {
-			if !cluster.IsZero() && p.State.Cluster != cluster {
-				return nil, fmt.Errorf("members of two clusters, %s and %s, are called %q: "+
-					"this node joins neither; start it with the address of one cluster only, and a --cluster name of its own for each", cluster, p.State.Cluster, t.cfg.Cluster)
-			}
-			cluster = p.State.Cluster
-		}
-		if held != nil {
-			if p.State.Cluster != cluster {
-				continue
-			}
-			if digest := held.record.Digest(); p.State.Epoch == epoch && p.State.Digest != [8]byte(digest[:8]) {
-				return nil, fmt.Errorf("%w: member %s at %s holds another record of epoch %d", ErrDiverged, p.ID, p.RPCAddr, epoch)
-			}
-		}
 		switch {
-		case p.State.Epoch <= epoch:
+		case p.ID == t.cfg.Self.ID || p.State.Cluster.IsZero() || p.RPCAddr == "":
+		case held != nil && p.State.Cluster != state.Cluster:
+		case held != nil && p.State.Epoch == state.Epoch && p.State.Digest != state.Digest:
+			err = fmt.Errorf("%w: member %s at %s holds another record of epoch %d", ErrDiverged, p.ID, p.RPCAddr, state.Epoch)
+		case p.State.Epoch <= state.Epoch:
 		case p.Alive:
 			ahead = append(ahead, p)
 		default:
 			unreachable = append(unreachable, p)
 		}
 	}
-	if len(ahead) > 0 {
-		return ahead, nil
+	if len(ahead) == 0 {
+		ahead = unreachable
 	}
-	return unreachable, nil
+	for _, p := range ahead {
+		if a, b := ahead[0].State.Cluster, p.State.Cluster; a != b {
+			return nil, fmt.Errorf("members of two clusters, %s and %s, are called %q: this node joins neither; "+
+				"start it with addresses of one cluster only, and give each a --cluster name of its own", a, b, t.cfg.Cluster)
+		}
+	}
+	return ahead, err
 }
 
 // settle founds the cluster, or makes this node a member of it, and then watches

@@ -34,7 +34,9 @@ type Topology struct {
 	writing   turn // to write the record or the cell
 	proposing turn
 	learning  turn
-	chance    *rand.Rand // used by whose turn it is to propose
+	lesson    lesson        // changed in the turn to learn
+	lessons   atomic.Uint64 // counts them
+	chance    *rand.Rand    // used by whose turn it is to propose
 
 	abstains atomic.Pointer[string] // why; nil while this node votes
 }

@@ -87,6 +87,30 @@ func TestFoundingWaitsForAllThatAreExpected(t *testing.T) {
 	})
 }
 
+func TestFounderCountsOnlyWhoIsThereAndHoldsItsRecord(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		founder, deaf, gone := w.node(Config{Founder: true, Expect: 3, Replicas: 1}), w.node(Config{}), w.node(Config{})
+		w.watch(func(from, _ ring.NodeID, _ string, _ any) bool { return from == deaf.id })
+		for _, n := range w.nodes {
+			n.start()
+		}
+		w.agree(1, founder, gone)
+		time.Sleep(30 * time.Second)
+		if have, _ := founder.Founding(); have != 2 {
+			t.Fatalf("%d members with one that has not pulled the record", have)
+		}
+		gone.kill()
+		w.watch(nil)
+		w.agree(1, founder, deaf)
+		time.Sleep(30 * time.Second)
+		if have, _ := founder.Founding(); have != 2 || founder.Current().Founded() {
+			t.Fatalf("%d members with one that is gone", have)
+		}
+		gone.start()
+		w.agree(2, w.nodes...)
+	})
+}
+
 func (n *node) cfgView() *gossip.View { return (*member)(n).View() }
 
 func TestFounderGoesOnAfterARestartAtEpochOne(t *testing.T) {
