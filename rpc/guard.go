@@ -58,7 +58,8 @@ type circuit struct {
 	probing  bool
 }
 
-// NewGuard guards next.
+// NewGuard guards next. Without Run, a circuit that has opened stays open until
+// its peer has a new address.
 func NewGuard(next Transport, cfg GuardConfig) *Guard {
 	g := &Guard{next: next, cfg: cfg, changed: make(chan struct{}, 1), opened: make(chan struct{}, 1)}
 	g.peers.Store(&map[ring.NodeID]*circuit{})
