@@ -185,3 +185,20 @@ func BenchmarkPlanJoin(b *testing.B) {
 		})
 	}
 }
+
+// Numbers and runs that could be written in two ways are taken in one.
+func TestDecodeRefusesLongerWaysToSayTheSame(t *testing.T) {
+	b := blank(4).Encode()
+	epoch := 1 // its place
+	long := append([]byte{format, 0x81, 0}, b[epoch+1:]...)
+	run := bytes.LastIndex(b, []byte{4, 0, 0, 0}) // four partitions changed now; no table, no moves
+	split := append(append(bytes.Clone(b[:run]), 1, 0, 3, 0), b[run+2:]...)
+	if b[epoch] != 1 || run < 0 {
+		t.Fatalf("the layout changed: % x", b)
+	}
+	for name, b := range map[string][]byte{"a longer number": long, "a run in two parts": split} {
+		if _, err := Decode(b); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "not the canonical encoding") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

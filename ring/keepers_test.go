@@ -103,3 +103,15 @@ func TestKeepersStayWhenNobodyIsActive(t *testing.T) {
 		t.Errorf("keepers %v, want %v", got, prev)
 	}
 }
+
+func TestKeepersStayWhenMembersJoin(t *testing.T) {
+	members := inZones(9, 9, 9)
+	var prev []NodeID
+	for _, i := range []int{8, 7, 6, 17, 16, 26, 25} {
+		prev = append(prev, members[i].ID)
+	}
+	slices.SortFunc(prev, NodeID.Compare)
+	if got := chooseKeepers(members, prev); !slices.Equal(got, prev) {
+		t.Errorf("keepers %v became %v", prev, got)
+	}
+}
