@@ -23,7 +23,7 @@ func crashes(t *testing.T, crash func(d *disk.Disk)) {
 		d := disk.New(seed)
 		d.SetTear(disk.Tear(h.r.IntN(3)))
 		for round := range 4 {
-			s := open(t, d.Open(), small())
+			s := mustOpen(t, d.Open(), small())
 			if health := s.Health(); health.LossyAll || len(health.Losses) > 0 {
 				t.Fatalf("seed %d round %d: lossy after a crash: %+v\n%v", seed, round, health, d)
 			}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -13,21 +12,17 @@ import (
 	"github.com/kithdb/kith/store"
 )
 
-// drained is how long goleveldb's goroutines live on after Close, in a bubble.
-func drained() { time.Sleep(2 * time.Second) }
-
 // TestFault33_34_35_DamageIsNeverSilent damages synced bytes of any file in any
 // way, after a close, a kill or a power cut. What was acknowledged then reads
 // back, or the store says that it cannot vouch for it.
 func TestFault33_34_35_DamageIsNeverSilent(t *testing.T) {
 	quiet, loud, refused := 0, 0, 0
 	for seed := range uint64(runs(120, 20000)) {
-		synctest.Test(t, func(t *testing.T) {
-			defer drained()
+		bubble(t, func(t *testing.T) {
 			h := &history{r: rand.New(rand.NewPCG(seed, 2)), valMx: 3000, parts: 3}
 			d := disk.New(seed)
 			for range 1 + h.r.IntN(3) {
-				s := open(t, d.Open(), small())
+				s := mustOpen(t, d.Open(), small())
 				h.load(s, 1+h.r.IntN(150))
 				h.settle()
 				stop(d, s, h.r)

@@ -22,8 +22,7 @@ func serving(t *testing.T, s *store.Store) {
 }
 
 func TestFault30_DiskFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		defer s.Close()
@@ -76,8 +75,7 @@ func TestFault30_DiskFull(t *testing.T) {
 
 func TestFault31_FsyncErrorOnce(t *testing.T) {
 	for _, persist := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			defer drained()
+		bubble(t, func(t *testing.T) {
 			d := disk.New(1)
 			s := open(t, d.Open(), small())
 			before := mustPut(t, s, 1, "a", "1")
@@ -108,8 +106,7 @@ func TestFault31_FsyncErrorOnce(t *testing.T) {
 }
 
 func TestFault31_BothBatchesOfAFailureAreRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		defer s.Close()
@@ -140,8 +137,7 @@ func TestFault31_BothBatchesOfAFailureAreRefused(t *testing.T) {
 }
 
 func TestFault31_ManifestSyncError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		defer s.Close()
@@ -171,8 +167,7 @@ func TestFault31_ManifestSyncError(t *testing.T) {
 }
 
 func TestFault31_DiskThatStaysBroken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		mustPut(t, s, 1, "a", "1")
@@ -197,8 +192,7 @@ func TestFault31_DiskThatStaysBroken(t *testing.T) {
 }
 
 func TestFault32_SlowSyncBoundsTheQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		defer s.Close()
@@ -281,8 +275,7 @@ func TestFault35_EmptiedDirectoryAndOldBackupShow(t *testing.T) {
 }
 
 func TestFault38_ReadOnlyRemount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		defer s.Close()

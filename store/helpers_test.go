@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"go.uber.org/goleak"
 
@@ -77,7 +80,23 @@ func small() store.Options {
 	return store.Options{CacheBytes: 1 << 20, WriteBuffer: 128 << 10, RecordMax: 64 << 10}
 }
 
+// open opens a store that is closed with the test.
 func open(t testing.TB, disk storage.Storage, o store.Options) *store.Store {
+	t.Helper()
+	s := mustOpen(t, disk, o)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// bubble runs a test in virtual time, until goleveldb's last goroutine is gone.
+func bubble(t *testing.T, test func(t *testing.T)) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(2 * time.Second) })
+		test(t)
+	})
+}
+
+func mustOpen(t testing.TB, disk storage.Storage, o store.Options) *store.Store {
 	t.Helper()
 	s, err := store.Open(disk, o)
 	if err != nil {
@@ -199,4 +218,16 @@ func recordFrom(actor version.Actor, key, value string) []byte {
 	r := version.Record{Key: []byte(key)}
 	r = r.Put(nil, version.NewSibling(d, version.StampAt(time.Now()), 0, []byte(value)))
 	return r.Append(nil)
+}
+
+// rewrite changes a database behind the store's back.
+func rewrite(t testing.TB, d *disk.Disk, key, value []byte) {
+	t.Helper()
+	db, err := leveldb.Open(d.Open(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Put(key, value, &opt.WriteOptions{Sync: true}), db.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

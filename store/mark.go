@@ -29,7 +29,7 @@ const (
 //	batch      8 bytes
 const (
 	markSize      = 24
-	markFileBytes = 1 << 20 // then the other slot is begun
+	markFileBytes = 256 << 10 // then the other slot is begun
 
 	markOpen  = 1 // batch is on disk
 	markClean = 2 // and nothing follows: the store was closed

@@ -42,7 +42,7 @@ func TestStoreDoesWhatTheRecordsDo(t *testing.T) {
 		homes := make([]*home, 2)
 		for i := range homes {
 			d := disk.New(seed*2 + uint64(i))
-			homes[i] = &home{d: d, model: map[string]version.Record{}, Store: open(t, d.Open(), modelOptions())}
+			homes[i] = &home{d: d, model: map[string]version.Record{}, Store: mustOpen(t, d.Open(), modelOptions())}
 		}
 		var contexts []version.Context // that reads have returned, by key below
 		var keysOf []string

@@ -19,8 +19,7 @@ import (
 // and not before: else a crash takes what it vouched for.
 func TestRedundantMergeWaitsForWhatItReliedOn(t *testing.T) {
 	for _, crash := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			defer drained()
+		bubble(t, func(t *testing.T) {
 			d := disk.New(1)
 			d.SetTear(disk.TearAll)
 			s := open(t, d.Open(), small())
@@ -134,8 +133,7 @@ func TestForeignClaimOnOwnActorDrawsAnother(t *testing.T) {
 }
 
 func TestFenceHoldsInsideTheCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		put := func(key string, epoch uint64) *outcome {
@@ -285,8 +283,7 @@ func TestClosedStoreRefuses(t *testing.T) {
 }
 
 func TestCloseCommitsWhatWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer drained()
+	bubble(t, func(t *testing.T) {
 		d := disk.New(1)
 		s := open(t, d.Open(), small())
 		slow(d, 10*time.Millisecond)
