@@ -98,7 +98,8 @@ func TestFounderWithALostDiskStopsAndSaysSo(t *testing.T) {
 			if how != "seen in the view" {
 				w.cut(wiped)
 				wiped.cfg.Foreign = func() []gossip.Foreign {
-					return []gossip.Foreign{{ClusterName: "x", Cluster: ring.ClusterID{7}}, {ID: nodes[1].id, Addr: "gossip.n2:1", Cluster: nodes[1].Current().Cluster}}
+					return []gossip.Foreign{{ClusterName: "x", Cluster: ring.ClusterID{7}},
+						{ID: nodes[0].id, Addr: "gossip." + wiped.addr, Cluster: nodes[1].Current().Cluster}, {ID: nodes[1].id, Addr: "gossip.n2:1", Cluster: nodes[1].Current().Cluster}}
 				}
 			}
 			wiped.start()

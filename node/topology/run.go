@@ -173,22 +173,35 @@ func (t *Topology) settleOnce(ctx context.Context) error {
 // stranger looks for members of another cluster of the same name, which existed
 // before this one: then it must not be founded.
 func (t *Topology) stranger(r *ring.Record) error {
-	found := func(id ring.NodeID, addr string, cluster ring.ClusterID) error {
-		return fmt.Errorf("%w: member %s at %s belongs to cluster %q with ID %s, but this node has just founded one with ID %s; "+
-			"this is probably the old founder with a lost disk: stop it, empty its data directory and start it with --join %s, without --expect",
-			ErrFounderLost, id, addr, r.Name, cluster, r.Cluster, addr)
-	}
-	for _, p := range t.cfg.Membership.View().Peers {
+	view := t.cfg.Membership.View()
+	var found []gossip.Foreign
+	for _, p := range view.Peers {
 		if p.Alive && !p.State.Cluster.IsZero() && p.State.Cluster != r.Cluster {
-			return found(p.ID, p.GossipAddr, p.State.Cluster)
+			found = append(found, gossip.Foreign{ID: p.ID, Addr: p.GossipAddr, Cluster: p.State.Cluster})
 		}
 	}
 	for _, f := range t.cfg.Foreign() {
 		if !f.Cluster.IsZero() && f.Cluster != r.Cluster && f.ClusterName == "" {
-			return found(f.ID, f.Addr, f.Cluster)
+			found = append(found, f)
 		}
 	}
-	return nil
+	if len(found) == 0 {
+		return nil
+	}
+	// They still know the lost life of this node, at this node's address;
+	// that is nobody to join.
+	one, join := found[0], "the address of one of its members"
+	if self := view.Peer(t.cfg.Self.ID); self != nil {
+		for _, f := range found {
+			if f.Addr != "" && f.Addr != self.GossipAddr {
+				one, join = f, f.Addr
+				break
+			}
+		}
+	}
+	return fmt.Errorf("%w: member %s at %s belongs to cluster %q with ID %s, but this node has just founded one with ID %s; "+
+		"this is probably the old founder with a lost disk: stop it, empty its data directory and start it with --join %s, without --expect",
+		ErrFounderLost, one.ID, one.Addr, r.Name, one.Cluster, r.Cluster, join)
 }
 
 // pause waits for a wake-up, at most for most and at least for half of that if
