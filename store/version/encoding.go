@@ -31,7 +31,8 @@ const (
 	fixedSize = 1 + 4 + 16
 )
 
-// Bounds of what a record may hold; Parse refuses more, before it allocates.
+// Bounds of what a record may hold; Parse refuses more, before it allocates. Who
+// makes a record grow checks them before it is encoded.
 const (
 	KeySizeMax  = 4096
 	SeenMax     = 4096
@@ -50,20 +51,6 @@ const (
 	kindValue     = 0
 	kindTombstone = 1
 )
-
-// Fits says that the record keeps the bounds that Parse demands; the error names
-// the one that it breaks. A record that grows is checked before it is encoded.
-func (r *Record) Fits() error {
-	switch {
-	case len(r.Key) == 0 || len(r.Key) > KeySizeMax:
-		return fmt.Errorf("key of %d bytes, want 1 to %d", len(r.Key), KeySizeMax)
-	case len(r.Seen) > SeenMax:
-		return fmt.Errorf("key %.64q: context of %d actors, at most %d", r.Key, len(r.Seen), SeenMax)
-	case len(r.Siblings) > SiblingsMax:
-		return fmt.Errorf("key %.64q: %d siblings, at most %d", r.Key, len(r.Siblings), SiblingsMax)
-	}
-	return nil
-}
 
 // Size bounds the length of the record's encoding from above.
 func (r *Record) Size() int {
