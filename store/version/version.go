@@ -1,5 +1,10 @@
-// Package version knows which write has seen which: dots, contexts, siblings
-// and their merge. It is pure: no clock, no disk, no network.
+// Package version knows which write has seen which.
+//
+// It owns dots, contexts, siblings and their merge, the one encoding of a record,
+// the tokens that carry contexts to clients and back, and the arithmetic of
+// hybrid logical clocks. It promises that merging is commutative, associative
+// and idempotent, and that a record has one encoding, in which any damage is
+// found. It reads no disk, network or wall clock; a Clock is handed one.
 //
 // The algorithm is that of dotted version vectors with server-minted dots
 // (Preguiça, Baquero, Almeida, Fonte, Gonçalves, "Dotted Version Vectors",
