@@ -46,11 +46,16 @@ func (p *Plan) Homes(partition Partition) []NodeID {
 //   - No table that keeps these three changes fewer homes than the planned one.
 //     Moves under way count as done, those in PhaseBack as undone.
 //
-// From these follows, while zones do not bind, that the join of a member of the
-// same weight as the others moves at most its own share. With equal weights a
-// leave moves exactly the leaver's slots; with unequal ones rounding may ask for
-// a few more, since no rule of rounding both stays within one slot of the shares
-// and never takes from those who stay (Balinski and Young).
+// While zones do not bind and weights are equal, a join so moves the newcomer's
+// share, at most ceil(Q*replicas/members), and a leave exactly the leaver's
+// slots. The tests find no exception from 8 partitions on; in smaller tables
+// distinct homes may ask for a slot more. With unequal weights it may be more as
+// well: where somebody's share comes near Q, and where rounding turns, since no
+// rule of rounding both stays within one slot of the shares and never takes from
+// those who stay (Balinski and Young).
+//
+// The time is well below 100 ms for 200 members of 1,024 partitions, and some
+// seconds for 1,000 members of 16,384 partitions with 7 homes each.
 func (r *Record) Plan(members []Member, replicas int) (*Plan, error) {
 	sorted := slices.Clone(members)
 	sortMembers(sorted)
