@@ -157,7 +157,10 @@ func (t *Topology) servePull(_ context.Context, _ rpc.Peer, req *pullRequest) (*
 	return resp, nil
 }
 
-func (t *Topology) serveTell(ctx context.Context, _ rpc.Peer, req *tellRequest) (*tellResponse, error) {
+func (t *Topology) serveTell(ctx context.Context, from rpc.Peer, req *tellRequest) (*tellResponse, error) {
+	if from.ID.IsZero() {
+		return nil, errClient
+	}
 	if err := t.Adopt(ctx, req.Record); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/kithdb/kith/rpc"
 )
@@ -32,6 +33,9 @@ var (
 	// use.
 	ErrFounderLost = errors.New("a cluster of this name exists already")
 )
+
+// errClient answers who is no node and would change the ring.
+var errClient = fmt.Errorf("%w: it came from a client, not from a node", ErrBadProposal)
 
 func init() {
 	rpc.RegisterError(200, ErrNotJoined)

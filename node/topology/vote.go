@@ -11,6 +11,9 @@ import (
 )
 
 func (t *Topology) serveVote(ctx context.Context, from rpc.Peer, req *voteRequest) (*voteResponse, error) {
+	if from.ID.IsZero() {
+		return nil, errClient
+	}
 	reply, err := t.vote(ctx, req)
 	if err != nil {
 		return nil, err

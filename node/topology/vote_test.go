@@ -6,6 +6,7 @@ import (
 
 	"github.com/kithdb/kith/paxos"
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
 )
 
 func (n *node) prepare(round uint64) (paxos.Reply, error) {
@@ -92,6 +93,24 @@ func TestOnlyWhatMayFollowIsVotedOn(t *testing.T) {
 		w.agree(3, n, standby)
 		if _, err := standby.prepare(99); !errors.Is(err, ErrNotKeeper) {
 			t.Errorf("who is no keeper: %v", err)
+		}
+	})
+}
+
+func TestAClientChangesNothing(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.founded(1, 1)[0]
+		client, held := &sender{&node{world: w}, &life{}}, n.held.Load()
+		to := rpc.Peer{ID: n.id, Addr: n.addr}
+		if _, err := tellRoute.Call(t.Context(), client, to, &tellRequest{n.successor(1)}); !errors.Is(err, ErrBadProposal) {
+			t.Errorf("tell: %v", err)
+		}
+		_, err := voteRoute.Call(t.Context(), client, to, &voteRequest{Register: 3, Base: held.encoded, Ballot: paxos.Ballot{Round: 1}})
+		if !errors.Is(err, ErrBadProposal) || n.Current() != held.record {
+			t.Errorf("vote: %v", err)
+		}
+		if resp, err := pullRoute.Call(t.Context(), client, to, &pullRequest{}); err != nil || resp.Epoch != 2 {
+			t.Errorf("a client may look: %v", err)
 		}
 	})
 }
