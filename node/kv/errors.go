@@ -36,8 +36,12 @@ func fromStore(err error) error {
 	return fmt.Errorf("%w: %w", api.ErrStorage, err)
 }
 
-// elsewhere says that a home refused a write that another home may take.
+// elsewhere says that a home refused a write that another home may take. What a
+// home calls unknown is never that, whatever else the error names.
 func elsewhere(err error) bool {
+	if errors.Is(err, api.ErrUnknown) {
+		return false
+	}
 	for _, e := range []error{api.ErrStorage, api.ErrNotReady, api.ErrClock, api.ErrUnavailable, rpc.ErrOverloaded} {
 		if errors.Is(err, e) {
 			return true

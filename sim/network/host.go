@@ -94,7 +94,7 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 	if deadline.IsZero() {
 		deadline = time.Now().Add(10 * time.Second)
 	}
-	body, err := encode(msg)
+	body, err := rpc.AppendMessage(nil, msg)
 	r := &request{from: h, to: to, route: route, body: body, deadline: deadline, patience: time.Until(deadline), c: c}
 	n := h.net
 	n.mu.Lock()

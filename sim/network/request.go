@@ -8,10 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vmihailenco/msgpack/v5"
-
 	"github.com/kithdb/kith/rpc"
-	"github.com/kithdb/kith/rpc/wire"
 )
 
 // request is one Send on its way there and back.
@@ -33,20 +30,6 @@ type request struct {
 // sorted gives requests in the order of Send.
 func sorted(set map[*request]bool) []*request {
 	return slices.SortedFunc(maps.Keys(set), func(a, b *request) int { return cmp.Compare(a.seq, b.seq) })
-}
-
-// encode makes the bytes that cross the network.
-func encode(msg any) ([]byte, error) {
-	if m, ok := msg.(wire.Appender); ok {
-		return m.AppendWire(nil), nil
-	}
-	var b bytes.Buffer
-	enc := msgpack.NewEncoder(&b)
-	enc.UseArrayEncodedStructs(true)
-	if err := enc.Encode(msg); err != nil {
-		return nil, fmt.Errorf("encode %T: %w", msg, err)
-	}
-	return b.Bytes(), nil
 }
 
 // start gives the request to its connection. The network is locked.
