@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,25 +70,30 @@ func (a *app) dev(ctx context.Context, d *devFlags) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
 	}
 	nodes, failed := a.startDev(d, data)
+	ended := make(chan error, len(nodes))
+	ready := make(chan error, 1)
+	waiting, stop := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
 	defer func() {
+		stop()
 		for _, n := range nodes {
 			err = errors.Join(err, n.Close())
 		}
+		tasks.Wait()
 	}()
 	if failed != nil {
 		return &exitError{status: exitUnexpected, err: failed}
 	}
-	ended := make(chan error, len(nodes))
 	for _, n := range nodes {
-		go func() {
-			<-n.Done()
-			ended <- n.Err()
-		}()
+		tasks.Go(func() {
+			select {
+			case <-n.Done():
+				ended <- n.Err()
+			case <-waiting.Done():
+			}
+		})
 	}
-	ready := make(chan error, 1)
-	waiting, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() { ready <- waitServing(waiting, nodes) }()
+	tasks.Go(func() { ready <- waitServing(waiting, nodes) })
 	for {
 		select {
 		case err := <-ready:

@@ -95,7 +95,7 @@ func (a *app) printHomes(view client.RingView, key []byte) error {
 	return a.table(rows)
 }
 
-// shareJSON is one member's share of the ring.
+// shareJSON is one member's part of the ring.
 type shareJSON struct {
 	ID     string  `json:"id"`
 	Name   string  `json:"name"`
@@ -103,19 +103,20 @@ type shareJSON struct {
 	State  string  `json:"state"`
 	Weight uint16  `json:"weight"`
 	Keeper bool    `json:"keeper"`
-	Homes  int     `json:"homes"`
-	Share  float64 `json:"share"` // of all homes, 0 to 1
+	Homes  int     `json:"homes"` // table slots that it holds
+	First  int     `json:"first"` // partitions of which it is the first home
+	Quota  float64 `json:"quota"` // slots that are its fair share
 }
 
 func sharesOf(r *ring.Record) []shareJSON {
-	total := r.Partitions * r.Replicas
-	out := make([]shareJSON, 0, len(r.Members))
-	for _, m := range r.Members {
-		homes := r.HomeCount(m.ID)
-		out = append(out, shareJSON{
+	balance := r.Balance()
+	out := make([]shareJSON, len(balance))
+	for i, b := range balance {
+		m := b.Member
+		out[i] = shareJSON{
 			ID: m.ID.String(), Name: m.Name, Zone: m.Zone, State: m.State.String(), Weight: m.Weight,
-			Keeper: r.IsKeeper(m.ID), Homes: homes, Share: float64(homes) / float64(total),
-		})
+			Keeper: r.IsKeeper(m.ID), Homes: b.Homes, First: b.First, Quota: b.Share,
+		}
 	}
 	return out
 }
@@ -155,11 +156,11 @@ func (a *app) printRing(view client.RingView) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "\ncluster %s (%s)  epoch %d  %d partitions of %d homes\n", r.Name, r.Cluster, r.Epoch, r.Partitions, r.Replicas)
-	balance := [][]string{{"MEMBER", "ID", "ZONE", "STATE", "WEIGHT", "KEEPER", "HOMES", "SHARE"}}
+	balance := [][]string{{"MEMBER", "ID", "ZONE", "STATE", "WEIGHT", "KEEPER", "HOMES", "QUOTA", "FIRST"}}
 	for _, s := range shares {
 		balance = append(balance, []string{
 			s.Name, s.ID[:8], cmp.Or(s.Zone, "-"), s.State, fmt.Sprint(s.Weight), yes(s.Keeper),
-			fmt.Sprint(s.Homes), fmt.Sprintf("%.1f%%", 100*s.Share),
+			fmt.Sprint(s.Homes), fmt.Sprintf("%.1f", s.Quota), fmt.Sprint(s.First),
 		})
 	}
 	return a.table(balance)
