@@ -7,15 +7,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
 	"github.com/kithdb/kith/client"
 	"github.com/kithdb/kith/sim"
+	"github.com/kithdb/kith/sim/disk"
 )
 
 // storm has as many clients as machines write until stop is closed, with a pause
 // between two writes of one.
 func storm(c *sim.Cluster, h *sim.History, pause time.Duration, stop <-chan struct{}) *sync.WaitGroup {
 	var wg sync.WaitGroup
-	for i := range c.Machines {
+	for range c.Machines {
 		cl := must(c.Client(h, nil))
 		wg.Go(func() {
 			defer cl.Close()
@@ -25,7 +28,7 @@ func storm(c *sim.Cluster, h *sim.History, pause time.Duration, stop <-chan stru
 					return
 				case <-time.After(pause):
 				}
-				cl.Put(fmt.Sprintf("w%d.%d", i, n), nil, client.Quorum, 2*time.Second)
+				cl.Put(fmt.Sprintf("%s.%d", cl.Name, n), nil, client.Quorum, 2*time.Second)
 			}
 		})
 	}
@@ -91,6 +94,54 @@ func TestFault36_PowerCutOfOneLosesNothingAndStopsNobody(t *testing.T) {
 			judge(t, c, h)
 		})
 	}
+}
+
+// Under load, with batches under way: an fsync that fails once, or a disk that is
+// full, leaves writes done, refused or unknown, and never calls one refused that
+// other homes were given. The node comes back by itself.
+func TestFault31_FsyncErrorsUnderLoadAreToldTruthfully(t *testing.T) {
+	for seed := range uint64(seeds(3)) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			brokenUnderLoad(t, c, func(m *sim.Machine, rng *rand.Rand) {
+				m.Disk.FailSync(disk.Of(storage.TypeJournal), 1, rng.IntN(2) == 0, disk.ErrIO)
+			})
+		})
+	}
+}
+
+func TestFault30_FullDisksUnderLoadAreToldTruthfully(t *testing.T) {
+	for seed := range uint64(seeds(3)) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			brokenUnderLoad(t, c, func(m *sim.Machine, rng *rand.Rand) {
+				m.Disk.SetCapacity(m.Disk.Bytes() + rng.Int64N(2000))
+			})
+		})
+	}
+}
+
+func brokenUnderLoad(t *testing.T, c *sim.Cluster, fault func(*sim.Machine, *rand.Rand)) {
+	h := sim.NewHistory()
+	rng := c.Chance("broken")
+	for _, m := range c.Machines {
+		m.Disk.SetSyncDelay(func() time.Duration { return 20 * time.Millisecond })
+	}
+	stop := make(chan struct{})
+	var loads []*sync.WaitGroup
+	for range 6 {
+		loads = append(loads, storm(c, h, 10*time.Millisecond, stop))
+	}
+	for range 8 {
+		time.Sleep(time.Duration(rng.Int64N(int64(200 * time.Millisecond))))
+		fault(c.Machines[rng.IntN(len(c.Machines))], rng)
+	}
+	close(stop)
+	for _, wg := range loads {
+		wg.Wait()
+	}
+	if h.Count(sim.Unknown) == 0 || h.Count(sim.Done) < 100 {
+		t.Errorf("%d done, %d unknown: the faults prove nothing", h.Count(sim.Done), h.Count(sim.Unknown))
+	}
+	judge(t, c, h)
 }
 
 // A disk that says synced and is not: what the checkers are for.
