@@ -19,9 +19,24 @@ import (
 	"github.com/kithdb/kith/rpc/api"
 )
 
+// TestMain looks for goroutines left behind. goleveldb's pools end a second after
+// their database, and a probe of memberlist that waits for its answer some
+// seconds after Close.
 func TestMain(m *testing.M) {
-	// goleveldb's buffer pool ends by itself, a second after its database.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
+	code := m.Run()
+	if code == 0 {
+		var err error
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+			if err = goleak.Find(); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 func quiet() *slog.Logger {
