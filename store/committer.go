@@ -153,7 +153,7 @@ func (c *committer) apply() {
 
 // send gives the batch to the writer when its time has come.
 func (c *committer) send() {
-	if c.writing != nil || c.failed != nil || c.building.empty() || c.guard.err() != nil {
+	if c.writing != nil || c.failed != nil || c.building.empty() {
 		return
 	}
 	if wait := c.wait(); wait > 0 {
@@ -200,6 +200,7 @@ func (c *committer) finish(r result) {
 	}
 	if r.err != nil {
 		c.guard.latch(r.err)
+		c.stopped(c.guard.err())
 		c.lose(b, fmt.Errorf("%w: %w", ErrUncertain, c.guard.err()))
 		return
 	}
@@ -270,6 +271,7 @@ func (c *committer) watch() {
 		return
 	}
 	c.failed, c.failure = err, nil
+	c.stopped(err)
 	// What was built was never written here. But a minted record is with the
 	// other homes by now.
 	uncertain, refused := fmt.Errorf("%w: %w", ErrUncertain, err), c.refusal()
@@ -283,11 +285,13 @@ func (c *committer) watch() {
 	c.building.reset(c.number + 1)
 	c.actors.retireAll()
 	c.logger.Error("store stopped taking writes", "error", err)
-	c.vouch.setFailed(err, noSpace(err) || corrupted(err))
 	r := reopening{Store: c.Store, cause: err, engine: c.engine, marks: c.writer.marks, out: c.reopened}
 	c.engine = nil
 	c.background.Go(r.run)
 }
+
+// stopped lets Health say so before anybody is told.
+func (c *committer) stopped(err error) { c.vouch.setFailed(err, noSpace(err) || corrupted(err)) }
 
 // refusal is what operations get while the store is failed.
 func (c *committer) refusal() error { return fmt.Errorf("%w: %w", ErrFailed, c.failed) }

@@ -58,10 +58,10 @@ func (g *guard) failure() <-chan struct{} {
 }
 
 func (g *guard) latch(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.latched.CompareAndSwap(nil, &latch{err}) {
-		g.mu.Lock()
 		close(g.failed)
-		g.mu.Unlock()
 	}
 }
 

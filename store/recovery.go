@@ -136,7 +136,9 @@ func (o *opened) close() error {
 // manifest where there is none to trust.
 func (o opening) openDB(out *opened, m manifest, j journals) error {
 	mode := openMode{dropDamaged: o.dropDamaged}
-	mode.tornManifest = m.exists && m.torn && !m.damaged && !m.missing && j.gap == ""
+	// Without a journal to begin with, the manifest is from before the very
+	// first batch, and goleveldb would delete every table as unknown.
+	mode.tornManifest = m.exists && m.torn && !m.damaged && !m.missing && j.gap == "" && m.journal > 0
 	options := func() *opt.Options { return engineOptions(o.writeBuffer, o.blockCache, mode) }
 	db, err := openDB(o.guard, options(), mode)
 	if err != nil && corrupted(err) {
@@ -161,9 +163,9 @@ func (o opening) openDB(out *opened, m manifest, j journals) error {
 }
 
 // sweep removes what a crash left of the very first opening: files without a
-// current manifest, which goleveldb takes for a damaged database.
+// whole current manifest, which goleveldb takes for a damaged database.
 func (o opening) sweep(ev evidence, m manifest, j journals) error {
-	if m.exists || !ev.found || ev.batch > 0 || ev.lossy || j.last > 0 || j.highest > 0 {
+	if m.exists && !(m.torn && m.journal == 0) || !ev.found || ev.batch > 0 || ev.lossy || j.last > 0 || j.highest > 0 {
 		return nil
 	}
 	fds, err := o.guard.List(storage.TypeAll)
@@ -279,8 +281,6 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 		out.lose("batches %d to %d were dropped from a damaged journal", out.batch+1, replayed)
 	case j.gap != "":
 		out.lose("%s", j.gap)
-	case ev.clean && j.torn:
-		out.lose("journal is damaged though the store was closed")
 	case m.damaged || m.missing:
 		out.lose("manifest was damaged")
 	case !j.torn && len(dropped) > 0 && !out.found:
