@@ -3,6 +3,7 @@ package sim_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/kithdb/kith/client"
 	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/sim/network"
 )
 
 // storm has as many clients as machines write until stop is closed, with a pause
@@ -167,6 +169,21 @@ func TestCheckersNoticeADiskThatLies(t *testing.T) {
 		}
 		if err == nil {
 			t.Fatal("writes that were never synced survived, or nobody noticed")
+		}
+	})
+}
+
+// A network that delivers puts twice, which no TCP does: what the checkers are
+// for.
+func TestCheckersNoticePutsThatAreMintedTwice(t *testing.T) {
+	o := sim.Options{Seed: 6}
+	o.Network.Link = network.Link{Latency: time.Millisecond, Jitter: 5 * time.Millisecond, Duplicate: 0.5}
+	o.Network.Duplicable = func(string) bool { return true }
+	in(t, o, func(t *testing.T, c *sim.Cluster) {
+		if _, err := c.Play(sim.Story{Faults: []sim.Fault{}, Clients: 6}); err == nil {
+			t.Fatal("nobody noticed")
+		} else if !strings.Contains(err.Error(), "twice") && !strings.Contains(err.Error(), "backwards") && !strings.Contains(err.Error(), "shown") {
+			t.Fatalf("noticed as something else: %v", err)
 		}
 	})
 }

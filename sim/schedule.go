@@ -228,7 +228,7 @@ func (c *Cluster) befall(ctx context.Context, s Story, rng *rand.Rand) (told []s
 			}
 		}
 		open = kept
-		if err == nil && ctx.Err() == nil {
+		if err == nil && ctx.Err() == nil && len(s.Faults) > 0 {
 			f := s.Faults[rng.IntN(len(s.Faults))]
 			note, end := f.Begin(c, rng)
 			tell("%s %s", f.Name, note)

@@ -31,36 +31,42 @@ func nowhere(t *testing.T, c *sim.Cluster, key string) {
 }
 
 // A forward whose answer is lost was carried out: the outcome is unknown, no
-// second home is asked, and the write is there once.
+// second home is asked, and the write is there once. Either the deadline ends
+// the wait, or the connection breaks long before it.
 func TestForwardThatTimesOutAfterItArrivedIsMintedOnce(t *testing.T) {
-	forwards := 0
-	o := sim.Options{Seed: 1}
-	o.Network.Trace = func(e network.Event) {
-		if e.What == "delivered" && e.Note == "kv.put" && strings.HasPrefix(e.From, "n") {
-			forwards++
+	for _, limit := range []time.Duration{2 * time.Second, 30 * time.Second} {
+		forwards := 0
+		o := sim.Options{Seed: 1}
+		o.Network.Trace = func(e network.Event) {
+			if e.What == "delivered" && e.Note == "kv.put" && strings.HasPrefix(e.From, "n") {
+				forwards++
+			}
 		}
+		in(t, o, func(t *testing.T, c *sim.Cluster) {
+			h := sim.NewHistory()
+			key, homes := keyWith(t, c, func(homes []int) bool { return !slices.Contains(homes, 0) })
+			cl := must(c.Direct(h, 0))
+			defer cl.Close()
+			want(t, cl.Put(key, nil, client.Quorum, time.Second), sim.Done) // connections stand
+			read := cl.Get(key, client.Quorum, time.Second)
+			before := forwards
+			for _, home := range homes {
+				c.Cut(home, 0)
+			}
+			op := cl.Put(key, read, client.Quorum, limit)
+			want(t, op, sim.Unknown)
+			if forwards != before+1 {
+				t.Fatalf("forwarded %d times, want once", forwards-before)
+			}
+			if took := op.Ended.Sub(op.Began); limit > 20*time.Second && took > 15*time.Second {
+				t.Fatalf("the broken connection was noticed after %v", took)
+			}
+			final := judge(t, c, h)
+			if got := final[key]; len(got) != 1 || got[0] != op.Value {
+				t.Fatalf("the key shows %v, want %s once", got, op.Value)
+			}
+		})
 	}
-	in(t, o, func(t *testing.T, c *sim.Cluster) {
-		h := sim.NewHistory()
-		key, homes := keyWith(t, c, func(homes []int) bool { return !slices.Contains(homes, 0) })
-		cl := must(c.Direct(h, 0))
-		defer cl.Close()
-		want(t, cl.Put(key, nil, client.Quorum, time.Second), sim.Done) // connections stand
-		read := cl.Get(key, client.Quorum, time.Second)
-		before := forwards
-		for _, home := range homes {
-			c.Cut(home, 0)
-		}
-		op := cl.Put(key, read, client.Quorum, 2*time.Second)
-		want(t, op, sim.Unknown)
-		if forwards != before+1 {
-			t.Fatalf("forwarded %d times, want once", forwards-before)
-		}
-		final := judge(t, c, h)
-		if got := final[key]; len(got) != 1 || got[0] != op.Value {
-			t.Fatalf("the key shows %v, want %s once", got, op.Value)
-		}
-	})
 }
 
 // A put that waited at a stopped process is not minted behind its deadline.
