@@ -56,7 +56,7 @@ the outcome of every record. A line that cannot be read ends the import.`,
 	}
 	addLevel(cmd, &im.w, "w", "homes that must have each record on disk")
 	cmd.Flags().IntVar(&im.workers, "concurrency", 8, "batches under way at once")
-	cmd.Flags().IntVar(&im.batch, "batch", 64, "records in a batch")
+	cmd.Flags().IntVar(&im.batch, "batch", 128, "records in a batch")
 	cmd.Flags().StringVar(&logFile, "log", "", "write each record's outcome to this file, as JSON lines")
 	return cmd
 }
