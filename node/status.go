@@ -67,6 +67,7 @@ func (n *Node) self(r *ring.Record) api.MemberStatus {
 	m := api.MemberStatus{
 		Name: n.name, ID: n.id.String(), Zone: n.cfg.Zone, Address: n.addr, Gossip: n.GossipAddr(),
 		Reachable: true, Keys: stats.Keys, Disk: stats.DiskBytes, Version: n.cfg.Version,
+		Records: stats.Records, Syncs: stats.Batches,
 		Problems: []string{}, State: n.state(r),
 	}
 	if r != nil {

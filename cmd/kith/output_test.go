@@ -68,7 +68,7 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 				"receipt.siblings receipt.sloppy schema siblings value_base64"},
 		{"status", func(a *app) error { return a.printStatus(status) },
 			"cluster cluster_id epoch members members.address members.clock_offset members.disk members.epoch members.gossip members.homes " +
-				"members.id members.keeper members.keys members.name members.problems members.reachable members.state members.version members.zone " +
+				"members.id members.keeper members.keys members.name members.problems members.reachable members.records members.state members.syncs members.version members.zone " +
 				"node partitions ready reason replicas schema"},
 		{"import", func(a *app) error { return a.printImport(importSummary{}) },
 			"done records refused schema seconds unknown"},

@@ -228,6 +228,10 @@ type MemberStatus struct {
 	// ClockOffset is how far the member's clock is ahead of the answering
 	// node's, in seconds; negative is behind.
 	ClockOffset float64 `json:"clock_offset"`
+	// Records and Syncs count what was written to disk since the start:
+	// their ratio is how many writes share an fsync.
+	Records int64 `json:"records"`
+	Syncs   int64 `json:"syncs"`
 }
 
 // AppendWire implements wire.Appender.
