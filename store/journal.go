@@ -37,6 +37,7 @@ type journals struct {
 	highest uint64 // the last batch that was synced for certain
 	torn    bool   // the end of the newest one is not a whole batch
 	gap     string // why a batch is missing before last; empty if none is
+	blank   bool   // a journal held no batch at all
 	bytes   int64
 }
 
@@ -86,6 +87,7 @@ func (j *journals) read(disk storage.Storage, fd storage.FileDesc) error {
 	if s.open {
 		j.torn = true
 	}
+	j.blank = j.blank || !s.any
 	return r.Close()
 }
 
@@ -93,6 +95,7 @@ func (j *journals) read(disk storage.Storage, fd storage.FileDesc) error {
 type journalScan struct {
 	*journals
 	fd   storage.FileDesc
+	any  bool   // it holds a whole batch
 	open bool   // inside a batch of several chunks
 	head []byte // the beginning of that batch
 }
@@ -151,8 +154,11 @@ func (s *journalScan) batch(n uint64) {
 		s.lose("batches %d to %d are missing in %v", s.last+1, n-1, s.fd)
 	case s.torn:
 		s.lose("%v is damaged before batch %d", s.fd, n)
+	case s.blank:
+		// A journal is followed by another one only once it is full.
+		s.lose("journals before %v are empty", s.fd)
 	}
-	s.last = n
+	s.last, s.any = n, true
 }
 
 // proves takes the beginning of a batch: the batch before it was synced. A batch

@@ -26,6 +26,7 @@ type opened struct {
 	keys   uint64
 	fences []uint64
 	clocks map[ring.Partition]*Clock
+	stale  []ring.Partition // those with a clock on disk
 	losses losses
 	// all records at the time of opening, for counting; nil if clean.
 	snapshot *leveldb.Snapshot
@@ -251,17 +252,21 @@ func (o *opened) loadClocks() error {
 		if len(it.Key()) != len(clockPrefix)+2 {
 			continue
 		}
-		c, err := ParseClock(it.Value())
-		if err != nil {
-			continue
+		p := ring.Partition(binary.BigEndian.Uint16(it.Key()[len(clockPrefix):]))
+		o.stale = append(o.stale, p)
+		if c, err := ParseClock(it.Value()); err == nil {
+			o.clocks[p] = &c
 		}
-		o.clocks[ring.Partition(binary.BigEndian.Uint16(it.Key()[len(clockPrefix):]))] = &c
 	}
 	if err := it.Error(); err != nil {
 		if !corrupted(err) {
 			return fmt.Errorf("read clocks: %w", err)
 		}
 		o.lose("partition clocks cannot be read: %v", err)
+		o.stale = make([]ring.Partition, ring.SlotCount)
+		for p := range o.stale {
+			o.stale[p] = ring.Partition(p)
+		}
 	}
 	return nil
 }
@@ -310,7 +315,7 @@ func (o opening) begin(out *opened) error {
 	b.Delete([]byte(metaKeys))
 	if out.found {
 		b.Put([]byte(metaLosses), out.losses.encode())
-		for p := range ring.Partition(ring.SlotCount) {
+		for _, p := range out.stale {
 			b.Delete(clockKey(p))
 		}
 	}

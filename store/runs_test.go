@@ -1,6 +1,9 @@
 package store_test
 
-import "os"
+import (
+	"os"
+	"strconv"
+)
 
 // runs is how often a random test tries: many times with KITH_LONG=1.
 func runs(short, long int) int {
@@ -8,4 +11,14 @@ func runs(short, long int) int {
 		return long
 	}
 	return short
+}
+
+// seedsFrom gives n seeds, from KITH_SEED on if that is set.
+func seedsFrom(n int) []uint64 {
+	first, _ := strconv.ParseUint(os.Getenv("KITH_SEED"), 10, 64)
+	seeds := make([]uint64, n)
+	for i := range seeds {
+		seeds[i] = first + uint64(i)
+	}
+	return seeds
 }
