@@ -115,7 +115,13 @@ func (e *Error) Is(target error) bool {
 func Refused(err error) bool { return err != nil && !Unknown(err) }
 
 // Unknown says that a write may have been done, and that it may surface later.
-func Unknown(err error) bool { return errors.Is(err, ErrUnknown) }
+func Unknown(err error) bool {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Outcome == OutcomeUnknown
+	}
+	return errors.Is(err, ErrUnknown)
+}
 
 // newError makes the error of a call. Detail that the node sent along is
 // lifted out of the cause.

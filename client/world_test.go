@@ -44,7 +44,6 @@ type far struct {
 
 	mu      sync.Mutex
 	puts    []api.PutRequest               // guarded by mu; as they came
-	gets    int                            // guarded by mu
 	refuse  func(key []byte) error         // guarded by mu; nil answers properly
 	swallow bool                           // guarded by mu: take requests, answer none
 	record  *ring.Record                   // guarded by mu; nil is the world's
@@ -193,7 +192,6 @@ func (n *far) receipt() api.Receipt {
 
 func (n *far) get(key []byte) (*api.GetResponse, error) {
 	n.mu.Lock()
-	n.gets++
 	refuse, swallow := n.refuse, n.swallow
 	n.mu.Unlock()
 	if swallow {
@@ -298,12 +296,6 @@ func (n *far) putCount() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.puts)
-}
-
-func (n *far) getCount() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.gets
 }
 
 func (w *world) addrs() []string {

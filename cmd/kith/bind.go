@@ -13,7 +13,10 @@ import (
 // Flags can also be set by environment variables and by a configuration file:
 // flag over environment over file over default.
 
-const envAnnotation = "kith_env"
+const (
+	envAnnotation  = "kith_env"  // the variable that sets the flag
+	fileAnnotation = "kith_file" // the flag may stand in the file
+)
 
 // withEnv lets KITH_NAME set the flags, and says so in their help.
 func withEnv(flags *pflag.FlagSet, names ...string) {
@@ -22,6 +25,13 @@ func withEnv(flags *pflag.FlagSet, names ...string) {
 		env := "KITH_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		f.Usage += " [$" + env + "]"
 		check(flags.SetAnnotation(name, envAnnotation, []string{env}))
+	}
+}
+
+// withFile lets the configuration file set the flags.
+func withFile(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		check(flags.SetAnnotation(name, fileAnnotation, []string{""}))
 	}
 }
 
@@ -85,7 +95,7 @@ func bindFile(flags *pflag.FlagSet, path string) error {
 
 func bindKey(flags *pflag.FlagSet, key, value *yaml.Node) error {
 	f := flags.Lookup(key.Value)
-	if f == nil || len(f.Annotations[envAnnotation]) == 0 || f.Name == "config" {
+	if f == nil || len(f.Annotations[fileAnnotation]) == 0 {
 		return fmt.Errorf("unknown key %q", key.Value)
 	}
 	text, err := scalar(value)

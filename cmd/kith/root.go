@@ -89,6 +89,7 @@ out, 130 interrupted.`,
 		a.importCommand(), a.exportCommand(),
 		a.benchCommand(),
 		a.versionCommand(), a.completionCommand(),
+		exitCodesTopic(), recordsTopic(),
 	)
 	return root
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,6 +90,7 @@ func (s *serverFlags) add(f *pflag.FlagSet) {
 	var all []string
 	f.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
 	withEnv(f, all...)
+	withFile(f, slices.DeleteFunc(all, func(name string) bool { return name == "config" })...)
 }
 
 func (s *serverFlags) addLog(f *pflag.FlagSet, level string) {
