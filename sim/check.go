@@ -12,6 +12,7 @@ import (
 //
 //   - a refused put is nowhere, and nothing is shown that nobody put;
 //   - an acknowledged put is there, or a put that had seen it is;
+//   - a deleted value stays deleted;
 //   - what a put has seen does not stand beside it, nor come back after it was
 //     acknowledged: siblings are equal to the oracle's;
 //   - strict reads never go backwards: they show all that strict puts had done,
@@ -44,8 +45,9 @@ func list(values []string) string {
 // oracle knows of one key which write has certainly seen which, and which one
 // may have.
 type oracle struct {
-	ops  []*Op
-	puts map[string]*Op
+	ops     []*Op
+	puts    map[string]*Op // deletes among them
+	deletes []*Op
 	// must are the writes that a write has certainly seen; may adds those
 	// that a blind put may have met at its coordinator.
 	must, may map[string]map[string]bool
@@ -56,6 +58,9 @@ func newOracle(ops []*Op) *oracle {
 	for _, o := range ops {
 		if !o.Read {
 			k.puts[o.Value] = o
+		}
+		if o.Delete && o.Outcome != Refused {
+			k.deletes = append(k.deletes, o)
 		}
 	}
 	for v := range k.puts {
@@ -118,6 +123,8 @@ func (k *oracle) shown(values []string) error {
 		switch {
 		case put == nil:
 			return fmt.Errorf("%s is shown, which nobody put", v)
+		case put.Delete:
+			return fmt.Errorf("%s is shown, which is a delete", v)
 		case put.Outcome == Refused:
 			return fmt.Errorf("%s is shown, which was refused", v)
 		case i > 0 && slices.Contains(values[:i], v):
@@ -132,9 +139,12 @@ func (k *oracle) shown(values []string) error {
 	return nil
 }
 
-// covered says that v is shown, or something that may have seen it.
+// covered says that v is shown, or something that may have seen it, or that it
+// need not be: a delete is never shown, and may have hidden what it had seen.
 func (k *oracle) covered(v string, values []string) bool {
-	return slices.ContainsFunc(values, func(s string) bool { return s == v || k.may[s][v] })
+	return k.puts[v].Delete ||
+		slices.ContainsFunc(values, func(s string) bool { return s == v || k.may[s][v] }) ||
+		slices.ContainsFunc(k.deletes, func(d *Op) bool { return k.may[d.Value][v] })
 }
 
 // backwards looks for a strict read that shows less than was known before it

@@ -28,6 +28,10 @@ func (s *script) put(value string, after *Op, outcome Outcome) *Op {
 	return s.add(Op{Value: value, After: after, Strict: true, Outcome: outcome})
 }
 
+func (s *script) remove(value string, after *Op, outcome Outcome) *Op {
+	return s.add(Op{Value: value, Delete: true, After: after, Strict: true, Outcome: outcome})
+}
+
 func (s *script) get(saw ...string) *Op {
 	return s.add(Op{Read: true, Strict: true, Outcome: Done, Saw: saw})
 }
@@ -89,6 +93,29 @@ func TestCheckersFindWhatBreaksAPromise(t *testing.T) {
 			s.put("b", r, Done)
 			s.get("a")
 		}, []string{"b"}, "went backwards"},
+		"deleted value is gone": {func(s *script) {
+			s.put("a", nil, Done)
+			s.remove("d", s.get("a"), Done)
+			s.get()
+		}, nil, ""},
+		"deleted value comes back": {func(s *script) {
+			s.put("a", nil, Done)
+			s.remove("d", s.get("a"), Done)
+		}, []string{"a"}, "a is there, which acknowledged d had seen"},
+		"deleted value comes back in a read": {func(s *script) {
+			s.put("a", nil, Done)
+			s.remove("d", s.get("a"), Done)
+			s.get("a")
+		}, nil, "went backwards"},
+		"value hidden by a refused delete": {func(s *script) {
+			s.put("a", nil, Done)
+			s.remove("d", s.get("a"), Refused)
+		}, nil, "acknowledged a is lost"},
+		"value that the delete had not seen": {func(s *script) {
+			r := s.get()
+			s.put("a", r, Done)
+			s.remove("d", r, Done)
+		}, nil, "acknowledged a is lost"},
 		"refused value in a read": {func(s *script) {
 			s.put("a", nil, Refused)
 			s.get("a")

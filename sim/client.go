@@ -66,11 +66,21 @@ func (c *Cluster) probe() *network.Host {
 }
 
 // Put writes a value that is unique in the history, and enters it. after is the
-// read whose context it carries, and from what that read has returned; nil is a
-// blind put. Only levels from a quorum on count as strict.
+// read whose context it carries; nil is a blind put. Only levels from a quorum on
+// count as strict.
 func (c *Client) Put(key string, after *Read, level client.Level, limit time.Duration) *Op {
+	return c.write(&Op{Key: key}, after, level, limit)
+}
+
+// Delete is Put without a value. after must not be nil: what a blind delete has
+// met is nobody's to know.
+func (c *Client) Delete(key string, after *Read, level client.Level, limit time.Duration) *Op {
+	return c.write(&Op{Key: key, Delete: true}, after, level, limit)
+}
+
+func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Duration) *Op {
 	c.puts++
-	op := &Op{Client: c.Name, Key: key, Value: fmt.Sprintf("%s.%d", c.Name, c.puts), Strict: level != client.One}
+	op.Client, op.Value, op.Strict = c.Name, fmt.Sprintf("%s.%d", c.Name, c.puts), level != client.One
 	opts := []client.CallOption{level}
 	if after != nil {
 		op.After = after.Op
@@ -79,7 +89,13 @@ func (c *Client) Put(key string, after *Read, level client.Level, limit time.Dur
 	c.history.Begin(op)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	written, err := c.Client.Put(ctx, []byte(key), []byte(op.Value), opts...)
+	var written client.Written
+	var err error
+	if op.Delete {
+		written, err = c.Client.Delete(ctx, []byte(op.Key), opts...)
+	} else {
+		written, err = c.Client.Put(ctx, []byte(op.Key), []byte(op.Value), opts...)
+	}
 	switch {
 	case err == nil:
 		c.history.End(op, Done, nil, "by "+written.Receipt.Coordinator.Short())
@@ -109,14 +125,16 @@ func (c *Client) Get(key string, level client.Level, limit time.Duration) *Read 
 	}
 	var saw []string
 	for _, s := range result.Siblings {
-		saw = append(saw, string(s.Value))
+		if !s.Deleted {
+			saw = append(saw, string(s.Value))
+		}
 	}
 	c.history.End(op, Done, saw, "by "+result.Receipt.Coordinator.Short())
 	return &Read{Op: op, Context: result.Context}
 }
 
 // Final reads every key of a history at all homes through every machine, and
-// then each home's own copy, until they agree or the limit is over. It is for a
+// then each home's own copy, until they agree or, for one key, the limit is over. It is for a
 // cluster that is healed.
 func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, error) {
 	readers := make([]*Client, len(c.Machines))
@@ -132,10 +150,9 @@ func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, e
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(limit)
 	out := map[string][]string{}
 	for _, key := range h.Keys() {
-		for {
+		for deadline := time.Now().Add(limit); ; {
 			values, err := c.agreed(readers, record, key)
 			if err == nil {
 				out[key] = values

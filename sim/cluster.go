@@ -148,8 +148,7 @@ func (c *Cluster) Heal() error {
 	c.Network.Heal()
 	c.World.Follow()
 	for _, m := range c.Machines {
-		m.Disk.Heal()
-		m.Clock.Set(0)
+		m.mend()
 		m.Resume()
 		if err := m.Start(); err != nil {
 			return err

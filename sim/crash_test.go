@@ -38,7 +38,7 @@ func storm(c *sim.Cluster, h *sim.History, pause time.Duration, stop <-chan stru
 }
 
 func TestFault21_AllKilledAtOnceAndRestartedInAnyOrder(t *testing.T) {
-	for seed := range uint64(seeds(3)) {
+	for _, seed := range seeds(3) {
 		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
 			endAll(t, c, seed, (*sim.Machine).Kill)
 		})
@@ -46,7 +46,7 @@ func TestFault21_AllKilledAtOnceAndRestartedInAnyOrder(t *testing.T) {
 }
 
 func TestFault36_PowerCutOfAllLosesNothingAcknowledged(t *testing.T) {
-	for seed := range uint64(seeds(3)) {
+	for _, seed := range seeds(3) {
 		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
 			endAll(t, c, seed, (*sim.Machine).PowerCut)
 		})
@@ -75,7 +75,7 @@ func endAll(t *testing.T, c *sim.Cluster, seed uint64, end func(*sim.Machine)) {
 }
 
 func TestFault36_PowerCutOfOneLosesNothingAndStopsNobody(t *testing.T) {
-	for seed := range uint64(seeds(3)) {
+	for _, seed := range seeds(3) {
 		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
 			h := sim.NewHistory()
 			stop := make(chan struct{})
@@ -102,7 +102,7 @@ func TestFault36_PowerCutOfOneLosesNothingAndStopsNobody(t *testing.T) {
 // full, leaves writes done, refused or unknown, and never calls one refused that
 // other homes were given. The node comes back by itself.
 func TestFault31_FsyncErrorsUnderLoadAreToldTruthfully(t *testing.T) {
-	for seed := range uint64(seeds(3)) {
+	for _, seed := range seeds(3) {
 		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
 			brokenUnderLoad(t, c, func(m *sim.Machine, rng *rand.Rand) {
 				m.Disk.FailSync(disk.Of(storage.TypeJournal), 1, rng.IntN(2) == 0, disk.ErrIO)
@@ -112,7 +112,7 @@ func TestFault31_FsyncErrorsUnderLoadAreToldTruthfully(t *testing.T) {
 }
 
 func TestFault30_FullDisksUnderLoadAreToldTruthfully(t *testing.T) {
-	for seed := range uint64(seeds(3)) {
+	for _, seed := range seeds(3) {
 		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
 			brokenUnderLoad(t, c, func(m *sim.Machine, rng *rand.Rand) {
 				m.Disk.SetCapacity(m.Disk.Bytes() + rng.Int64N(2000))

@@ -12,23 +12,23 @@ import (
 	"github.com/kithdb/kith/sim"
 )
 
-// seeds is how many seeds a test plays: few by default, KITH_LONG of them if
-// that is a number above 1, ten times as many if it is 1.
-func seeds(few int) int {
-	switch n, err := strconv.Atoi(os.Getenv("KITH_LONG")); {
-	case err != nil:
-		return few
-	case n == 1:
-		return 10 * few
-	default:
-		return n
+// seeds are those that a test plays: few by default; ten times as many with
+// KITH_LONG=1, or its number above 10. KITH_SEED plays that one alone.
+func seeds(few int) []uint64 {
+	if seed, err := strconv.ParseUint(os.Getenv("KITH_SEED"), 10, 64); err == nil {
+		return []uint64{seed}
 	}
-}
-
-// first is the seed to begin with: KITH_SEED, or 0.
-func first() uint64 {
-	n, _ := strconv.ParseUint(os.Getenv("KITH_SEED"), 10, 64)
-	return n
+	n := few
+	if long, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && long > 10 {
+		n = long
+	} else if err == nil {
+		n = few * 10
+	}
+	var out []uint64
+	for seed := range uint64(n) {
+		out = append(out, seed)
+	}
+	return out
 }
 
 // in plays f on a cluster that is ready, in a bubble.
@@ -41,7 +41,8 @@ func in(t *testing.T, o sim.Options, f func(t *testing.T, c *sim.Cluster)) {
 		}
 		defer func() {
 			if t.Failed() {
-				t.Logf("seed %d, the nodes' words:\n%s", o.Seed, c.Log())
+				t.Logf("seed %d, to play it again: KITH_SEED=%d go test ./sim -run '^%s$'\nthe nodes' words:\n%s",
+					o.Seed, o.Seed, t.Name(), c.Log())
 			}
 			c.Close()
 		}()

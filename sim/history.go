@@ -31,7 +31,8 @@ type Op struct {
 	Client string
 	Read   bool
 	Key    string
-	Value  string // of a put
+	Value  string // of a put; names a delete, which no read shows
+	Delete bool
 	// After is the read whose context a put carries; a put without one is
 	// blind: it replaces what its coordinator holds.
 	After *Op
@@ -54,10 +55,16 @@ func (o *Op) String() string {
 		if len(o.Saw) == 0 {
 			what += "nothing"
 		}
-	case !o.Read && o.After == nil:
-		what = fmt.Sprintf("put %s = %s, blind", o.Key, o.Value)
 	case !o.Read:
-		what = fmt.Sprintf("put %s = %s, after %s", o.Key, o.Value, strings.Join(o.After.Saw, ", "))
+		what = fmt.Sprintf("put %s = %s", o.Key, o.Value)
+		if o.Delete {
+			what = fmt.Sprintf("delete %s (%s)", o.Key, o.Value)
+		}
+		if o.After == nil {
+			what += ", blind"
+		} else {
+			what += ", after " + list(o.After.Saw)
+		}
 	}
 	level := "one"
 	if o.Strict {

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kithdb/kith/gossip"
 	"github.com/kithdb/kith/node"
@@ -33,11 +35,31 @@ type Machine struct {
 
 func newMachine(c *Cluster, i int) *Machine {
 	name := fmt.Sprintf("n%d", i+1)
-	return &Machine{
+	m := &Machine{
 		Name: name, Clock: &Clock{}, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1),
 		Disk:    disk.New(c.Chance("disk " + name).Uint64()),
 		cluster: c, index: i,
 	}
+	m.spin()
+	return m
+}
+
+// spin gives the disk its usual speed: up to 2 ms for an fsync.
+func (m *Machine) spin() {
+	var mu sync.Mutex // the delay is asked for by several goroutines
+	rng := m.cluster.Chance("fsync " + m.Name)
+	m.Disk.SetSyncDelay(func() time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(rng.Int64N(int64(2 * time.Millisecond)))
+	})
+}
+
+// mend ends all faults of the machine but those of its process.
+func (m *Machine) mend() {
+	m.Disk.Heal()
+	m.spin()
+	m.Clock.Set(0)
 }
 
 // Running says that the machine's process is there, perhaps paused.

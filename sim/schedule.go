@@ -86,7 +86,7 @@ var (
 	slowDisk = onMachine("slow disk", func(m *Machine, rng *rand.Rand) func() error {
 		delay := time.Duration(rng.Int64N(int64(2 * time.Second)))
 		m.Disk.SetSyncDelay(func() time.Duration { return delay })
-		return func() error { m.Disk.SetSyncDelay(nil); return nil }
+		return func() error { m.spin(); return nil }
 	})
 	syncError = onMachine("fsync error", func(m *Machine, rng *rand.Rand) func() error {
 		m.Disk.FailSync(disk.Of(storage.TypeJournal), 1, rng.IntN(2) == 0, disk.ErrIO)
@@ -116,7 +116,7 @@ func (m *Machine) restart() error {
 	if err := m.Start(); err == nil {
 		return nil
 	}
-	m.Disk.Heal()
+	m.mend()
 	return m.Start()
 }
 
@@ -137,7 +137,7 @@ func onMachine(name string, begin func(m *Machine, rng *rand.Rand) func() error)
 }
 
 // Play runs the story on a cluster that is ready, heals it, and checks what is
-// found. The error tells the faults, the key's story and the nodes' words.
+// found. The error tells the faults and the key's story; Log has the nodes' words.
 func (c *Cluster) Play(s Story) (*History, error) {
 	s.setDefaults()
 	h := NewHistory()
@@ -146,7 +146,7 @@ func (c *Cluster) Play(s Story) (*History, error) {
 		err = c.settle(h)
 	}
 	if err != nil {
-		return h, fmt.Errorf("seed %d: %w\nfaults:\n%s\nnodes:\n%s", c.opts.Seed, err, strings.Join(faults, "\n"), c.Log())
+		return h, fmt.Errorf("seed %d: %w\nfaults:\n%s", c.opts.Seed, err, strings.Join(faults, "\n"))
 	}
 	return h, nil
 }
@@ -276,7 +276,11 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 			k := fmt.Sprintf("key%d", key)
 			if read := c.Get(k, level, limit); read.Context != nil {
 				rest(ctx, time.Duration(rng.Int64N(int64(500*time.Millisecond))))
-				c.Put(k, read, level, limit)
+				if rng.IntN(8) == 0 {
+					c.Delete(k, read, level, limit)
+				} else {
+					c.Put(k, read, level, limit)
+				}
 			}
 		}
 	}

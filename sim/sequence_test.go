@@ -91,7 +91,7 @@ func TestFault20_PausedHomeWakesWithAnExpiredPut(t *testing.T) {
 // A process that sleeps for a minute and wakes neither serves what is stale at
 // quorum, nor loses anything, nor needs help to come back.
 func TestFault20_PauseForAMinute(t *testing.T) {
-	for seed := range uint64(seeds(3)) {
+	for _, seed := range seeds(3) {
 		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
 			h := sim.NewHistory()
 			clients := direct(c, h)
