@@ -38,6 +38,7 @@ type journals struct {
 	torn    bool   // the end of the newest one is not a whole batch
 	gap     string // why a batch is missing before last; empty if none is
 	blank   bool   // a journal held no batch at all
+	missing bool   // the journal that the manifest names is not there
 	bytes   int64
 }
 
@@ -56,6 +57,7 @@ func readJournals(disk storage.Storage, first int64) (journals, error) {
 	}
 	slices.Sort(nums)
 	if first > 0 && (len(nums) == 0 || nums[0] != first) {
+		out.missing = true
 		out.gap = fmt.Sprintf("journal %d is missing", first)
 	}
 	for _, n := range nums {

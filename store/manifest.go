@@ -79,6 +79,26 @@ func readManifest(disk storage.Storage) (manifest, error) {
 	return m, nil
 }
 
+// suspect says why goleveldb must not open with this manifest: it would delete
+// every table that the manifest does not name. An unfinished last record is no
+// reason: the files of the state before it are still there, as it would have
+// been synced before any of them went. marked is the last batch that was marked.
+func (m *manifest) suspect(j journals, marked uint64) error {
+	switch {
+	case !m.exists:
+		return nil // goleveldb refuses, unless there is nothing at all
+	case m.damaged:
+		return fmt.Errorf("%w: manifest", ErrCorrupt)
+	case m.missing:
+		return fmt.Errorf("%w: a table is missing", ErrCorrupt)
+	case j.missing:
+		return fmt.Errorf("%w: manifest, or a journal: %s", ErrCorrupt, j.gap)
+	case m.journal == 0 && (marked > 0 || j.last > 0):
+		return fmt.Errorf("%w: manifest is older than the first batch", ErrCorrupt)
+	}
+	return nil
+}
+
 type dropNotice bool
 
 func (d *dropNotice) Drop(error) { *d = true }

@@ -136,12 +136,13 @@ func (o *opened) close() error {
 // openDB opens with the least strictness that loses nothing, and rebuilds the
 // manifest where there is none to trust.
 func (o opening) openDB(out *opened, m manifest, j journals) error {
-	mode := openMode{dropDamaged: o.dropDamaged}
-	// Without a journal to begin with, the manifest is from before the very
-	// first batch, and goleveldb would delete every table as unknown.
-	mode.tornManifest = m.exists && m.torn && !m.damaged && !m.missing && j.gap == "" && m.journal > 0
+	mode := openMode{dropDamaged: o.dropDamaged, tornManifest: m.torn}
 	options := func() *opt.Options { return engineOptions(o.writeBuffer, o.blockCache, mode) }
-	db, err := openDB(o.guard, options(), mode)
+	var db *leveldb.DB
+	err := m.suspect(j, out.marks.batch)
+	if err == nil {
+		db, err = openDB(o.guard, options(), mode)
+	}
 	if err != nil && corrupted(err) {
 		out.lose("database was damaged and rebuilt from its tables: %v", err)
 		// What is wrong with the database is known now, and has to be
