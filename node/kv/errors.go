@@ -50,8 +50,12 @@ func elsewhere(err error) bool {
 	return false
 }
 
-// rerouted says that a home knows another ring record than the request.
+// rerouted says that a home refused because it knows another ring record than the
+// request.
 func rerouted(err error) bool {
+	if errors.Is(err, api.ErrUnknown) {
+		return false
+	}
 	return errors.Is(err, api.ErrFenced) || errors.Is(err, api.ErrNotHome)
 }
 
@@ -71,6 +75,10 @@ func refused(err error) bool {
 	}
 	return false
 }
+
+// unknownFor is the outcome of a minted put that ended for some reason. What else
+// the reason's error says, of another request, must not be taken for a refusal.
+func unknownFor(err error) error { return fmt.Errorf("%w: %v", api.ErrUnknown, err) }
 
 // reason is an error in a few words, for the list of homes.
 func reason(err error) string {

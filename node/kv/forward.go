@@ -67,11 +67,12 @@ func (o *putOp) forward(last error) {
 
 // nowhere says that no home takes the put; nothing was written.
 func (o *putOp) nowhere(last error) error {
-	if last != nil && !errors.Is(last, api.ErrUnavailable) && !errors.Is(last, rpc.ErrUnreachable) {
-		return fmt.Errorf("no home takes the write: %w", last)
-	}
-	if last != nil && errors.Is(last, api.ErrUnavailable) {
+	switch {
+	case last == nil || rpc.NotSent(last): // never asked: the list of homes says why
+	case errors.Is(last, api.ErrUnavailable):
 		return last
+	case elsewhere(last):
+		return fmt.Errorf("no home takes the write: %w", last)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -112,10 +113,11 @@ func (l *forwardLeg) Complete(reply []byte, err error) {
 	}
 }
 
-// rerouteForward begins anew with the ring record that a home knew.
+// rerouteForward begins anew with the ring record that a home knew. If it knew
+// none that is newer, it does not know yet that it is a home: others may.
 func (o *putOp) rerouteForward(home ring.NodeID) {
 	if _, err := o.c.newer(home, o.ring.Epoch, o.own); err != nil {
-		o.answer(fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable, err))
+		o.forward(fmt.Errorf("%w: %w", api.ErrUnavailable, err))
 		return
 	}
 	o.start()

@@ -82,7 +82,8 @@ type getOp struct {
 	hedgeAt  time.Time
 
 	legs [ring.ReplicasMax]getLeg
-	req  [2]readRequest // digest, full
+	req  *[2]readRequest // digest, full; of the attempt
+	reqs [2]readRequest  // of the first attempt
 }
 
 // getLeg is one home's part in an attempt.
@@ -97,11 +98,13 @@ type getLeg struct {
 
 var getOps = sync.Pool{New: func() any { return new(getOp) }}
 
-// Get reads a key. The request's bytes are kept until sink is called.
+// Get reads a key. The request's bytes must not be changed any more: they may be
+// read even after sink was called.
 func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink) {
 	o := getOps.Get().(*getOp)
 	o.c, o.key, o.r, o.sink = c, req.Key, req.R, sink
-	o.refs.Store(1)
+	o.refs.Store(2) // until it is answered, and until start has returned
+	defer o.drop()
 	o.theirs, o.own = c.deadlines(deadline)
 	if err := c.checkKey(req.Key); err != nil {
 		o.sink.GetDone(nil, err)
@@ -109,7 +112,10 @@ func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink)
 		return
 	}
 	c.cfg.Clock.Observe(version.Stamp(req.Stamp))
-	c.sweep.add(&o.in, o)
+	if !c.sweep.add(&o.in, o) {
+		o.answer(nil, errClosed)
+		return
+	}
 	o.start()
 }
 
@@ -126,6 +132,10 @@ func (o *getOp) start() {
 		return
 	}
 	o.mu.Lock()
+	if o.answered {
+		o.mu.Unlock()
+		return
+	}
 	if o.attempt++; o.attempt > reroutesMax {
 		o.mu.Unlock()
 		o.answer(nil, fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
@@ -137,6 +147,10 @@ func (o *getOp) start() {
 	o.asked, o.got, o.reading, o.settling = 0, 0, false, false
 	o.prefer()
 	stamp := uint64(o.c.cfg.Clock.Now())
+	o.req = &o.reqs
+	if o.attempt > 1 {
+		o.req = new([2]readRequest) // the older ones may still be on their way out
+	}
 	o.req[0] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp}
 	o.req[1] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp, Full: true}
 	o.mu.Unlock()
@@ -146,20 +160,16 @@ func (o *getOp) start() {
 // prefer orders the homes: this node first, then the reachable ones by their
 // latency, then the others; o.mu is held.
 func (o *getOp) prefer() {
-	var rank [ring.ReplicasMax]time.Duration
-	var slow time.Duration
+	var rank, p95 [ring.ReplicasMax]time.Duration
 	for i, id := range o.homes {
 		o.order[i] = uint8(i)
 		if id == o.c.cfg.Self {
 			rank[i] = -1
 			continue
 		}
-		mean, p95 := o.c.cfg.Circuits.Latency(id)
-		rank[i] = mean
+		rank[i], p95[i] = o.c.cfg.Circuits.Latency(id)
 		if !o.c.Reachable(id) {
-			rank[i] = time.Hour
-		} else {
-			slow = max(slow, p95)
+			rank[i], p95[i] = time.Hour, 0
 		}
 	}
 	order := o.order[:len(o.homes)]
@@ -168,16 +178,24 @@ func (o *getOp) prefer() {
 			order[j], order[j-1] = order[j-1], order[j]
 		}
 	}
-	o.hedgeAt = time.Now().Add(max(hedgeMin, slow))
+	late := hedgeMin
+	for _, i := range order[:o.need] { // who is asked first
+		late = max(late, p95[i])
+	}
+	o.hedgeAt = time.Now().Add(late)
 }
 
-// ask sends the read to n homes more, as far as there are any.
+// ask sends the read to n homes more, as far as there are any, in the attempt that
+// is under way when it begins.
 func (o *getOp) ask(n int) {
 	o.hold() // an answer may come, and end the read, before the loop does
 	defer o.drop()
+	o.mu.Lock()
+	attempt := o.attempt
+	o.mu.Unlock()
 	for range n {
 		o.mu.Lock()
-		if o.answered || o.settling || o.asked == len(o.homes) {
+		if attempt != o.attempt || o.answered || o.settling || o.asked == len(o.homes) {
 			o.mu.Unlock()
 			return
 		}
@@ -190,7 +208,7 @@ func (o *getOp) ask(n int) {
 		if o.attempt > 1 {
 			leg = new(getLeg) // the first one may still be on its way
 		}
-		*leg = getLeg{o, o.attempt, home, full, o.p, o.ring.Epoch}
+		*leg = getLeg{o, attempt, home, full, o.p, o.ring.Epoch}
 		req := &o.req[0]
 		if full {
 			req = &o.req[1]
@@ -421,13 +439,16 @@ func (o *getOp) drop() {
 	}
 }
 
+// slow runs a step that waits, on a goroutine of its own.
 func (o *getOp) slow(step func()) {
 	o.hold()
-	o.c.work.Go(func() {
-		defer o.drop()
-		step()
-	})
+	if !o.c.goroutine(func() { defer o.drop(); step() }) {
+		o.drop()
+	}
 }
+
+// stop implements ticker.
+func (o *getOp) stop() { o.answer(nil, errClosed) }
 
 // tick implements ticker: a late home is hedged by another one.
 func (o *getOp) tick(now time.Time) {

@@ -141,13 +141,16 @@ func (c *Coordinator) behind(call *rpc.Call, epoch uint64, again func()) bool {
 	if r := c.cfg.Rings.Current(); r != nil && r.Epoch >= epoch || epoch == 0 {
 		return false
 	}
-	c.work.Go(func() {
+	learn := func() {
 		if _, err := c.newer(call.From().ID, epoch-1, call.Deadline()); err != nil {
 			call.Fail(fmt.Errorf("%w: %w", api.ErrNotReady, err))
 			return
 		}
 		again()
-	})
+	}
+	if !c.goroutine(learn) {
+		call.Fail(errClosed)
+	}
 	return true
 }
 

@@ -88,11 +88,17 @@ type Coordinator struct {
 	sweep *sweeper
 	skew  *skew
 
-	// work counts goroutines of slow paths: rerouting, repair, scans.
-	work   sync.WaitGroup
 	ctx    context.Context // done when closing
 	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards closed and the beginning of work
+	closed bool
+	// work counts goroutines of slow paths: rerouting, repair, scans.
+	work sync.WaitGroup
 }
+
+// errClosed is what a Coordinator says once it is closing.
+var errClosed = fmt.Errorf("%w: the node is stopping", api.ErrNotReady)
 
 // New makes a Coordinator. Close ends it.
 func New(cfg Config) *Coordinator {
@@ -107,11 +113,28 @@ func New(cfg Config) *Coordinator {
 	return c
 }
 
-// Close ends all that the Coordinator started. Operations under way are
-// answered by their deadline no more.
+// Close ends all that the Coordinator started, and answers the operations under
+// way: a write of which it is not known that nothing was written is unknown. New
+// ones are refused. It may be called once, while operations begin and end.
 func (c *Coordinator) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
+	c.sweep.close()
+}
+
+// goroutine runs a step that waits; Close waits for it. It returns false, and
+// runs nothing, once the Coordinator is closing: then Close answers.
+func (c *Coordinator) goroutine(step func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.work.Go(step)
+	return true
 }
 
 // Register puts the Coordinator's routes on a node's mux.
@@ -203,9 +226,9 @@ func (c *Coordinator) deadlines(caller time.Time) (homes, own time.Time) {
 	if caller.IsZero() {
 		caller = now.Add(timeoutDefault)
 	}
-	left := caller.Sub(now)
-	own = caller.Add(-min(left/20, 10*time.Millisecond))
-	return caller.Add(-min(left/10, 20*time.Millisecond)), own
+	left := max(0, caller.Sub(now))
+	own = caller.Add(-min(left/10, 30*time.Millisecond))
+	return caller.Add(-min(left/5, 50*time.Millisecond)), own
 }
 
 // token binds a context to its key and cluster.

@@ -326,24 +326,9 @@ func TestScanFindsEveryAcknowledgedKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		delete(want, "{tag}key-007")
-		got := map[string]string{}
-		p := uint16(w.record.PartitionOf([]byte("{tag}")))
-		for after := []byte(nil); ; {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[4].host.Peer().Addr},
-				&api.ScanRequest{Partition: p, After: after, Prefix: []byte("{tag}key-"), Limit: 20, R: api.Quorum})
-			cancel()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, item := range page.Items {
-				got[string(item.Key)] = string(item.Value)
-			}
-			if len(page.Next) == 0 {
-				break
-			}
-			after = page.Next
-		}
+		got := w.scanAll(4, api.ScanRequest{
+			Partition: uint16(w.record.PartitionOf([]byte("{tag}"))), Prefix: []byte("{tag}key-"), Limit: 20, R: api.Quorum,
+		})
 		if !maps.Equal(got, want) {
 			t.Errorf("scan found %d keys, want %d", len(got), len(want))
 		}

@@ -70,7 +70,8 @@ type putOp struct {
 	errs    [ring.ReplicasMax]error
 	tried   [ring.ReplicasMax]bool // forwarding
 
-	first [ring.ReplicasMax]putLeg // of the first attempt
+	first [ring.ReplicasMax]putLeg // of the attempt that minted
+	local putLeg                   // this node's in it
 	put   store.Put
 	merge mergeRequest
 }
@@ -84,11 +85,13 @@ type putLeg struct {
 
 var putOps = sync.Pool{New: func() any { return new(putOp) }}
 
-// Put writes or deletes a key. The request's bytes are kept until sink is called.
+// Put writes or deletes a key. The request's bytes must not be changed any more:
+// they may be read even after sink was called.
 func (c *Coordinator) Put(req *api.PutRequest, deadline time.Time, sink PutSink) {
 	o := putOps.Get().(*putOp)
 	o.c, o.req, o.sink = c, *req, sink
-	o.refs.Store(1)
+	o.refs.Store(2) // until it is answered, and until start has returned
+	defer o.drop()
 	o.theirs, o.own = c.deadlines(deadline)
 	if err := o.check(); err != nil {
 		o.sink.PutDone(nil, err)
@@ -96,7 +99,10 @@ func (c *Coordinator) Put(req *api.PutRequest, deadline time.Time, sink PutSink)
 		return
 	}
 	c.cfg.Clock.Observe(version.Stamp(req.Stamp))
-	c.sweep.add(&o.in, o)
+	if !c.sweep.add(&o.in, o) {
+		o.answer(errClosed)
+		return
+	}
 	o.start()
 }
 
@@ -141,6 +147,10 @@ func (o *putOp) start() {
 		return
 	}
 	o.mu.Lock()
+	if o.answered { // out of time: nobody waits for it any more
+		o.mu.Unlock()
+		return
+	}
 	if o.attempt++; o.attempt > reroutesMax {
 		o.mu.Unlock()
 		o.answer(fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
@@ -169,7 +179,7 @@ func (o *putOp) start() {
 		o.answer(err)
 		return
 	}
-	o.mint(r)
+	o.mint(r, self)
 }
 
 // route points the attempt at the homes of a ring record; o.mu is held.
@@ -207,7 +217,8 @@ func (o *putOp) enough() error {
 }
 
 // mint hands the put to this node's store, which calls Minted and Committed.
-func (o *putOp) mint(r *ring.Record) {
+func (o *putOp) mint(r *ring.Record, self int) {
+	o.local = putLeg{o, o.attempt, self}
 	o.put = store.Put{
 		Partition: o.p,
 		Epoch:     r.Epoch,
@@ -233,8 +244,8 @@ func (o *putOp) Minted(record []byte, dot version.Dot, seen version.Context, sib
 	o.mu.Lock()
 	o.minted = true
 	o.encoded, o.dot, o.seen, o.siblings = record, dot, seen, siblings
-	o.merge = mergeRequest{Epoch: o.ring.Epoch, Stamp: uint64(o.put.Stamp), Record: record}
-	homes, attempt := o.homes, o.attempt
+	o.merge = mergeRequest{Epoch: o.put.Epoch, Stamp: uint64(o.put.Stamp), Record: record}
+	homes, attempt := o.homes, o.local.attempt
 	o.mu.Unlock()
 	for i, id := range homes {
 		if id != o.c.cfg.Self {
@@ -244,15 +255,15 @@ func (o *putOp) Minted(record []byte, dot version.Dot, seen version.Context, sib
 	}
 }
 
-// Committed implements store.PutSink: the outcome on this node's disk.
+// Committed implements store.PutSink: the outcome on this node's disk, of the
+// attempt that minted. A ring record that came since does not count it.
 func (o *putOp) Committed(err error) {
 	defer o.drop()
 	o.mu.Lock()
-	minted, attempt := o.minted, o.attempt
-	self := o.ring.HomeIndex(o.p, o.c.cfg.Self)
+	minted := o.minted
 	o.mu.Unlock()
 	if minted {
-		o.homeAnswered(attempt, self, fromStore(err))
+		o.homeAnswered(o.local.attempt, o.local.home, fromStore(err))
 		return
 	}
 	// Refused before it was minted: nothing was written anywhere.
@@ -262,7 +273,7 @@ func (o *putOp) Committed(err error) {
 	case errors.Is(err, api.ErrFenced):
 		o.slow(func() { o.startNewer() })
 	case elsewhere(err):
-		o.elsewhere(self, err)
+		o.elsewhere(o.local.home, err)
 	default:
 		o.answer(err)
 	}
@@ -307,8 +318,8 @@ func (o *putOp) homeAnswered(attempt, home int, err error) {
 		// That home knows a newer ring: whatever this attempt still
 		// hears is void.
 		o.attempt++
-		o.mu.Unlock()
 		from := o.homes[home]
+		o.mu.Unlock()
 		o.slow(func() { o.again(from) })
 		return
 	}
@@ -332,7 +343,7 @@ func (o *putOp) homeAnswered(attempt, home int, err error) {
 func (o *putOp) again(from ring.NodeID) {
 	r, err := o.c.newer(from, o.ring.Epoch, o.own)
 	if err != nil {
-		o.answer(fmt.Errorf("%w: %w", api.ErrUnknown, err))
+		o.answer(unknownFor(err))
 		return
 	}
 	o.mu.Lock()
@@ -344,7 +355,7 @@ func (o *putOp) again(from ring.NodeID) {
 	attempt, homes := o.attempt, o.homes
 	o.mu.Unlock()
 	if err != nil {
-		o.answer(fmt.Errorf("%w: %w", api.ErrUnknown, err))
+		o.answer(unknownFor(err))
 		return
 	}
 	// Older legs may still be on their way: these get memory of their own.
@@ -454,17 +465,20 @@ func (o *putOp) drop() {
 // slow runs a step that waits, on a goroutine of its own.
 func (o *putOp) slow(step func()) {
 	o.hold()
-	o.c.work.Go(func() {
-		defer o.drop()
-		step()
-	})
+	if !o.c.goroutine(func() { defer o.drop(); step() }) {
+		o.drop()
+	}
 }
 
 // tick implements ticker.
 func (o *putOp) tick(now time.Time) {
-	if now.Before(o.own) {
-		return
+	if !now.Before(o.own) {
+		o.stop()
 	}
+}
+
+// stop implements ticker. Whether a home mints it yet, or did, is not known.
+func (o *putOp) stop() {
 	o.mu.Lock()
 	answered := o.answered
 	o.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store/version"
 )
 
 const (
@@ -17,43 +18,74 @@ const (
 	scanLimitMax     = 4096
 	// scanBytesMax ends a page early.
 	scanBytesMax = 2 << 20
+	// keysBytesMax ends a home's page of keys early.
+	keysBytesMax = 1 << 20
 )
 
 // scan reads a page of a partition: R homes name their keys, and each key is
 // then read like any other. A key that W homes acknowledged is named by one of
 // R, if R+W > N.
 func (c *Coordinator) scan(ctx context.Context, _ rpc.Peer, req *api.ScanRequest) (*api.ScanResponse, error) {
-	r, err := c.record()
-	if err != nil {
-		return nil, err
+	if len(req.Prefix) > version.KeySizeMax || len(req.After) > version.KeySizeMax {
+		return nil, fmt.Errorf("%w: a prefix of %d bytes, after one of %d: a key has up to %d",
+			api.ErrTooLarge, len(req.Prefix), len(req.After), version.KeySizeMax)
 	}
-	if int(req.Partition) >= r.Partitions {
-		return nil, fmt.Errorf("%w: partition %d: there are 0 to %d", api.ErrBadRequest, req.Partition, r.Partitions-1)
-	}
-	if req.Limit > scanLimitMax {
-		return nil, fmt.Errorf("%w: a page of %d keys: up to %d", api.ErrBadRequest, req.Limit, scanLimitMax)
-	}
-	need, err := needed("R", req.R, r.Replicas)
-	if err != nil {
-		return nil, err
-	}
-	limit := req.Limit
-	if limit == 0 {
-		limit = scanLimitDefault
-	}
-	p := ring.Partition(req.Partition)
-	keys, more, err := c.keysOf(ctx, r, p, need, keysRequest{
-		Epoch: r.Epoch, Partition: req.Partition, After: req.After, Prefix: req.Prefix, Limit: limit,
-	})
+	keys, more, err := c.scanKeys(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	return c.scanItems(ctx, req, keys, more)
 }
 
+// scanKeys names the keys of a page, by the newest ring record that a home knows.
+func (c *Coordinator) scanKeys(ctx context.Context, req *api.ScanRequest) ([][]byte, bool, error) {
+	for range reroutesMax {
+		r, err := c.record()
+		if err != nil {
+			return nil, false, err
+		}
+		keys, more, from, err := c.scanBy(ctx, r, req)
+		if from < 0 {
+			return keys, more, err
+		}
+		deadline, ok := ctx.Deadline()
+		if !ok {
+			deadline = time.Now().Add(timeoutDefault)
+		}
+		home := r.Homes(ring.Partition(req.Partition))[from]
+		if _, failed := c.newer(home, r.Epoch, deadline); failed != nil {
+			return nil, false, err
+		}
+	}
+	return nil, false, fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax)
+}
+
+// scanBy is scanKeys by one ring record. from is a home that knows a newer one,
+// without which there were too few; -1 if none.
+func (c *Coordinator) scanBy(ctx context.Context, r *ring.Record, req *api.ScanRequest) (keys [][]byte, more bool, from int, err error) {
+	if int(req.Partition) >= r.Partitions {
+		return nil, false, -1, fmt.Errorf("%w: partition %d: there are 0 to %d", api.ErrBadRequest, req.Partition, r.Partitions-1)
+	}
+	if req.Limit < 0 || req.Limit > scanLimitMax {
+		return nil, false, -1, fmt.Errorf("%w: a page of %d keys: up to %d", api.ErrBadRequest, req.Limit, scanLimitMax)
+	}
+	need, err := needed("R", req.R, r.Replicas)
+	if err != nil {
+		return nil, false, -1, err
+	}
+	limit := req.Limit
+	if limit == 0 {
+		limit = scanLimitDefault
+	}
+	p := ring.Partition(req.Partition)
+	return c.keysOf(ctx, r, p, need, keysRequest{
+		Epoch: r.Epoch, Partition: req.Partition, After: req.After, Prefix: req.Prefix, Limit: limit,
+	})
+}
+
 // keysOf merges the pages of R homes into one, and says that there is more
-// behind its last key.
-func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partition, need int, req keysRequest) ([][]byte, bool, error) {
+// behind its last key. from is as in scanBy.
+func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partition, need int, req keysRequest) (keys [][]byte, more bool, from int, err error) {
 	type answer struct {
 		home int
 		resp *keysResponse
@@ -64,17 +96,24 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 	defer cancel()
 	answers := make(chan answer, len(homes))
 	for i, id := range homes {
-		c.work.Go(func() {
+		ask := func() {
 			resp, err := c.keysFrom(ctx, id, p, &req)
 			answers <- answer{i, resp, err}
-		})
+		}
+		if !c.goroutine(ask) {
+			return nil, false, -1, errClosed
+		}
 	}
+	from = -1
 	errs := make([]error, len(homes))
 	var pages []*keysResponse
 	for range homes {
 		a := <-answers
 		if a.err != nil {
 			errs[a.home] = a.err
+			if rerouted(a.err) {
+				from = a.home
+			}
 			continue
 		}
 		if pages = append(pages, a.resp); len(pages) == need {
@@ -82,15 +121,15 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 		}
 	}
 	if len(pages) < need {
-		return nil, false, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", need, len(pages), homes, func(i int) string {
+		return nil, false, from, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", need, len(pages), homes, func(i int) string {
 			if errs[i] == nil {
 				return "answered"
 			}
 			return reason(errs[i])
 		}))
 	}
-	keys, more := mergePages(pages, req.Limit)
-	return keys, more, nil
+	keys, more = mergePages(pages, req.Limit)
+	return keys, more, -1, nil
 }
 
 // mergePages unites sorted pages. Behind the last key of a page that has more,
@@ -163,6 +202,7 @@ func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRe
 // ownKeys lists what this node has.
 func (c *Coordinator) ownKeys(p ring.Partition, req *keysRequest) (*keysResponse, error) {
 	resp := new(keysResponse)
+	size := 0
 	limit := req.Limit
 	if limit <= 0 || limit > scanLimitMax {
 		limit = scanLimitMax
@@ -170,7 +210,11 @@ func (c *Coordinator) ownKeys(p ring.Partition, req *keysRequest) (*keysResponse
 	after := req.After
 	if bytes.Compare(after, req.Prefix) < 0 {
 		// Keys from the prefix on: the prefix itself may be a key.
-		if k, err := c.cfg.Store.Get(p, req.Prefix); err == nil && k != nil && len(req.Prefix) > 0 {
+		k, err := c.cfg.Store.Get(p, req.Prefix)
+		if err != nil {
+			return nil, err
+		}
+		if k != nil {
 			resp.Keys = append(resp.Keys, req.Prefix)
 		}
 		after = req.Prefix
@@ -179,11 +223,12 @@ func (c *Coordinator) ownKeys(p ring.Partition, req *keysRequest) (*keysResponse
 		if !bytes.HasPrefix(key, req.Prefix) {
 			return false
 		}
-		if len(resp.Keys) == limit {
+		if len(resp.Keys) == limit || size >= keysBytesMax {
 			resp.More = true
 			return false
 		}
 		resp.Keys = append(resp.Keys, bytes.Clone(key))
+		size += len(key)
 		return true
 	})
 	return resp, err
@@ -218,7 +263,11 @@ func (c *Coordinator) scanItems(ctx context.Context, req *api.ScanRequest, keys 
 			c.Get(&api.GetRequest{Key: key, R: req.R}, deadline, &reads[i])
 		}
 		for i, key := range window {
-			<-reads[i].done
+			select {
+			case <-reads[i].done:
+			case <-ctx.Done():
+				return nil, fmt.Errorf("%w: key %.64q: %w", api.ErrUnavailable, key, ctx.Err())
+			}
 			if err := reads[i].err; err != nil {
 				return nil, fmt.Errorf("key %.64q: %w", key, err)
 			}

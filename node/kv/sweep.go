@@ -12,10 +12,11 @@ const sweepEvery = 5 * time.Millisecond
 // sweeper looks at all operations under way every few milliseconds: one timer
 // for all of them instead of one for each.
 type sweeper struct {
-	mu    sync.Mutex
-	first *swept // guarded by mu, a list
-	wake  chan struct{}
-	batch []ticker // of run
+	mu     sync.Mutex
+	first  *swept // guarded by mu, a list
+	closed bool   // guarded by mu
+	wake   chan struct{}
+	batch  []ticker // of run, then of close
 }
 
 // swept is an operation's place in the list.
@@ -31,12 +32,19 @@ type ticker interface {
 	hold()
 	drop()
 	tick(now time.Time)
+	// stop answers the operation, whatever it still waits for.
+	stop()
 }
 
 func newSweeper() *sweeper { return &sweeper{wake: make(chan struct{}, 1)} }
 
-func (s *sweeper) add(e *swept, op ticker) {
+// add puts an operation into the list; false says that the sweeper is closed.
+func (s *sweeper) add(e *swept, op ticker) bool {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
 	idle := s.first == nil
 	*e = swept{op: op, next: s.first, in: true}
 	if e.next != nil {
@@ -50,6 +58,7 @@ func (s *sweeper) add(e *swept, op ticker) {
 		default:
 		}
 	}
+	return true
 }
 
 func (s *sweeper) remove(e *swept) {
@@ -96,8 +105,21 @@ func (s *sweeper) pending() bool {
 	return s.first != nil
 }
 
-// sweep calls the operations without the lock: they may remove themselves.
+// close lets no operation in any more and stops those that are there. run has
+// ended.
+func (s *sweeper) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.each(ticker.stop)
+}
+
 func (s *sweeper) sweep(now time.Time) {
+	s.each(func(op ticker) { op.tick(now) })
+}
+
+// each calls the operations without the lock: they may remove themselves.
+func (s *sweeper) each(call func(ticker)) {
 	s.mu.Lock()
 	for e := s.first; e != nil; e = e.next {
 		e.op.hold()
@@ -105,7 +127,7 @@ func (s *sweeper) sweep(now time.Time) {
 	}
 	s.mu.Unlock()
 	for i, op := range s.batch {
-		op.tick(now)
+		call(op)
 		op.drop()
 		s.batch[i] = nil
 	}

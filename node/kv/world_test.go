@@ -2,9 +2,9 @@ package kv_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,15 +20,15 @@ import (
 	"github.com/kithdb/kith/store/version"
 )
 
-// world is some homes with a ring record that stands, on a simulated network
-// and simulated disks, in a synctest bubble.
+// world is some homes on a simulated network and simulated disks, in a synctest
+// bubble. They begin with one ring record; see rings_test.go for others.
 type world struct {
-	t      *testing.T
-	net    *network.Network
-	record *ring.Record
-	nodes  []*home
-	client *network.Host
-	offset map[int]time.Duration // clocks
+	t       *testing.T
+	net     *network.Network
+	record  *ring.Record
+	members []ring.Member
+	nodes   []*home
+	client  *network.Host
 }
 
 // home is what runs on one node.
@@ -42,25 +42,15 @@ type home struct {
 	store *store.Store
 	guard *rpc.Guard
 	kv    *kv.Coordinator
+	rings rings
 	stop  context.CancelFunc
 	ended chan struct{}
-	// learned counts calls of Learn.
-	rec *ring.Record
+
+	offset atomic.Int64 // of its clock, in nanoseconds
 }
 
-// Current implements kv.Rings.
-func (h *home) Current() *ring.Record { return h.rec }
-
-// Changed implements kv.Rings: the record of these tests stands.
-func (h *home) Changed() <-chan struct{} { return nil }
-
-// Learn implements kv.Rings.
-func (h *home) Learn(context.Context, rpc.Peer, uint64) error {
-	return errors.New("there is no other ring record")
-}
-
-// Founding implements kv.Rings.
-func (h *home) Founding() (have, want int) { return 0, 0 }
+// now is the node's wall clock.
+func (h *home) now() time.Time { return time.Now().Add(time.Duration(h.offset.Load())) }
 
 // View implements kv.Members.
 func (h *home) View() *gossip.View {
@@ -71,25 +61,27 @@ func (h *home) View() *gossip.View {
 	return v
 }
 
+const skewMax = 2 * time.Second
+
 func nodeID(i int) ring.NodeID { return ring.NodeID{0: byte(i + 1), 15: 1} }
 
 // inWorld runs f with n nodes and the given number of replicas.
 func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, net: network.New(network.Config{Seed: 1}), offset: map[int]time.Duration{}}
-		var members []ring.Member
+		w := &world{t: t, net: network.New(network.Config{Seed: 1})}
 		for i := range n {
-			members = append(members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Weight: 1, State: ring.Active})
+			w.members = append(w.members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Weight: 1, State: ring.Active})
 		}
-		first, err := ring.Found(ring.ClusterID{1}, "test", members[0], 64, replicas)
+		first, err := ring.Found(ring.ClusterID{1}, "test", w.members[0], 64, replicas)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if w.record, err = first.WithTable(members); err != nil {
+		if w.record, err = first.WithTable(w.members); err != nil {
 			t.Fatal(err)
 		}
 		for i := range n {
-			h := &home{w: w, id: nodeID(i), name: members[i].Name, disk: disk.New(uint64(i + 1)), rec: w.record}
+			h := &home{w: w, id: nodeID(i), name: w.members[i].Name, disk: disk.New(uint64(i + 1))}
+			h.rings.init(h, w.record)
 			h.mux = rpc.NewMux(rpc.MuxConfig{})
 			h.host = w.net.Host(rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}, nil)
 			w.nodes = append(w.nodes, h)
@@ -98,35 +90,40 @@ func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
 			w.start(i)
 		}
 		w.client = w.net.Host(rpc.Peer{Addr: "10.0.0.99:1"}, nil)
+		defer func() { // also after a failure that ended f
+			for i := range w.nodes {
+				w.halt(i)
+			}
+			w.client.Close()
+			w.net.Close()
+			time.Sleep(3 * time.Second) // goleveldb's pools end a while after Close
+		}()
 		f(w)
-		for i := range w.nodes {
-			w.halt(i)
-		}
-		w.client.Close()
-		w.net.Close()
-		time.Sleep(3 * time.Second) // goleveldb's pools end a while after Close
 	})
 }
 
 func (w *world) start(i int) {
 	h := w.nodes[i]
-	now := func() time.Time { return time.Now().Add(w.offset[i]) }
 	var err error
 	seed := uint64(i+1) << 32
 	h.store, err = store.Open(h.disk.Open(), store.Options{
-		Now: now, ClockSlack: 2 * time.Second, RecordMax: 2 << 20,
+		Now: h.now, ClockSlack: 2 * time.Second, RecordMax: 2 << 20,
 		Rand: func() uint64 { seed += 0x9e3779b97f4a7c15; return seed + uint64(time.Now().UnixNano()) },
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if err := h.rings.store(); err != nil {
+		w.t.Fatal(err)
+	}
 	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{})
 	h.kv = kv.New(kv.Config{
-		Self: h.id, Store: h.store, Rings: h, Members: h, Transport: h.guard, Circuits: h.guard,
-		Clock: version.NewClock(now, 2*time.Second), SkewMax: 2 * time.Second, Now: now, Logger: slog.New(slog.DiscardHandler),
+		Self: h.id, Store: h.store, Rings: &h.rings, Members: h, Transport: h.guard, Circuits: h.guard,
+		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.mux = rpc.NewMux(rpc.MuxConfig{})
 	h.kv.Register(h.mux)
+	pullRoute.Handle(h.mux, rpc.ClassControl, h.rings.serve)
 	h.host.Listen(h.mux)
 	var ctx context.Context
 	ctx, h.stop = context.WithCancel(context.Background())
@@ -188,6 +185,30 @@ func (w *world) values(i int, key string, r api.Level) map[string]bool {
 		}
 	}
 	return all
+}
+
+// scanAll reads all pages of a scan through node i.
+func (w *world) scanAll(i int, req api.ScanRequest) map[string]string {
+	w.t.Helper()
+	all := map[string]string{}
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].host.Peer().Addr}, &req)
+		cancel()
+		if err != nil {
+			w.t.Fatalf("scan through %s: %v", w.nodes[i].name, err)
+		}
+		for _, item := range page.Items {
+			if _, twice := all[string(item.Key)]; twice {
+				w.t.Fatalf("scan gives %s twice", item.Key)
+			}
+			all[string(item.Key)] = string(item.Value)
+		}
+		if len(page.Next) == 0 {
+			return all
+		}
+		req.After = page.Next
+	}
 }
 
 // homes are the indexes of the nodes that keep a key, and of the others.

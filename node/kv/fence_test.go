@@ -1,0 +1,138 @@
+package kv_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/rpc/api"
+)
+
+// TestAckCountsForItsEpochOnly: a home whose commit was under way when the ring
+// changed under it has acknowledged the old epoch, of which nobody asks any more.
+func TestAckCountsForItsEpochOnly(t *testing.T) {
+	inWorld(t, 4, 3, func(w *world) {
+		next := w.ring(3, 1, 2, 3)
+		key := w.keyWhere(func(key string) bool { return slices.Contains(w.homesIn(w.record, key), 0) })
+		w.adopt(next, 1, 2, 3)
+		w.nodes[0].disk.SetSyncDelay(func() time.Duration { return 300 * time.Millisecond })
+		resp, err := w.put(0, api.PutRequest{Key: []byte(key), Value: []byte("v"), W: api.One})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Receipt.Epoch != 3 || slices.Contains(resp.Receipt.Answered, nodeID(0)) {
+			t.Errorf("receipt: %+v", resp.Receipt)
+		}
+		if got := w.values(1, key, api.All); !maps.Equal(got, set("v")) {
+			t.Errorf("all homes of the new record show %v", got)
+		}
+	})
+}
+
+func TestPutFollowsTheRing(t *testing.T) {
+	for old := range 4 { // the coordinator's node has the old record, all others the new one
+		inWorld(t, 5, 3, func(w *world) {
+			w.adopt(w.ring(3, 1, 2, 3, 4), slices.DeleteFunc([]int{0, 1, 2, 3, 4}, func(i int) bool { return i == old })...)
+			for i := range 20 {
+				key := fmt.Sprintf("key-%d", i)
+				resp := w.mustPut(old, key, "v", nil)
+				if resp.Receipt.Epoch != 3 && resp.Receipt.Epoch != 2 {
+					t.Errorf("receipt: %+v", resp.Receipt)
+				}
+				if got := w.values(4, key, api.Quorum); !maps.Equal(got, set("v")) {
+					t.Errorf("%s shows %v", key, got)
+				}
+			}
+		})
+	}
+}
+
+// TestForwardGoesOnFromAHomeThatIsBehind: a home that does not know yet that it
+// is one refuses; the next one takes the put.
+func TestForwardGoesOnFromAHomeThatIsBehind(t *testing.T) {
+	inWorld(t, 4, 3, func(w *world) {
+		next := w.ring(3, 1, 2, 3)
+		key := w.keyWhere(func(key string) bool {
+			return w.homesIn(next, key)[0] == 3 && !slices.Contains(w.homesIn(w.record, key), 3)
+		})
+		w.adopt(next, 0, 1, 2)
+		w.mustPut(0, key, "v", nil)
+		if got := w.values(1, key, api.Quorum); !maps.Equal(got, set("v")) {
+			t.Errorf("it shows %v", got)
+		}
+	})
+}
+
+// TestHomeLearnsTheRecordThatARequestNames: merges and reads carry their epoch.
+func TestHomeLearnsTheRecordThatARequestNames(t *testing.T) {
+	inWorld(t, 4, 3, func(w *world) {
+		next := w.ring(3, 1, 2, 3)
+		w.adopt(next, 1)
+		w.mustPut(1, "k", "v", nil)
+		if _, err := w.get(1, "k", api.All); err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < 4; i++ {
+			if got := w.nodes[i].rings.Current().Epoch; got != 3 {
+				t.Errorf("node %d holds epoch %d", i, got)
+			}
+		}
+	})
+}
+
+func TestGetFollowsTheRing(t *testing.T) {
+	inWorld(t, 5, 3, func(w *world) {
+		for i := range 20 {
+			w.mustPut(0, fmt.Sprintf("key-%d", i), "v", nil)
+		}
+		time.Sleep(time.Second)
+		// The members stay, so that the homes and their copies do.
+		w.adopt(w.ring(3, 0, 1, 2, 3, 4), 1, 2, 3)
+		for i := range 20 {
+			for _, via := range []int{0, 4} {
+				key := fmt.Sprintf("key-%d", i)
+				if got := w.values(via, key, api.All); !maps.Equal(got, set("v")) {
+					t.Errorf("%s through node %d shows %v", key, via, got)
+				}
+			}
+		}
+	})
+}
+
+func TestScanFollowsTheRing(t *testing.T) {
+	inWorld(t, 3, 3, func(w *world) {
+		w.mustPut(0, "k", "v", nil)
+		time.Sleep(time.Second)
+		w.adopt(w.ring(3, 0, 1, 2), 1, 2)
+		items := w.scanAll(0, api.ScanRequest{Partition: uint16(w.record.PartitionOf([]byte("k"))), R: api.All})
+		if len(items) != 1 || items["k"] != "v" {
+			t.Errorf("scan found %v", items)
+		}
+	})
+}
+
+// TestFencedHomeNeverAnswersAnOlderEpoch: without the newer record, nothing is
+// written and nothing read.
+func TestFencedHomeNeverAnswersAnOlderEpoch(t *testing.T) {
+	inWorld(t, 3, 3, func(w *world) {
+		next := w.ring(3, 0, 1, 2)
+		w.adopt(next, 1, 2)
+		w.nodes[0].rings.turn <- struct{}{} // adopting hangs, as on a disk that does
+		if _, err := w.put(0, api.PutRequest{Key: []byte("k"), Value: []byte("v")}); !errors.Is(err, api.ErrUnknown) {
+			t.Errorf("put: %v", err)
+		}
+		for i := 1; i < 3; i++ {
+			if w.own(i, "k") != nil {
+				t.Errorf("fenced home %d took the write", i)
+			}
+		}
+		if _, err := w.get(0, "k", api.Quorum); !errors.Is(err, api.ErrUnavailable) {
+			t.Errorf("get: %v", err)
+		}
+		<-w.nodes[0].rings.turn
+		w.mustPut(0, "k", "w", nil)
+	})
+}
