@@ -1,0 +1,60 @@
+package store_test
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/store"
+)
+
+// A rebuilt database looks whole to the next start. That it is not must be
+// durable before it is rebuilt.
+func TestRebuildIsRememberedThroughACrash(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		s := tables(t, d, 400)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d.Delete(d.Files(storage.TypeTable)[0])
+		// Opening gets as far as its own first batch.
+		d.FailWrite(disk.Of(storage.TypeJournal), disk.Forever, syscall.EIO)
+		if s, err := store.Open(d.Open(), small()); err == nil {
+			s.Close()
+			t.Fatal("opened though its first batch cannot be written")
+		}
+		d.Kill()
+		d.Heal()
+		s = open(t, d.Open(), small())
+		if h := s.Health(); !h.LossyAll {
+			t.Fatalf("the loss was forgotten: %+v", h)
+		}
+	})
+}
+
+// A failure in the background stops the store before anything is written on top
+// of it.
+func TestFault31_ManifestErrorStopsAnIdleStore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		s := open(t, d.Open(), small())
+		d.FailSync(disk.Of(storage.TypeManifest), 1, false, syscall.EIO)
+		acked := 0 // enough for one table, no more
+		for acked < 150 && start(s, blind(1, fmt.Sprint(acked), strings.Repeat("x", 900))).wait() == nil {
+			acked++
+		}
+		time.Sleep(900 * time.Millisecond) // goleveldb tries again after a second
+		if n := s.Stats().Reopenings; n != 1 {
+			t.Fatalf("%d reopenings, want 1", n)
+		}
+		for i := range acked {
+			wantValues(t, get(t, s, 1, fmt.Sprint(i)), strings.Repeat("x", 900))
+		}
+	})
+}
