@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/client"
-	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/sim/network"
 )
@@ -40,10 +39,7 @@ func (c *Cluster) Client(h *History, opts []client.Option, machines ...int) (*Cl
 	if err != nil {
 		return nil, fmt.Errorf("client %s: %w", host.Name(), err)
 	}
-	if h == nil {
-		h = NewHistory()
-	}
-	return &Client{Client: real, Name: host.Name(), history: h}, nil
+	return Record(real, host.Name(), h), nil
 }
 
 // Direct makes a client that has one machine coordinate everything.
@@ -133,27 +129,44 @@ func (c *Client) Get(key string, level client.Level, limit time.Duration) *Read 
 	return &Read{Op: op, Context: result.Context}
 }
 
-// Final reads every key of a history at all homes through every machine, and
-// then each home's own copy, until they agree or, for one key, the limit is over. It is for a
-// cluster that is healed.
+// Record makes a client that keeps a history of what it does by c, under a name:
+// for clusters that stand elsewhere. With h nil it keeps none.
+func Record(c *client.Client, name string, h *History) *Client {
+	if h == nil {
+		h = NewHistory()
+	}
+	return &Client{Client: c, Name: name, history: h}
+}
+
+// Final is ReadBack with a client of every machine. It is for a cluster that is
+// healed.
 func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, error) {
 	readers := make([]*Client, len(c.Machines))
-	for i := range c.Machines {
+	for i, m := range c.Machines {
 		reader, err := c.Direct(nil, i)
 		if err != nil {
 			return nil, err
 		}
 		defer reader.Close()
+		reader.Name = m.Name
 		readers[i] = reader
 	}
 	record, err := c.Ring()
 	if err != nil {
 		return nil, err
 	}
+	return ReadBack(h, readers, func(key string) []int { return c.homes(record, key) }, limit)
+}
+
+// ReadBack reads every key of a history at all homes through every machine, and
+// then each home's own copy, until they agree or, for one key, the limit is over.
+// readers are one direct client for each machine, under its name; homes are
+// the machines that a key is at home at.
+func ReadBack(h *History, readers []*Client, homes func(key string) []int, limit time.Duration) (map[string][]string, error) {
 	out := map[string][]string{}
 	for _, key := range h.Keys() {
 		for deadline := time.Now().Add(limit); ; {
-			values, err := c.agreed(readers, record, key)
+			values, err := agreed(readers, homes(key), key)
 			if err == nil {
 				out[key] = values
 				break
@@ -169,23 +182,23 @@ func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, e
 
 // agreed gives what all machines show of a key, at all homes and each home by
 // itself.
-func (c *Cluster) agreed(readers []*Client, record *ring.Record, key string) ([]string, error) {
+func agreed(readers []*Client, homes []int, key string) ([]string, error) {
 	var first []string
 	for i, reader := range readers {
 		read := reader.Get(key, client.All, 5*time.Second)
 		if read.Outcome != Done {
-			return nil, fmt.Errorf("read through %s: %s", c.Machines[i].Name, read.Note)
+			return nil, fmt.Errorf("read through %s: %s", reader.Name, read.Note)
 		}
 		if i == 0 {
 			first = read.Saw
 		} else if list(read.Saw) != list(first) {
-			return nil, fmt.Errorf("%s shows %s, %s shows %s", c.Machines[0].Name, list(first), c.Machines[i].Name, list(read.Saw))
+			return nil, fmt.Errorf("%s shows %s, %s shows %s", readers[0].Name, list(first), reader.Name, list(read.Saw))
 		}
 	}
-	for _, i := range c.homes(record, key) {
+	for _, i := range homes {
 		read := readers[i].Get(key, client.One, 5*time.Second)
 		if read.Outcome != Done || list(read.Saw) != list(first) {
-			return nil, fmt.Errorf("home %s has %s (%s), all show %s", c.Machines[i].Name, list(read.Saw), read.Note, list(first))
+			return nil, fmt.Errorf("home %s has %s (%s), all show %s", readers[i].Name, list(read.Saw), read.Note, list(first))
 		}
 	}
 	return first, nil
