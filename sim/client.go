@@ -20,7 +20,8 @@ type Client struct {
 	puts    int
 }
 
-// Client makes a client that knows the addresses of machines, or of all. With
+// Client makes a client that knows the addresses of machines, or of all, and
+// dials until one answers, for 20 s. With
 // history nil it keeps none. The caller closes it.
 func (c *Cluster) Client(h *History, opts []client.Option, machines ...int) (*Client, error) {
 	if len(machines) == 0 {
@@ -33,9 +34,14 @@ func (c *Cluster) Client(h *History, opts []client.Option, machines ...int) (*Cl
 		addrs = append(addrs, c.Machines[i].Addr)
 	}
 	host := c.host()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	opts = append(opts, client.WithTransport(host))
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	real, err := client.Dial(ctx, addrs, append(opts, client.WithTransport(host))...)
+	real, err := client.Dial(ctx, addrs, opts...)
+	for err != nil && ctx.Err() == nil { // links that lose and reset
+		rest(ctx, 200*time.Millisecond)
+		real, err = client.Dial(ctx, addrs, opts...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("client %s: %w", host.Name(), err)
 	}

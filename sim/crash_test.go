@@ -121,6 +121,63 @@ func TestFault30_FullDisksUnderLoadAreToldTruthfully(t *testing.T) {
 	}
 }
 
+func TestFault38_ReadOnlyDisksUnderLoadAreToldTruthfully(t *testing.T) {
+	for _, seed := range seeds(2) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			brokenUnderLoad(t, c, func(m *sim.Machine, _ *rand.Rand) { m.Disk.ReadOnly(true) })
+		})
+	}
+}
+
+// One process after the other is killed and started in the middle of a storm of
+// puts; the others go on.
+func TestFault18_KillsDuringAPutStorm(t *testing.T) {
+	for _, seed := range seeds(3) {
+		in(t, sim.Options{Seed: seed}, func(t *testing.T, c *sim.Cluster) {
+			h := sim.NewHistory()
+			rng := c.Chance("kills")
+			stop := make(chan struct{})
+			wg := storm(c, h, 20*time.Millisecond, stop)
+			for range 10 {
+				time.Sleep(time.Duration(rng.Int64N(int64(300 * time.Millisecond))))
+				m := c.Machines[rng.IntN(len(c.Machines))]
+				m.Kill()
+				time.Sleep(time.Duration(rng.Int64N(int64(300 * time.Millisecond))))
+				check(t, m.Start())
+			}
+			close(stop)
+			wg.Wait()
+			judge(t, c, h)
+		})
+	}
+}
+
+// Connections that break in the middle of what they carry leave outcomes open,
+// and nothing is done twice.
+func TestFault12_ResetsInTheMiddleOfAStorm(t *testing.T) {
+	for _, seed := range seeds(3) {
+		o := sim.Options{Seed: seed}
+		o.Network.Link = network.Link{Latency: time.Millisecond, Jitter: time.Millisecond}
+		in(t, o, func(t *testing.T, c *sim.Cluster) {
+			h := sim.NewHistory()
+			stop := make(chan struct{})
+			wg := storm(c, h, 20*time.Millisecond, stop)
+			time.Sleep(time.Second)
+			broken := o.Network.Link
+			broken.Reset = 0.02
+			c.Network.SetDefault(broken)
+			time.Sleep(5 * time.Second)
+			close(stop)
+			wg.Wait()
+			c.Network.SetDefault(o.Network.Link)
+			if h.Count(sim.Unknown) == 0 || h.Count(sim.Done) < 50 {
+				t.Errorf("%d done, %d unknown: the resets prove nothing", h.Count(sim.Done), h.Count(sim.Unknown))
+			}
+			judge(t, c, h)
+		})
+	}
+}
+
 func brokenUnderLoad(t *testing.T, c *sim.Cluster, fault func(*sim.Machine, *rand.Rand)) {
 	h := sim.NewHistory()
 	rng := c.Chance("broken")
