@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/kithdb/kith/rpc"
@@ -173,14 +172,13 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// waiter takes one answer.
+// waiter takes one answer. It is made for each request: a pool of channels
+// would not bear the bubbles of testing/synctest, and saves little.
 type waiter struct {
 	done  chan struct{} // holds one
 	reply []byte
 	err   error
 }
-
-var waiters = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
 // Complete implements rpc.Completer.
 func (w *waiter) Complete(reply []byte, err error) {
@@ -188,32 +186,29 @@ func (w *waiter) Complete(reply []byte, err error) {
 	w.done <- struct{}{}
 }
 
-// send asks one node once. No context, timer or goroutine is made: the
+// send asks one node once. No context, timer or goroutine is made for it: the
 // transport keeps the deadline.
 func send[Req, Resp any](ctx context.Context, c *Client, route rpc.Route[Req, Resp], n *node, req *Req, resp *Resp, deadline time.Time) error {
-	w := waiters.Get().(*waiter)
+	w := &waiter{done: make(chan struct{}, 1)}
 	n.sent.Add(1)
 	route.Send(c.transport, n.peer, req, deadline, w)
 	select {
 	case <-w.done:
 	case <-ctx.Done():
 		if ctx.Err() == context.Canceled {
-			// The answer may still come, to this waiter: it is not used again.
 			n.answered.Add(1)
 			return fmt.Errorf("gave up waiting: %w", context.Cause(ctx))
 		}
 		<-w.done // the transport keeps the same deadline, and knows more
 	}
 	n.answered.Add(1)
-	reply, err := w.reply, w.err
-	w.reply, w.err = nil, nil
-	waiters.Put(w)
-	if err != nil {
-		if silent(err) {
+	if w.err != nil {
+		if silent(w.err) {
 			c.suspect(n)
 		}
-		return err
+		return w.err
 	}
+	reply := w.reply
 	if len(reply) <= replySmall {
 		reply = bytes.Clone(reply)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -136,6 +137,7 @@ func checkAddrs(addrs []string) ([]string, error) {
 	var out []string
 	var errs []error
 	for _, a := range addrs {
+		a = strings.TrimSpace(a)
 		if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
 			errs = append(errs, fmt.Errorf("address %q is not HOST:PORT: %w", a, ErrBadRequest))
 			continue
