@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/kithdb/kith/rpc"
@@ -9,6 +10,10 @@ import (
 
 // Batches are many single operations with one request and one response: each
 // item has an outcome of its own.
+
+// batchBytesMax bounds the values of one response. What comes when it is full is
+// refused, to be asked for again.
+const batchBytesMax = 16 << 20
 
 // putBatch answers once every item has its outcome.
 type putBatch struct {
@@ -54,7 +59,10 @@ type getBatch struct {
 	call    *rpc.Call
 	resp    api.GetAllResponse
 	pending atomic.Int64
+	bytes   atomic.Int64 // of values
 }
+
+var errBatchFull = fmt.Errorf("%w: the response is full with %d bytes: ask for the other keys again", rpc.ErrOverloaded, batchBytesMax)
 
 type getItem struct {
 	batch *getBatch
@@ -73,12 +81,28 @@ func (c *Coordinator) getAll(call *rpc.Call, req *api.GetAllRequest) {
 // GetDone implements GetSink.
 func (g *getItem) GetDone(resp *api.GetResponse, err error) {
 	result := &g.batch.resp.Results[g.i]
+	if err == nil && !g.batch.take(resp) {
+		err = errBatchFull
+	}
 	if err != nil {
 		result.Error = rpc.AppendError(nil, err)
 	} else {
 		result.Response = *resp
 	}
 	g.batch.done()
+}
+
+// take makes room for a response. One that is alone always fits.
+func (b *getBatch) take(resp *api.GetResponse) bool {
+	size := int64(0)
+	for i := range resp.Values {
+		size += int64(len(resp.Values[i].Data))
+	}
+	if now := b.bytes.Add(size); now > batchBytesMax && now != size {
+		b.bytes.Add(-size)
+		return false
+	}
+	return true
 }
 
 func (b *getBatch) done() {

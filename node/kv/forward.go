@@ -61,7 +61,12 @@ func (o *putOp) forward(last error) {
 	}
 	req := o.req
 	req.Forwarded = true
-	req.Stamp = uint64(o.c.cfg.Clock.Now())
+	if o.chosen { // by this node's clock, which may be wrong; homes go by theirs
+		if ahead, ok := o.c.skew.ahead(); ok || ahead < -o.c.cfg.SkewMax {
+			req.NotAfter = uint64(o.notAfter.Add(-ahead).UnixMilli())
+		}
+	}
+	req.Stamp = uint64(o.c.stamps().Now())
 	api.Put.Send(o.c.cfg.Transport, to, &req, o.theirs, leg)
 }
 
@@ -125,7 +130,7 @@ func (o *putOp) rerouteForward(home ring.NodeID) {
 
 // relay passes a home's answer on.
 func (o *putOp) relay(resp *api.PutResponse) {
-	o.c.cfg.Clock.Observe(version.Stamp(resp.Stamp))
+	o.c.stamps().Observe(version.Stamp(resp.Stamp))
 	o.mu.Lock()
 	if o.answered {
 		o.mu.Unlock()

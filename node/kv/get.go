@@ -111,7 +111,7 @@ func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink)
 		o.drop()
 		return
 	}
-	c.cfg.Clock.Observe(version.Stamp(req.Stamp))
+	c.stamps().Observe(version.Stamp(req.Stamp))
 	if !c.sweep.add(&o.in, o) {
 		o.answer(nil, errClosed)
 		return
@@ -146,7 +146,7 @@ func (o *getOp) start() {
 	o.copies = [ring.ReplicasMax]homeCopy{}
 	o.asked, o.got, o.reading, o.settling = 0, 0, false, false
 	o.prefer()
-	stamp := uint64(o.c.cfg.Clock.Now())
+	stamp := uint64(o.c.stamps().Now())
 	o.req = &o.reqs
 	if o.attempt > 1 {
 		o.req = new([2]readRequest) // the older ones may still be on their way out
@@ -244,7 +244,7 @@ func (l *getLeg) Complete(reply []byte, err error) {
 		err = readRoute.Decode(reply, &m)
 	}
 	if err == nil {
-		l.op.c.cfg.Clock.Observe(version.Stamp(m.Stamp))
+		l.op.c.stamps().Observe(version.Stamp(m.Stamp))
 		if l.full && version.LeafOf(m.Record) != m.Leaf {
 			err = fmt.Errorf("%w: digest and record disagree", api.ErrStorage)
 		}
@@ -426,7 +426,7 @@ func (c *Coordinator) respond(resp *api.GetResponse, r *ring.Record, record *ver
 		resp.Found = !resp.Values[w].Tombstone
 	}
 	resp.Context = c.token(r, record.Key, record.Seen)
-	resp.Stamp = uint64(c.cfg.Clock.Now())
+	resp.Stamp = uint64(c.stamps().Now())
 	resp.Receipt = api.Receipt{Epoch: r.Epoch, Coordinator: c.cfg.Self, Siblings: live}
 }
 

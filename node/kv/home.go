@@ -59,7 +59,7 @@ func (h *homeMerge) Committed(err error) {
 		call.Fail(fromStore(err))
 		return
 	}
-	call.Reply(&mergeResponse{Stamp: uint64(c.cfg.Clock.Now())})
+	call.Reply(&mergeResponse{Stamp: uint64(c.stamps().Now())})
 }
 
 // homeRead is one read of this node's copy for a coordinator elsewhere.
@@ -89,7 +89,7 @@ func (h *homeRead) Read(record []byte, err error) {
 		h.call.Fail(err)
 		return
 	}
-	resp := readResponse{Leaf: version.LeafOf(record), Stamp: uint64(h.c.cfg.Clock.Now())}
+	resp := readResponse{Leaf: version.LeafOf(record), Stamp: uint64(h.c.stamps().Now())}
 	if h.req.Full {
 		resp.Record = record
 	}
@@ -185,7 +185,7 @@ func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (
 
 // observe moves this node's clock past a stamp, within its bound.
 func (c *Coordinator) observe(from rpc.Peer, stamp uint64) {
-	if ahead, ok := c.cfg.Clock.Observe(version.Stamp(stamp)); !ok {
+	if ahead, ok := c.stamps().Observe(version.Stamp(stamp)); !ok {
 		c.skew.stampAhead(from.ID, ahead)
 	}
 }

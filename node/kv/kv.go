@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kithdb/kith/gossip"
@@ -72,7 +73,7 @@ type Config struct {
 	Members   Members
 	Transport rpc.Transport
 	Circuits  Circuits
-	// Clock gives the stamps; SkewMax is the bound that it was made with.
+	// Clock gives the stamps, made with Now and SkewMax. It is nobody else's.
 	Clock   *version.Clock
 	SkewMax time.Duration
 	// Now is the wall clock.
@@ -87,6 +88,7 @@ type Coordinator struct {
 	cfg   Config
 	sweep *sweeper
 	skew  *skew
+	clock atomic.Pointer[version.Clock] // see skew.restart
 
 	ctx    context.Context // done when closing
 	cancel context.CancelFunc
@@ -106,6 +108,7 @@ func New(cfg Config) *Coordinator {
 		cfg.ValueMax = ValueMaxDefault
 	}
 	c := &Coordinator{cfg: cfg, sweep: newSweeper()}
+	c.clock.Store(cfg.Clock)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.skew = newSkew(c)
 	c.work.Go(func() { c.sweep.run(c.ctx) })
@@ -153,6 +156,9 @@ func (c *Coordinator) Register(m *rpc.Mux) {
 	keysRoute.Handle(m, rpc.ClassHome, c.handleKeys)
 	clockRoute.HandleInline(m, rpc.ClassControl, c.handleClock)
 }
+
+// stamps is the clock that gives stamps now.
+func (c *Coordinator) stamps() *version.Clock { return c.clock.Load() }
 
 // peer is where a member can be reached; ok is false if that is not known.
 func (c *Coordinator) peer(id ring.NodeID) (rpc.Peer, bool) {

@@ -49,6 +49,7 @@ type putOp struct {
 	ctx      version.Context
 	sink     PutSink
 	notAfter time.Time
+	chosen   bool      // notAfter is this node's choice
 	own      time.Time // when the caller is answered at the latest
 	theirs   time.Time // when the homes must have answered
 
@@ -98,7 +99,7 @@ func (c *Coordinator) Put(req *api.PutRequest, deadline time.Time, sink PutSink)
 		o.drop()
 		return
 	}
-	c.cfg.Clock.Observe(version.Stamp(req.Stamp))
+	c.stamps().Observe(version.Stamp(req.Stamp))
 	if !c.sweep.add(&o.in, o) {
 		o.answer(errClosed)
 		return
@@ -131,6 +132,7 @@ func (o *putOp) check() error {
 		}
 	}
 	if o.req.NotAfter == 0 {
+		o.chosen = true
 		o.notAfter = c.cfg.Now().Add(time.Until(o.own))
 		o.req.NotAfter = uint64(o.notAfter.UnixMilli())
 	} else {
@@ -225,7 +227,7 @@ func (o *putOp) mint(r *ring.Record, self int) {
 		Key:       o.req.Key,
 		Value:     o.req.Value,
 		Tombstone: o.req.Delete,
-		Stamp:     o.c.cfg.Clock.Now(),
+		Stamp:     o.c.stamps().Now(),
 		Blind:     len(o.req.Context) == 0,
 		Context:   o.ctx,
 		NotAfter:  o.notAfter,
@@ -294,7 +296,7 @@ func (l *putLeg) Complete(reply []byte, err error) {
 	if err == nil {
 		var m mergeResponse
 		if err = mergeRoute.Decode(reply, &m); err == nil {
-			l.op.c.cfg.Clock.Observe(version.Stamp(m.Stamp))
+			l.op.c.stamps().Observe(version.Stamp(m.Stamp))
 		}
 	}
 	l.op.homeAnswered(l.attempt, l.home, err)
@@ -428,7 +430,7 @@ func (o *putOp) response() api.PutResponse {
 	return api.PutResponse{
 		Context: o.c.token(o.ring, o.req.Key, o.covered()),
 		Receipt: receipt,
-		Stamp:   uint64(o.c.cfg.Clock.Now()),
+		Stamp:   uint64(o.c.stamps().Now()),
 	}
 }
 

@@ -189,7 +189,7 @@ func (c *Coordinator) readFull(ctx context.Context, id ring.NodeID, p ring.Parti
 	if !ok {
 		return nil, rpc.ErrUnreachable
 	}
-	resp, err := readRoute.Call(ctx, c.cfg.Transport, to, &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.cfg.Clock.Now())})
+	resp, err := readRoute.Call(ctx, c.cfg.Transport, to, &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.stamps().Now())})
 	if err != nil {
 		return nil, err
 	}
@@ -217,5 +217,5 @@ func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, record version.R
 		done(rpc.ErrUnreachable)
 		return
 	}
-	mergeRoute.Send(c.cfg.Transport, to, &mergeRequest{Stamp: uint64(c.cfg.Clock.Now()), Record: encoded}, deadline, mergeSink(done))
+	mergeRoute.Send(c.cfg.Transport, to, &mergeRequest{Stamp: uint64(c.stamps().Now()), Record: encoded}, deadline, mergeSink(done))
 }
