@@ -25,6 +25,7 @@ type Host struct {
 	deferred []func()          // what a paused host will do, with the network locked
 	open     map[*request]bool // handed in and not completed
 	conns    []*conn
+	sockets  []*Socket
 }
 
 // Host adds a process. Its mux answers requests at the peer's address; without
@@ -182,6 +183,7 @@ func (h *Host) die(aloud bool) {
 		delete(n.listening, h.peer.Addr)
 	}
 	h.abandon()
+	h.unbind(aloud)
 	h.dead = true
 	n.all = slices.DeleteFunc(n.all, func(o *Host) bool { return o == h })
 	for _, other := range n.all {

@@ -38,6 +38,7 @@ type link struct {
 	rng      *rand.Rand
 	own      *Link     // nil: the network's
 	cut      time.Time // since when; zero while it is whole
+	muted    bool      // datagrams are lost
 	held     []*packet // waits for the link to be whole again
 	free     time.Time // when the bandwidth has carried all that was sent
 }
@@ -45,7 +46,7 @@ type link struct {
 // packet is a message on its way.
 type packet struct {
 	to      *Host
-	conn    *conn
+	conn    *conn // nil for a stream's
 	size    int
 	note    string
 	dropped bool
@@ -61,14 +62,26 @@ func (l *link) shape() *Link {
 
 // delay draws how long a message takes.
 func (l *link) delay(size int) time.Duration {
-	s := l.shape()
-	d := s.Latency
-	if s.Jitter > 0 {
-		d += time.Duration(l.rng.Int64N(int64(s.Jitter)))
-	}
-	for wait := retransmitMin; l.chance(s.Loss); wait = min(2*wait, retransmitMax) {
+	d := l.pace()
+	for wait := retransmitMin; l.chance(l.shape().Loss); wait = min(2*wait, retransmitMax) {
 		d += wait
 	}
+	return d + l.linger(size)
+}
+
+// pace draws how long a packet takes that nothing holds up.
+func (l *link) pace() time.Duration {
+	s := l.shape()
+	if s.Jitter > 0 {
+		return s.Latency + time.Duration(l.rng.Int64N(int64(s.Jitter)))
+	}
+	return s.Latency
+}
+
+// linger draws how long a packet is held up on its way.
+func (l *link) linger(size int) time.Duration {
+	s := l.shape()
+	var d time.Duration
 	if l.chance(s.Late) && s.LateBy > 0 {
 		d += time.Duration(l.rng.Int64N(int64(s.LateBy)))
 	}
@@ -106,7 +119,7 @@ func (l *link) arrive(p *packet) {
 	case p.to.paused:
 		l.net.counts.Held++
 		p.to.postpone(func() { l.arrive(p) })
-	case !p.conn.broken && l.chance(l.shape().Reset):
+	case p.conn != nil && !p.conn.broken && l.chance(l.shape().Reset):
 		l.net.counts.Dropped++
 		p.conn.lose("connection reset")
 	default:
@@ -134,6 +147,7 @@ func (l *link) sever() {
 // mend makes the link whole. What was held is sent again, each packet when TCP
 // tries next.
 func (l *link) mend() {
+	l.muted = false
 	if l.cut.IsZero() {
 		return
 	}

@@ -13,7 +13,8 @@
 //
 // It promises to replay: the same calls in the same order give the same
 // deliveries. All handlers and completers are called from one goroutine, without
-// locks. It does not do gossip.
+// locks. Beside rpc, a host may have sockets for datagrams and streams, which the
+// same links carry.
 package network
 
 import (
@@ -73,6 +74,10 @@ type Counts struct {
 	Bytes      int64 // of requests and replies
 	Dials      int64
 	Broken     int64 // connections
+	// Of sockets. Their bytes and duplicates count above.
+	Datagrams     int64
+	DatagramsLost int64
+	Streams       int64
 }
 
 // Network carries requests between hosts. It is safe for concurrent use.
@@ -89,6 +94,7 @@ type Network struct {
 	nameAt    map[string]string
 	off       map[string]bool // addresses whose machine has no power
 	links     map[[2]string]*link
+	sockets   map[string]*Socket // by address, the closed ones too
 	events    eventHeap
 	seq       uint64
 	calls     []func() // call-outs that wait for the loop
@@ -123,6 +129,7 @@ func (n *Network) Close() {
 		n.events = nil
 		for _, h := range n.all {
 			h.abandon()
+			h.unbind(false)
 		}
 	}
 	n.unlock()
