@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// drained is longer than LevelDB's buffer pool takes to end after its Close.
-const drained = 3 * time.Second
+// drained is longer than LevelDB's buffer pool takes to end after its Close, and
+// a probe of serf after its shutdown.
+const drained = time.Minute
 
 // Replays says that a seed gives the same run again, but for the order of what
 // happens at one instant.

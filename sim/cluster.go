@@ -28,6 +28,9 @@ type Options struct {
 	// Network, and how views follow it. Their seeds are the cluster's.
 	Network    network.Config
 	Membership membership.Config
+	// Serf has the nodes find one another by real serf, as in production, and
+	// not by Membership. It does not replay.
+	Serf bool
 	// Node changes a machine's configuration before each of its starts.
 	Node func(machine int, cfg *node.Config)
 }

@@ -12,5 +12,6 @@
 // order of events of one virtual instant is up to the scheduler, and is the same
 // again with one processor and without the race detector.
 //
-// It does not run serf: membership is scripted or follows the network's truth.
+// Membership follows the network's truth, or a script that may be wrong on
+// purpose; with Options.Serf it is real serf, whose runs don't replay.
 package sim

@@ -100,7 +100,7 @@ func (m *Machine) Start() error {
 		Now:        m.Clock.Now,
 		Seed:       m.cluster.Chance(fmt.Sprintf("%s start %d", m.Name, m.starts)).Uint64() | 1,
 		Network:    m.plug,
-		Membership: m.join,
+		Membership: m.membership(cfg),
 	}, cfg)
 	if err != nil {
 		m.unplug(false)
