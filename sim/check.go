@@ -18,17 +18,14 @@ import (
 //   - strict reads never go backwards: they show all that strict puts had done,
 //     and strict reads had shown, before they began, or what came after that.
 func Check(h *History, final map[string][]string) error {
-	byKey := map[string][]*Op{}
-	for _, o := range h.Ops() {
-		byKey[o.Key] = append(byKey[o.Key], o)
-	}
+	byKey := h.byKey()
 	for _, key := range h.Keys() {
 		shown, ok := final[key]
 		if !ok {
 			return fmt.Errorf("key %s was not read in the end", key)
 		}
 		k := newOracle(byKey[key])
-		if err := k.check(shown); err != nil {
+		for _, err := range k.check(shown) {
 			return fmt.Errorf("key %s: %w\nin the end it shows %s\n%s", key, err, list(shown), h.Story(key))
 		}
 	}
@@ -94,26 +91,39 @@ func (k *oracle) past(v string, may bool, into map[string]bool) {
 	}
 }
 
-// check holds everything against what is shown in the end.
-func (k *oracle) check(final []string) error {
+// check holds everything against what is shown in the end, and gives what each
+// of its parts has found first.
+func (k *oracle) check(final []string) []error {
+	var errs []error
 	if err := k.shown(final); err != nil {
-		return fmt.Errorf("in the end: %w", err)
+		errs = append(errs, fmt.Errorf("in the end: %w", err))
 	}
+	if err := k.kept(final); err != nil {
+		errs = append(errs, err)
+	}
+	if err := k.backwards(); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// kept looks for acknowledged puts that are not there, or not in force.
+func (k *oracle) kept(final []string) error {
 	for _, put := range k.ops {
 		v := put.Value
 		if put.Read || put.Outcome != Done {
 			continue
 		}
 		if !k.covered(v, final) {
-			return fmt.Errorf("acknowledged %s is lost", v)
+			return broken(Kept, "acknowledged %s is lost", v)
 		}
 		for _, s := range final {
 			if k.must[v][s] {
-				return fmt.Errorf("%s is there, which acknowledged %s had seen", s, v)
+				return broken(Siblings, "%s is there, which acknowledged %s had seen", s, v)
 			}
 		}
 	}
-	return k.backwards()
+	return nil
 }
 
 // shown checks one set of siblings by itself.
@@ -122,17 +132,17 @@ func (k *oracle) shown(values []string) error {
 		put := k.puts[v]
 		switch {
 		case put == nil:
-			return fmt.Errorf("%s is shown, which nobody put", v)
+			return broken(Siblings, "%s is shown, which nobody put", v)
 		case put.Delete:
-			return fmt.Errorf("%s is shown, which is a delete", v)
+			return broken(Siblings, "%s is shown, which is a delete", v)
 		case put.Outcome == Refused:
-			return fmt.Errorf("%s is shown, which was refused", v)
+			return broken(RefusedNowhere, "%s is shown, which was refused", v)
 		case i > 0 && slices.Contains(values[:i], v):
-			return fmt.Errorf("%s is shown twice", v)
+			return broken(Siblings, "%s is shown twice", v)
 		}
 		for _, w := range values {
 			if k.must[w][v] {
-				return fmt.Errorf("%s is shown beside %s, which had seen it", v, w)
+				return broken(Siblings, "%s is shown beside %s, which had seen it", v, w)
 			}
 		}
 	}
@@ -162,11 +172,11 @@ func (k *oracle) backwards() error {
 		}
 		for v, since := range k.known(read.Began) {
 			if !k.covered(v, read.Saw) {
-				return fmt.Errorf("%v: went backwards: %s was there since %v", read, v, since)
+				return broken(Forwards, "%v: went backwards: %s was there since %v", read, v, since)
 			}
 			for _, s := range read.Saw {
 				if k.must[v][s] {
-					return fmt.Errorf("%v: went backwards: %s is shown, which %s had replaced since %v", read, s, v, since)
+					return broken(Forwards, "%v: went backwards: %s is shown, which %s had replaced since %v", read, s, v, since)
 				}
 			}
 		}

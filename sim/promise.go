@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Promise is one of the promises that Check holds a history to.
+type Promise string
+
+// The promises.
+const (
+	Kept           Promise = "no acknowledged write is lost"
+	RefusedNowhere Promise = "no refused write exists"
+	Siblings       Promise = "siblings are those that the oracle has"
+	Forwards       Promise = "no quorum read goes backwards"
+)
+
+// Promises lists them all.
+func Promises() []Promise { return []Promise{Kept, RefusedNowhere, Siblings, Forwards} }
+
+// Broken is how a history breaks a promise.
+type Broken struct {
+	Promise Promise
+	text    string
+}
+
+// Error tells what was found.
+func (b *Broken) Error() string { return b.text }
+
+func broken(p Promise, format string, args ...any) error {
+	return &Broken{p, fmt.Sprintf(format, args...)}
+}
+
+// Finding is the first key that breaks a promise.
+type Finding struct {
+	Key string
+	Err error
+}
+
+// Judge is Check for each promise by itself: what it does not give was kept. Keys
+// of the history that final does not have are left out.
+func Judge(h *History, final map[string][]string) map[Promise]Finding {
+	out := map[Promise]Finding{}
+	byKey := h.byKey()
+	for _, key := range h.Keys() {
+		shown, ok := final[key]
+		if !ok {
+			continue
+		}
+		for _, err := range newOracle(byKey[key]).check(shown) {
+			var b *Broken
+			if !errors.As(err, &b) {
+				panic("sim: a promise without a name: " + err.Error())
+			}
+			if _, found := out[b.Promise]; !found {
+				out[b.Promise] = Finding{key, err}
+			}
+		}
+	}
+	return out
+}
+
+// Missed gives, for every read that was done and showed less than had been
+// acknowledged before it began, the first write that it missed. That is no broken
+// promise if one of the two asked for less than a quorum.
+func Missed(h *History) map[*Op]*Op {
+	out := map[*Op]*Op{}
+	for _, ops := range h.byKey() {
+		k := newOracle(ops)
+		for _, read := range ops {
+			if !read.Read || read.Outcome != Done {
+				continue
+			}
+			for _, put := range ops {
+				if put.Read || put.Outcome != Done || !put.Ended.Before(read.Began) || k.covered(put.Value, read.Saw) {
+					continue
+				}
+				if first := out[read]; first == nil || put.Ended.Before(first.Ended) {
+					out[read] = put
+				}
+			}
+		}
+	}
+	return out
+}
+
+// byKey gives the operations of every key, in the order of their beginning.
+func (h *History) byKey() map[string][]*Op {
+	out := map[string][]*Op{}
+	for _, o := range h.Ops() {
+		out[o.Key] = append(out[o.Key], o)
+	}
+	return out
+}
