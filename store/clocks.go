@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"sync"
 
 	"github.com/kithdb/kith/ring"
@@ -13,6 +14,9 @@ type clocks struct {
 	mu    sync.Mutex // guards what follows
 	byID  map[ring.Partition]*Clock
 	dirty map[ring.Partition]struct{} // not yet on disk as they are
+	// generation stands before every clock on disk: a loss raises it, and
+	// voids them all without touching them.
+	generation uint64
 }
 
 func newClocks() *clocks {
@@ -59,10 +63,10 @@ func (c *clocks) forget(p ring.Partition) {
 }
 
 // reset puts loaded clocks in place of all.
-func (c *clocks) reset(loaded map[ring.Partition]*Clock) {
+func (c *clocks) reset(loaded map[ring.Partition]*Clock, generation uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byID = loaded
+	c.byID, c.generation = loaded, generation
 	clear(c.dirty)
 }
 
@@ -97,7 +101,7 @@ func (c *clocks) drainDirty(bytesMax int, each func(p ring.Partition, encoded []
 		if bytesMax <= 0 {
 			return true
 		}
-		b = c.byID[p].Append(b[:0])
+		b = c.byID[p].Append(binary.BigEndian.AppendUint64(b[:0], c.generation))
 		each(p, b)
 		bytesMax -= len(b)
 		delete(c.dirty, p)

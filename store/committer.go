@@ -71,7 +71,7 @@ func (c *committer) install(o *opened) {
 	c.failure = c.guard.failure()
 	c.actors.retireAll()
 	c.cache.clear()
-	c.clocks.reset(o.clocks)
+	c.clocks.reset(o.clocks, o.generation)
 	for p, epoch := range o.fences {
 		c.fences.raise(p, epoch)
 	}

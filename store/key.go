@@ -21,6 +21,7 @@ const (
 // Names of the store's own metadata; they begin with a dot, which the names of
 // others must not.
 const (
+	metaClocks = metaPrefix + ".clocks"
 	metaBatch  = metaPrefix + ".batch"
 	metaFences = metaPrefix + ".fences"
 	metaKeys   = metaPrefix + ".keys"

@@ -58,3 +58,41 @@ func TestFault31_ManifestErrorStopsAnIdleStore(t *testing.T) {
 		}
 	})
 }
+
+// After a loss nothing may claim the dots that were lost, whatever clock is
+// still on disk: other homes would never send them again.
+func TestClockOnDiskIsVoidAfterALoss(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		s := open(t, d.Open(), small())
+		dots := map[string]*outcome{}
+		for i := range 400 {
+			key := fmt.Sprint(i)
+			dots[key] = mustPut(t, s, 1, key, strings.Repeat("x", 1000))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d.Delete(d.Files(storage.TypeTable)[0])
+		s = open(t, d.Open(), small())
+		lost := 0
+		for range 2 {
+			c := s.ClockOf(1)
+			for key, o := range dots {
+				if r := get(t, s, 1, key); len(r.Siblings) == 0 {
+					lost++
+					if c.Has(o.dot) {
+						t.Fatalf("%v is lost and claimed", o.dot)
+					}
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, d.Open(), small())
+		}
+		if lost == 0 {
+			t.Fatal("nothing was lost")
+		}
+	})
+}

@@ -26,8 +26,10 @@ type opened struct {
 	keys   uint64
 	fences []uint64
 	clocks map[ring.Partition]*Clock
-	stale  []ring.Partition // those with a clock on disk
-	losses losses
+	// generation is the batch that emptied the clocks last; those on disk
+	// that name another one are void.
+	generation uint64
+	losses     losses
 	// all records at the time of opening, for counting; nil if clean.
 	snapshot *leveldb.Snapshot
 }
@@ -205,6 +207,7 @@ func (o *opened) load() error {
 		{metaBatch, readNumber(&o.batch)},
 		{metaBoot, readNumber(&o.boot)},
 		{metaKeys, readNumber(&o.keys)},
+		{metaClocks, readNumber(&o.generation)},
 		{metaLosses, func(b []byte) error { return json.Unmarshal(b, &stored) }},
 		{metaFences, func(b []byte) error { o.fences, err = parseFences(b); return err }},
 	} {
@@ -254,8 +257,11 @@ func (o *opened) loadClocks() error {
 			continue
 		}
 		p := ring.Partition(binary.BigEndian.Uint16(it.Key()[len(clockPrefix):]))
-		o.stale = append(o.stale, p)
-		if c, err := ParseClock(it.Value()); err == nil {
+		b := it.Value()
+		if len(b) < 8 || binary.BigEndian.Uint64(b) != o.generation {
+			continue
+		}
+		if c, err := ParseClock(b[8:]); err == nil {
 			o.clocks[p] = &c
 		}
 	}
@@ -264,10 +270,6 @@ func (o *opened) loadClocks() error {
 			return fmt.Errorf("read clocks: %w", err)
 		}
 		o.lose("partition clocks cannot be read: %v", err)
-		o.stale = make([]ring.Partition, ring.SlotCount)
-		for p := range o.stale {
-			o.stale[p] = ring.Partition(p)
-		}
 	}
 	return nil
 }
@@ -316,9 +318,8 @@ func (o opening) begin(out *opened) error {
 	b.Delete([]byte(metaKeys))
 	if out.found {
 		b.Put([]byte(metaLosses), out.losses.encode())
-		for _, p := range out.stale {
-			b.Delete(clockKey(p))
-		}
+		out.generation = out.batch
+		b.Put([]byte(metaClocks), binary.BigEndian.AppendUint64(nil, out.generation))
 	}
 	if err := out.db.Write(b, &opt.WriteOptions{Sync: true}); err != nil {
 		return fmt.Errorf("write to the opened database: %w", err)
