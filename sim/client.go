@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ type Client struct {
 	Name    string // of its host
 	history *History
 	puts    int
+	padding int // bytes of each value behind its name
 }
 
 // Client makes a client that knows the addresses of machines, or of all, and
@@ -96,7 +98,7 @@ func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Durat
 	if op.Delete {
 		written, err = c.Client.Delete(ctx, []byte(op.Key), opts...)
 	} else {
-		written, err = c.Client.Put(ctx, []byte(op.Key), []byte(op.Value), opts...)
+		written, err = c.Client.Put(ctx, []byte(op.Key), padded(op.Value, c.padding), opts...)
 	}
 	switch {
 	case err == nil:
@@ -107,6 +109,20 @@ func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Durat
 		c.history.End(op, Refused, nil, err.Error())
 	}
 	return op
+}
+
+// padded makes a value that begins with its name.
+func padded(name string, size int) []byte {
+	if size == 0 {
+		return []byte(name)
+	}
+	return append([]byte(name+"|"), bytes.Repeat([]byte{'.'}, size)...)
+}
+
+// nameOf finds the name of a value, padded or not.
+func nameOf(value []byte) string {
+	name, _, _ := bytes.Cut(value, []byte("|"))
+	return string(name)
 }
 
 // Read is a read with the context that a put can carry.
@@ -128,7 +144,7 @@ func (c *Client) Get(key string, level client.Level, limit time.Duration) *Read 
 	var saw []string
 	for _, s := range result.Siblings {
 		if !s.Deleted {
-			saw = append(saw, string(s.Value))
+			saw = append(saw, nameOf(s.Value))
 		}
 	}
 	c.history.End(op, Done, saw, "by "+result.Receipt.Coordinator.Short())

@@ -15,6 +15,7 @@ import (
 	"github.com/kithdb/kith/node"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/sim/disk"
 	"github.com/kithdb/kith/sim/membership"
 	"github.com/kithdb/kith/sim/network"
 )
@@ -31,6 +32,8 @@ type Options struct {
 	// Serf has the nodes find one another by real serf, as in production, and
 	// not by Membership. It does not replay.
 	Serf bool
+	// Disk changes a machine's disk when it is built in.
+	Disk func(d *disk.Disk)
 	// Node changes a machine's configuration before each of its starts.
 	Node func(machine int, cfg *node.Config)
 }

@@ -41,6 +41,9 @@ func newMachine(c *Cluster, i int) *Machine {
 		cluster: c, index: i,
 	}
 	m.spin()
+	if f := c.opts.Disk; f != nil {
+		f(m.Disk)
+	}
 	return m
 }
 
@@ -59,6 +62,9 @@ func (m *Machine) spin() {
 func (m *Machine) mend() {
 	m.Disk.Heal()
 	m.spin()
+	if f := m.cluster.opts.Disk; f != nil {
+		f(m.Disk)
+	}
 	m.Clock.Set(0)
 }
 

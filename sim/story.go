@@ -1,0 +1,139 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kithdb/kith/client"
+)
+
+// Story is a run of clients against a cluster while faults befall it, all drawn
+// from the cluster's seed.
+type Story struct {
+	// Steps are the faults; nil draws them from Faults, and Faults nil is
+	// AllFaults.
+	Steps  []Step
+	Faults []Fault
+	// Length of the run. 0 is 20 s.
+	Length time.Duration
+	// Clients, each with one operation at a time. 0 is 4.
+	Clients int
+	// Keys that clients fight over with contexts. 0 is 3. As many again are
+	// written blindly, and every client has keys that it writes once.
+	Keys int
+	// Pause is the longest between two operations of a client. 0 is 400 ms.
+	Pause time.Duration
+	// ValueSize pads values to so many bytes.
+	ValueSize int
+}
+
+func (s *Story) setDefaults(c *Cluster) {
+	if s.Faults == nil {
+		s.Faults = AllFaults()
+	}
+	if s.Length == 0 {
+		s.Length = 20 * time.Second
+	}
+	if s.Clients == 0 {
+		s.Clients = 4
+	}
+	if s.Keys == 0 {
+		s.Keys = 3
+	}
+	if s.Pause == 0 {
+		s.Pause = 400 * time.Millisecond
+	}
+	if s.Steps == nil {
+		s.Steps = draw(c.Chance("faults"), s.Faults, s.Length)
+	}
+}
+
+// Play runs the story on a cluster that is ready, heals it, and checks what is
+// found. The error tells the faults and the key's story; Log has the nodes' words.
+func (c *Cluster) Play(s Story) (*History, error) {
+	s.setDefaults(c)
+	h := NewHistory()
+	told, err := c.runStory(s, h)
+	if err == nil {
+		err = c.settle(h)
+	}
+	if err != nil {
+		return h, fmt.Errorf("seed %d: %w\nfaults:\n%s", c.opts.Seed, err, strings.Join(told, "\n"))
+	}
+	return h, nil
+}
+
+// settle heals the cluster and checks the history, and that all agree on the
+// ring.
+func (c *Cluster) settle(h *History) error {
+	if err := c.Heal(); err != nil {
+		return err
+	}
+	if err := c.WaitReady(2 * time.Minute); err != nil {
+		return err
+	}
+	if err := c.checkRings(); err != nil {
+		return err
+	}
+	final, err := c.Final(h, time.Minute)
+	if err != nil {
+		return err
+	}
+	return Check(h, final)
+}
+
+// runStory runs clients and faults side by side and waits for the clients.
+func (c *Cluster) runStory(s Story, h *History) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.Length)
+	defer cancel()
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	for i := range s.Clients {
+		rng := c.Chance(fmt.Sprintf("client %d", i))
+		cl, err := c.Client(h, nil)
+		if err != nil {
+			return nil, err
+		}
+		cl.padding = s.ValueSize
+		clients.Go(func() {
+			defer cl.Close()
+			cl.work(ctx, s, rng)
+		})
+	}
+	return c.befall(ctx, s.Steps)
+}
+
+// work does one operation after the other until the end.
+func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
+	for n := 0; ctx.Err() == nil; n++ {
+		rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
+		limit := 100*time.Millisecond + time.Duration(rng.Int64N(int64(3*time.Second)))
+		level := client.Quorum
+		if rng.IntN(8) == 0 {
+			level = []client.Level{client.One, client.All}[rng.IntN(2)]
+		}
+		key := rng.IntN(s.Keys)
+		switch rng.IntN(5) {
+		case 0:
+			c.Put(fmt.Sprintf("%s-%d", c.Name, n), nil, level, limit)
+		case 1:
+			c.Put(fmt.Sprintf("blind%d", key), nil, level, limit)
+		case 2:
+			c.Get(fmt.Sprintf("blind%d", key), level, limit)
+		default:
+			k := fmt.Sprintf("key%d", key)
+			if read := c.Get(k, level, limit); read.Context != nil {
+				rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
+				if rng.IntN(8) == 0 {
+					c.Delete(k, read, level, limit)
+				} else {
+					c.Put(k, read, level, limit)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/kithdb/kith/sim/network"
+)
+
+// Swarm draws a configuration and a story from a seed: how many machines and
+// homes, what links are like, how many clients and keys, how large values are,
+// and which kinds of fault there are at all. Runs that are all alike find what
+// they have found before.
+func Swarm(seed uint64, length time.Duration) (Options, Story) {
+	rng := chance(seed, "swarm")
+	o := Options{Seed: seed, Nodes: 3 + rng.IntN(5), Partitions: 1 << (2 + rng.IntN(4))}
+	o.Replicas = min(o.Nodes, []int{2, 3, 3, 3, 5}[rng.IntN(5)])
+	o.Network.Link = network.Link{
+		Latency: pick(rng, 200*time.Microsecond, time.Millisecond, 5*time.Millisecond, 40*time.Millisecond),
+		Jitter:  pick(rng, time.Microsecond, time.Millisecond, 20*time.Millisecond),
+	}
+	if rng.IntN(3) == 0 {
+		o.Network.Link.Loss, o.Network.Link.Reset = rng.Float64()/50, rng.Float64()/500
+	}
+	s := Story{
+		Length:    length,
+		Clients:   1 + rng.IntN(8),
+		Keys:      1 + rng.IntN(5),
+		Pause:     pick(rng, 50*time.Millisecond, 400*time.Millisecond, time.Second),
+		ValueSize: pick(rng, 0, 0, 100, 5000),
+	}
+	s.Faults = AllFaults()
+	rng.Shuffle(len(s.Faults), func(i, j int) { s.Faults[i], s.Faults[j] = s.Faults[j], s.Faults[i] })
+	s.Faults = slices.Clone(s.Faults[:1+rng.IntN(len(s.Faults))])
+	return o, s
+}
+
+func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))] }
