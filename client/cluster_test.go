@@ -145,6 +145,25 @@ func TestMemberWithANewAddressIsFound(t *testing.T) {
 	})
 }
 
+func TestAddressThatANodeForgotIsKept(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
+		c := w.dial()
+		defer c.Close()
+		for _, n := range w.nodes {
+			n.set(func(n *far) { n.forgetful = true })
+		}
+		if _, err := c.Ring(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"a", "b", "c", "d", "e", "f"} {
+			done, err := c.Put(ctx, []byte(key), nil)
+			if err != nil || done.Receipt.Coordinator != w.homes(key)[0].id {
+				t.Fatalf("%s: %v, %v", key, done.Receipt.Coordinator, err)
+			}
+		}
+	})
+}
+
 func TestDirectClientAsksItsAddressesOnly(t *testing.T) {
 	inBubble(t, 5, func(t *testing.T, w *world) {
 		for i, n := range w.nodes {

@@ -117,6 +117,7 @@ func (c *Client) adopt(resp *api.RingResponse, begun time.Time) error {
 		if newer == nil || newer.Epoch < old.epoch {
 			newer = old.record
 		}
+		old.fill(resp.Members)
 		if newer == old.record && sameAddresses(old.members, resp.Members) {
 			return nil
 		}

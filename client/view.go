@@ -73,6 +73,18 @@ func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []st
 	return out
 }
 
+// fill gives members whose address a node does not know the one that is known
+// from before: a stale address is better than none.
+func (v *view) fill(members []api.MemberAddress) {
+	for i := range members {
+		for j := range v.members {
+			if members[i].Addr == "" && v.members[j].ID == members[i].ID {
+				members[i].Addr = v.members[j].Addr
+			}
+		}
+	}
+}
+
 // homesOf resolves the table. Partitions share one array.
 func homesOf(record *ring.Record, byID map[ring.NodeID]*node) [][]*node {
 	homes := make([][]*node, record.Partitions)

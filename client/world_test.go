@@ -42,13 +42,14 @@ type far struct {
 	host *network.Host
 	mux  *rpc.Mux
 
-	mu      sync.Mutex
-	puts    []api.PutRequest               // guarded by mu; as they came
-	refuse  func(key []byte) error         // guarded by mu; nil answers properly
-	swallow bool                           // guarded by mu: take requests, answer none
-	record  *ring.Record                   // guarded by mu; nil is the world's
-	getAll  func(*api.GetAllRequest) error // guarded by mu
-	ahead   time.Duration                  // guarded by mu; of its wall clock
+	mu        sync.Mutex
+	puts      []api.PutRequest               // guarded by mu; as they came
+	refuse    func(key []byte) error         // guarded by mu; nil answers properly
+	swallow   bool                           // guarded by mu: take requests, answer none
+	record    *ring.Record                   // guarded by mu; nil is the world's
+	getAll    func(*api.GetAllRequest) error // guarded by mu
+	ahead     time.Duration                  // guarded by mu; of its wall clock
+	forgetful bool                           // guarded by mu; knows nobody's address
 }
 
 // inBubble runs f in virtual time. Channels that pools kept from an older
@@ -138,14 +139,18 @@ func (n *far) answerRing(c *rpc.Call, req *api.RingRequest) {
 		return
 	}
 	n.mu.Lock()
-	ahead := n.ahead
+	ahead, forgetful := n.ahead, n.forgetful
 	n.mu.Unlock()
 	resp := &api.RingResponse{Epoch: record.Epoch, Now: time.Now().Add(ahead).UnixMilli()}
 	if record.Epoch > req.Epoch {
 		resp.Record = record.Encode()
 	}
 	for _, m := range n.w.nodes {
-		resp.Members = append(resp.Members, api.MemberAddress{ID: m.id, Addr: m.peer.Addr, Alive: true})
+		a := api.MemberAddress{ID: m.id, Addr: m.peer.Addr, Alive: true}
+		if forgetful {
+			a.Addr = ""
+		}
+		resp.Members = append(resp.Members, a)
 	}
 	c.Reply(resp)
 }
