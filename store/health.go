@@ -62,16 +62,21 @@ func (v *vouching) setLosses(l losses) {
 }
 
 // lose notes that synced data of a partition was lost. It says whether that is
-// news.
+// news. Where many are lost, all are.
 func (v *vouching) lose(p ring.Partition, format string, args ...any) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if slices.Contains(v.losses.Partitions, p) {
+	if v.lossy[p/64].Or(1<<(p%64))&(1<<(p%64)) != 0 {
 		return false
 	}
-	v.losses.Partitions = append(v.losses.Partitions, p)
-	v.losses.say(format, args...)
-	v.lossy[p/64].Or(1 << (p % 64))
+	switch {
+	case len(v.losses.Partitions) < lossPartitionsMax:
+		v.losses.Partitions = append(v.losses.Partitions, p)
+		v.losses.say(format, args...)
+	case !v.losses.All:
+		v.losses.loseAll("more than %d partitions are damaged", lossPartitionsMax)
+		v.all.Store(true)
+	}
 	v.wake()
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -86,13 +87,37 @@ func TestClockOnDiskIsVoidAfterALoss(t *testing.T) {
 					}
 				}
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			d.Kill()
+			_ = s.Close() // of a dead disk
 			s = open(t, d.Open(), small())
 		}
 		if lost == 0 {
 			t.Fatal("nothing was lost")
+		}
+	})
+}
+
+// A table that cannot be read at all is in the way of every partition. That is
+// said once, and not for each of them.
+func TestUnreadableTableIsSaidShortly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		s := tables(t, d, 400)
+		d.Kill()
+		_ = s.Close() // of a dead disk: the next start counts
+		for _, fd := range d.Files(storage.TypeTable) {
+			d.Zero(fd, d.Size(fd)-48, 48)
+		}
+		s = open(t, d.Open(), small())
+		synctest.Wait()
+		before := d.Counts().Syncs
+		time.Sleep(time.Minute)
+		h := s.Health()
+		if !h.LossyAll || len(h.Lossy) > 64 || len(h.Losses) > 64 {
+			t.Fatalf("%d partitions, %d sentences, all %v", len(h.Lossy), len(h.Losses), h.LossyAll)
+		}
+		if n := d.Counts().Syncs; n > before+100 || d.Bytes() > 4<<20 {
+			t.Fatalf("%d syncs, %d bytes for one damage", n-before, d.Bytes())
 		}
 	})
 }

@@ -41,7 +41,11 @@ type losses struct {
 	Sentences  []string         `json:"sentences"`
 }
 
-const lossSentencesMax = 64
+// Bounds of losses: they are written whole, and are read by people.
+const (
+	lossSentencesMax  = 64
+	lossPartitionsMax = 64
+)
 
 func (l *losses) say(format string, args ...any) {
 	if len(l.Sentences) < lossSentencesMax {

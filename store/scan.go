@@ -103,7 +103,7 @@ func (s *Store) startCount(o *opened) {
 func (s *Store) count(db *engine, snapshot *leveldb.Snapshot) {
 	defer snapshot.Release()
 	span := util.BytesPrefix([]byte(dataPrefix))
-	whole := true
+	bad := 0
 	for {
 		select {
 		case <-s.stop:
@@ -116,13 +116,15 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot) {
 		n, next, ok := s.countPiece(partitionOf(span.Start), snapshot.NewIterator(span, nil))
 		db.leave()
 		s.keys.Add(int64(n))
-		whole = whole && ok
-		if next == nil {
+		if !ok {
+			bad++
+		}
+		if next == nil || bad > lossPartitionsMax {
 			break
 		}
 		span.Start = next
 	}
-	if whole && s.database.Load() == db {
+	if bad == 0 && s.database.Load() == db {
 		s.counted.Store(true)
 	}
 }
