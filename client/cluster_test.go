@@ -110,11 +110,22 @@ func TestRingIsFetchedWhenAReceiptIsNewer(t *testing.T) {
 		w.mu.Lock()
 		w.record = next
 		w.mu.Unlock()
+		before := w.ringCount(next.Epoch - 1)
+		time.Sleep(time.Minute)
+		if n := w.ringCount(next.Epoch-1) - before; n != 0 {
+			t.Fatalf("it was asked for %d times while nothing had changed", n)
+		}
 		if _, err := c.Put(ctx, []byte("k"), nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
+		if n := w.ringCount(next.Epoch-1) - before; n != 1 {
+			t.Fatalf("it was asked for %d times", n)
+		}
 		got, err := c.Ring(ctx)
+		if n := w.ringCount(next.Epoch); n != 1 {
+			t.Fatalf("the newer ring was not known: %d", n)
+		}
 		if err != nil || got.Record.Epoch != next.Epoch || len(got.Members) != 3 {
 			t.Fatalf("got %+v, %v", got, err)
 		}

@@ -32,6 +32,7 @@ type world struct {
 	record *ring.Record      // guarded by mu
 	data   map[string][]byte // guarded by mu
 	stamp  uint64            // guarded by mu
+	rings  map[uint64]int    // guarded by mu; requests for the ring, by the epoch that was known
 }
 
 // far is one node.
@@ -65,7 +66,7 @@ func inBubble(t *testing.T, nodes int, f func(t *testing.T, w *world)) {
 }
 
 func newWorld(t *testing.T, nodes int) *world {
-	w := &world{t: t, net: network.New(network.Config{Seed: 1}), data: map[string][]byte{}, stamp: 1 << 40}
+	w := &world{t: t, net: network.New(network.Config{Seed: 1}), data: map[string][]byte{}, stamp: 1 << 40, rings: map[uint64]int{}}
 	var members []ring.Member
 	for i := range nodes {
 		id := ring.NodeID{15: byte(i + 1)}
@@ -138,6 +139,9 @@ func (n *far) answerRing(c *rpc.Call, req *api.RingRequest) {
 		c.Fail(fmt.Errorf("no ring yet: %w", api.ErrNotReady))
 		return
 	}
+	n.w.mu.Lock()
+	n.w.rings[req.Epoch]++
+	n.w.mu.Unlock()
 	n.mu.Lock()
 	ahead, forgetful := n.ahead, n.forgetful
 	n.mu.Unlock()
@@ -334,6 +338,12 @@ func (w *world) homes(key string) []*far {
 		}
 	}
 	return out
+}
+
+func (w *world) ringCount(known uint64) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rings[known]
 }
 
 func (w *world) totalPuts() int {
