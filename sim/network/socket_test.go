@@ -115,16 +115,6 @@ func read(t *testing.T, c net.Conn, n int) (string, time.Duration) {
 	return string(b), time.Since(began)
 }
 
-func count(got []string, want string) int {
-	n := 0
-	for _, g := range got {
-		if g == want {
-			n++
-		}
-	}
-	return n
-}
-
 func TestDatagramsObeyCutsOfTheirDirection(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := bind(t, 2, network.Config{Seed: 1})
