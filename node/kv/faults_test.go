@@ -32,7 +32,7 @@ func (w *world) damage(i int) {
 // revive starts a node that was halted, at its old address.
 func (w *world) revive(i int) {
 	h := w.nodes[i]
-	h.host = w.net.Host(h.host.Peer(), nil)
+	h.host = w.net.Host(h.peer, nil)
 	w.start(i)
 }
 

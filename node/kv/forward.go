@@ -53,7 +53,7 @@ func (o *putOp) forward(last error) {
 		return
 	}
 	to, ok := o.c.peer(homes[next])
-	leg := &forwardLeg{putLeg{o, attempt, next}}
+	leg := &forwardLeg{putLeg{op: o, attempt: attempt, home: next}}
 	o.hold()
 	if !ok {
 		leg.Complete(nil, rpc.ErrUnreachable)

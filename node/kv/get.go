@@ -84,6 +84,7 @@ type getOp struct {
 	legs [ring.ReplicasMax]getLeg
 	req  *[2]readRequest // digest, full; of the attempt
 	reqs [2]readRequest  // of the first attempt
+	resp api.GetResponse
 }
 
 // getLeg is one home's part in an attempt.
@@ -94,6 +95,7 @@ type getLeg struct {
 	full    bool
 	p       ring.Partition
 	epoch   uint64
+	resp    readResponse
 }
 
 var getOps = sync.Pool{New: func() any { return new(getOp) }}
@@ -208,7 +210,7 @@ func (o *getOp) ask(n int) {
 		if o.attempt > 1 {
 			leg = new(getLeg) // the first one may still be on its way
 		}
-		*leg = getLeg{o, attempt, home, full, o.p, o.ring.Epoch}
+		*leg = getLeg{op: o, attempt: attempt, home: home, full: full, p: o.p, epoch: o.ring.Epoch}
 		req := &o.req[0]
 		if full {
 			req = &o.req[1]
@@ -239,9 +241,9 @@ func (l *getLeg) Read(record []byte, err error) {
 // Complete implements rpc.Completer: another home's copy.
 func (l *getLeg) Complete(reply []byte, err error) {
 	defer l.op.drop()
-	var m readResponse
+	m := &l.resp
 	if err == nil {
-		err = readRoute.Decode(reply, &m)
+		err = readRoute.Decode(reply, m)
 	}
 	if err == nil {
 		l.op.c.stamps().Observe(version.Stamp(m.Stamp))
@@ -386,9 +388,10 @@ func (o *getOp) answer(record *version.Record, err error) {
 		return
 	}
 	o.answered = true
-	var resp api.GetResponse
+	resp := &o.resp
 	if err == nil {
-		o.c.respond(&resp, o.ring, record)
+		o.c.respond(resp, o.ring, record)
+		resp.Receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
 		resp.Receipt.Need = uint8(o.need)
 		for i, id := range o.homes {
 			if o.copies[i].state == answered {
@@ -401,7 +404,7 @@ func (o *getOp) answer(record *version.Record, err error) {
 	}
 	o.mu.Unlock()
 	o.c.sweep.remove(&o.in)
-	o.sink.GetDone(&resp, err)
+	o.sink.GetDone(resp, err)
 	o.drop()
 }
 

@@ -21,6 +21,7 @@ type homeMerge struct {
 	c    *Coordinator
 	call *rpc.Call
 	m    store.Merge
+	resp mergeResponse
 }
 
 var homeMerges = sync.Pool{New: func() any { return new(homeMerge) }}
@@ -32,7 +33,8 @@ func (c *Coordinator) handleMerge(call *rpc.Call, req *mergeRequest) {
 		return
 	}
 	c.observe(call.From(), req.Stamp)
-	if c.behind(call, req.Epoch, func() { c.handleMerge(call, req) }) {
+	if c.behind(req.Epoch) {
+		c.learn(call, req.Epoch, func() { c.handleMerge(call, req) })
 		return
 	}
 	r, p, err := c.homeOf(record.Key)
@@ -46,33 +48,39 @@ func (c *Coordinator) handleMerge(call *rpc.Call, req *mergeRequest) {
 	}
 	h := homeMerges.Get().(*homeMerge)
 	h.c, h.call = c, call
-	h.m = store.Merge{Partition: p, Epoch: req.Epoch, Record: record, Encoded: req.Record, Sink: h}
+	h.m.Partition, h.m.Epoch, h.m.Record, h.m.Encoded, h.m.Sink = p, req.Epoch, record, req.Record, h
 	c.cfg.Store.Merge(&h.m)
 }
 
 // Committed implements store.MergeSink.
 func (h *homeMerge) Committed(err error) {
-	c, call := h.c, h.call
-	*h = homeMerge{}
-	homeMerges.Put(h)
 	if err != nil {
-		call.Fail(fromStore(err))
-		return
+		h.call.Fail(fromStore(err))
+	} else {
+		h.resp.Stamp = uint64(h.c.stamps().Now())
+		h.call.Reply(&h.resp)
 	}
-	call.Reply(&mergeResponse{Stamp: uint64(c.stamps().Now())})
+	// What the store keeps in m for itself is used again.
+	h.c, h.call = nil, nil
+	h.m.Record, h.m.Encoded, h.m.Sink = version.Record{}, nil, nil
+	homeMerges.Put(h)
 }
 
 // homeRead is one read of this node's copy for a coordinator elsewhere.
 type homeRead struct {
 	c    *Coordinator
 	call *rpc.Call
-	req  readRequest
+	req  *readRequest // lives as long as the call
 	p    ring.Partition
+	resp readResponse
 }
+
+var homeReads = sync.Pool{New: func() any { return new(homeRead) }}
 
 func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
 	c.observe(call.From(), req.Stamp)
-	if c.behind(call, req.Epoch, func() { c.handleRead(call, req) }) {
+	if c.behind(req.Epoch) {
+		c.learn(call, req.Epoch, func() { c.handleRead(call, req) })
 		return
 	}
 	_, p, err := c.homeOf(req.Key)
@@ -80,20 +88,24 @@ func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
 		call.Fail(err)
 		return
 	}
-	c.cfg.Store.Read(p, req.Key, &homeRead{c, call, *req, p})
+	h := homeReads.Get().(*homeRead)
+	h.c, h.call, h.req, h.p = c, call, req, p
+	c.cfg.Store.Read(p, req.Key, h)
 }
 
 // Read implements store.ReadSink.
 func (h *homeRead) Read(record []byte, err error) {
 	if err = h.c.vouch(h.p, h.req.Epoch, err); err != nil {
 		h.call.Fail(err)
-		return
+	} else {
+		h.resp.Leaf, h.resp.Stamp = version.LeafOf(record), uint64(h.c.stamps().Now())
+		if h.req.Full {
+			h.resp.Record = record
+		}
+		h.call.Reply(&h.resp)
 	}
-	resp := readResponse{Leaf: version.LeafOf(record), Stamp: uint64(h.c.stamps().Now())}
-	if h.req.Full {
-		resp.Record = record
-	}
-	h.call.Reply(&resp)
+	*h = homeRead{}
+	homeReads.Put(h)
 }
 
 // vouch says whether a copy that was just read may be answered with: the read
@@ -135,12 +147,15 @@ func fenced(r *ring.Record, p ring.Partition, epoch uint64) error {
 	return nil
 }
 
-// behind serves a request by a newer ring record after this node has adopted
-// it: then it returns true, and again runs or the call fails.
-func (c *Coordinator) behind(call *rpc.Call, epoch uint64, again func()) bool {
-	if r := c.cfg.Rings.Current(); r != nil && r.Epoch >= epoch || epoch == 0 {
-		return false
-	}
+// behind says that a request is by a newer ring record than this node has.
+func (c *Coordinator) behind(epoch uint64) bool {
+	r := c.cfg.Rings.Current()
+	return epoch > 0 && (r == nil || r.Epoch < epoch)
+}
+
+// learn serves a request again after this node has adopted the ring record that
+// it is by, or fails the call.
+func (c *Coordinator) learn(call *rpc.Call, epoch uint64, again func()) {
 	learn := func() {
 		if _, err := c.newer(call.From().ID, epoch-1, call.Deadline()); err != nil {
 			call.Fail(fmt.Errorf("%w: %w", api.ErrNotReady, err))
@@ -151,7 +166,6 @@ func (c *Coordinator) behind(call *rpc.Call, epoch uint64, again func()) bool {
 	if !c.goroutine(learn) {
 		call.Fail(errClosed)
 	}
-	return true
 }
 
 // newer returns the ring record once it is newer than an epoch, learning it from

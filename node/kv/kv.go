@@ -239,5 +239,6 @@ func (c *Coordinator) deadlines(caller time.Time) (homes, own time.Time) {
 
 // token binds a context to its key and cluster.
 func (c *Coordinator) token(r *ring.Record, key []byte, ctx version.Context) []byte {
-	return version.AppendToken(nil, r.Cluster, key, ctx)
+	const usual = 64 // bytes of a token of a few actors
+	return version.AppendToken(make([]byte, 0, usual), r.Cluster, key, ctx)
 }

@@ -282,7 +282,7 @@ func TestBatchesHaveAnOutcomeForEachKey(t *testing.T) {
 	inWorld(t, 3, 3, func(w *world) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		to := rpc.Peer{Addr: w.nodes[0].host.Peer().Addr}
+		to := rpc.Peer{Addr: w.nodes[0].peer.Addr}
 		puts, err := api.PutAll.Call(ctx, w.client, to, &api.PutAllRequest{Puts: []api.PutRequest{
 			{Key: []byte("a"), Value: []byte("1")}, {}, {Key: []byte("b"), Value: []byte("2")},
 		}})

@@ -16,7 +16,7 @@ func TestFullBatch(t *testing.T) {
 	inWorld(t, 5, 3, func(w *world) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		to := rpc.Peer{Addr: w.nodes[0].host.Peer().Addr}
+		to := rpc.Peer{Addr: w.nodes[0].peer.Addr}
 		var puts api.PutAllRequest
 		var gets api.GetAllRequest
 		for i := range api.BatchMax {
@@ -64,7 +64,7 @@ func TestBatchOfLargeValuesIsAnsweredInParts(t *testing.T) {
 			if rounds == 3 {
 				t.Fatalf("%d keys are left after %d rounds", len(gets.Keys), rounds)
 			}
-			got, err := api.GetAll.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[0].host.Peer().Addr}, &gets)
+			got, err := api.GetAll.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[0].peer.Addr}, &gets)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,7 +93,7 @@ func TestScanPagesAreBoundedInBytes(t *testing.T) {
 		req := api.ScanRequest{Partition: uint16(w.record.PartitionOf([]byte("{tag}"))), Prefix: []byte("{tag}"), R: api.Quorum}
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[1].host.Peer().Addr}, &req)
+		page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[1].peer.Addr}, &req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestScanOfLongKeys(t *testing.T) {
 			t.Errorf("scan found %d of 400 keys", len(all))
 		}
 		for _, bad := range []api.ScanRequest{{Partition: 64}, {Limit: 4097}, {R: 4}, {Prefix: make([]byte, 5000)}} {
-			if _, err := api.Scan.Call(context.Background(), w.client, rpc.Peer{Addr: w.nodes[1].host.Peer().Addr}, &bad); err == nil {
+			if _, err := api.Scan.Call(context.Background(), w.client, rpc.Peer{Addr: w.nodes[1].peer.Addr}, &bad); err == nil {
 				t.Errorf("scan of partition %d, limit %d, R=%d: taken", bad.Partition, bad.Limit, bad.R)
 			}
 		}

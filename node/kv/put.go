@@ -75,6 +75,7 @@ type putOp struct {
 	local putLeg                   // this node's in it
 	put   store.Put
 	merge mergeRequest
+	resp  api.PutResponse
 }
 
 // putLeg is one home's part in an attempt.
@@ -82,6 +83,7 @@ type putLeg struct {
 	op      *putOp
 	attempt int
 	home    int
+	resp    mergeResponse
 }
 
 var putOps = sync.Pool{New: func() any { return new(putOp) }}
@@ -220,24 +222,19 @@ func (o *putOp) enough() error {
 
 // mint hands the put to this node's store, which calls Minted and Committed.
 func (o *putOp) mint(r *ring.Record, self int) {
-	o.local = putLeg{o, o.attempt, self}
-	o.put = store.Put{
-		Partition: o.p,
-		Epoch:     r.Epoch,
-		Key:       o.req.Key,
-		Value:     o.req.Value,
-		Tombstone: o.req.Delete,
-		Stamp:     o.c.stamps().Now(),
-		Blind:     len(o.req.Context) == 0,
-		Context:   o.ctx,
-		NotAfter:  o.notAfter,
-		Sink:      o,
-	}
+	o.local = putLeg{op: o, attempt: o.attempt, home: self}
+	p := &o.put // what the store keeps in it for itself is used again
+	p.Partition, p.Epoch = o.p, r.Epoch
+	p.Key, p.Value, p.Tombstone = o.req.Key, o.req.Value, o.req.Delete
+	p.Stamp, p.NotAfter = o.c.stamps().Now(), o.notAfter
+	p.Blind, p.Context = len(o.req.Context) == 0, o.ctx
+	p.ValueDigest = version.Digest{}
 	if !o.req.Delete {
-		o.put.ValueDigest = version.DigestOf(o.req.Value)
+		p.ValueDigest = version.DigestOf(o.req.Value)
 	}
+	p.Sink = o
 	o.hold()
-	o.c.cfg.Store.Put(&o.put)
+	o.c.cfg.Store.Put(p)
 }
 
 // Minted implements store.PutSink: the record leaves for the other homes while
@@ -251,7 +248,7 @@ func (o *putOp) Minted(record []byte, dot version.Dot, seen version.Context, sib
 	o.mu.Unlock()
 	for i, id := range homes {
 		if id != o.c.cfg.Self {
-			o.first[i] = putLeg{o, attempt, i}
+			o.first[i] = putLeg{op: o, attempt: attempt, home: i}
 			o.send(&o.first[i], id, &o.merge)
 		}
 	}
@@ -294,9 +291,8 @@ func (o *putOp) send(l *putLeg, id ring.NodeID, m *mergeRequest) {
 // Complete implements rpc.Completer: another home's answer.
 func (l *putLeg) Complete(reply []byte, err error) {
 	if err == nil {
-		var m mergeResponse
-		if err = mergeRoute.Decode(reply, &m); err == nil {
-			l.op.c.stamps().Observe(version.Stamp(m.Stamp))
+		if err = mergeRoute.Decode(reply, &l.resp); err == nil {
+			l.op.c.stamps().Observe(version.Stamp(l.resp.Stamp))
 		}
 	}
 	l.op.homeAnswered(l.attempt, l.home, err)
@@ -364,7 +360,7 @@ func (o *putOp) again(from ring.NodeID) {
 	legs := make([]putLeg, len(homes))
 	m := &mergeRequest{Epoch: r.Epoch, Stamp: o.merge.Stamp, Record: o.encoded}
 	for i, id := range homes {
-		legs[i] = putLeg{o, attempt, i}
+		legs[i] = putLeg{op: o, attempt: attempt, home: i}
 		if id != o.c.cfg.Self {
 			o.send(&legs[i], id, m)
 			continue
@@ -409,19 +405,19 @@ func (o *putOp) answer(err error) {
 		return
 	}
 	o.answered = true
-	var resp api.PutResponse
 	if err == nil {
-		resp = o.response()
+		o.resp = o.response()
 	}
 	o.mu.Unlock()
 	o.c.sweep.remove(&o.in)
-	o.sink.PutDone(&resp, err)
+	o.sink.PutDone(&o.resp, err)
 	o.drop()
 }
 
 // response is made while o.mu is held.
 func (o *putOp) response() api.PutResponse {
 	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Need: uint8(o.need), Siblings: o.siblings}
+	receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
 	for i, id := range o.homes {
 		if o.tally.Acked(i, false) {
 			receipt.Answered = append(receipt.Answered, id)
@@ -459,7 +455,9 @@ func (o *putOp) hold() { o.refs.Add(1) }
 
 func (o *putOp) drop() {
 	if o.refs.Add(-1) == 0 {
-		*o = putOp{}
+		put := o.put
+		put.Key, put.Value, put.Context, put.Sink = nil, nil, nil, nil
+		*o = putOp{put: put}
 		putOps.Put(o)
 	}
 }

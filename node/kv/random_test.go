@@ -204,7 +204,7 @@ func (r *randomRun) check() {
 		key := randomKey(i)
 		for via := range r.w.nodes {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			resp, err := api.Get.Call(ctx, r.w.client, rpc.Peer{Addr: r.w.nodes[via].host.Peer().Addr}, &api.GetRequest{Key: []byte(key), R: api.All})
+			resp, err := api.Get.Call(ctx, r.w.client, rpc.Peer{Addr: r.w.nodes[via].peer.Addr}, &api.GetRequest{Key: []byte(key), R: api.All})
 			cancel()
 			if err != nil {
 				r.w.t.Errorf("seed %d: %s through node %d in the end: %v", r.seed, key, via, err)

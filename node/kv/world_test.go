@@ -36,6 +36,7 @@ type home struct {
 	w     *world
 	id    ring.NodeID
 	name  string
+	peer  rpc.Peer
 	host  *network.Host
 	mux   *rpc.Mux
 	disk  *disk.Disk
@@ -56,7 +57,7 @@ func (h *home) now() time.Time { return time.Now().Add(time.Duration(h.offset.Lo
 func (h *home) View() *gossip.View {
 	v := new(gossip.View)
 	for _, o := range h.w.nodes {
-		v.Peers = append(v.Peers, gossip.Peer{ID: o.id, Name: o.name, RPCAddr: o.host.Peer().Addr, Alive: true})
+		v.Peers = append(v.Peers, gossip.Peer{ID: o.id, Name: o.name, RPCAddr: o.peer.Addr, Alive: true})
 	}
 	return v
 }
@@ -83,7 +84,8 @@ func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
 			h := &home{w: w, id: nodeID(i), name: w.members[i].Name, disk: disk.New(uint64(i + 1))}
 			h.rings.init(h, w.record)
 			h.mux = rpc.NewMux(rpc.MuxConfig{})
-			h.host = w.net.Host(rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}, nil)
+			h.peer = rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}
+			h.host = w.net.Host(h.peer, nil)
 			w.nodes = append(w.nodes, h)
 		}
 		for i := range w.nodes {
@@ -152,14 +154,14 @@ func (w *world) halt(i int) {
 func (w *world) put(i int, req api.PutRequest) (*api.PutResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return api.Put.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].host.Peer().Addr}, &req)
+	return api.Put.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &req)
 }
 
 // get reads through node i.
 func (w *world) get(i int, key string, r api.Level) (*api.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return api.Get.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].host.Peer().Addr}, &api.GetRequest{Key: []byte(key), R: r})
+	return api.Get.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &api.GetRequest{Key: []byte(key), R: r})
 }
 
 func (w *world) mustPut(i int, key, value string, context []byte) *api.PutResponse {
@@ -193,7 +195,7 @@ func (w *world) scanAll(i int, req api.ScanRequest) map[string]string {
 	all := map[string]string{}
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].host.Peer().Addr}, &req)
+		page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &req)
 		cancel()
 		if err != nil {
 			w.t.Fatalf("scan through %s: %v", w.nodes[i].name, err)
