@@ -229,13 +229,19 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 }
 
 // watchMembers has the circuits look at peers that gossip no longer believes in:
-// whether they answer decides.
+// whether they answer decides. It tells them the addresses of the others: one
+// may have come back elsewhere.
 func (n *Node) watchMembers(ctx context.Context) error {
 	for {
 		changed := n.members.Changed()
 		for _, p := range n.members.View().Peers {
-			if !p.Alive && p.ID != n.id && p.RPCAddr != "" {
-				n.guard.Suspect(rpc.Peer{ID: p.ID, Addr: p.RPCAddr})
+			peer := rpc.Peer{ID: p.ID, Addr: p.RPCAddr}
+			switch {
+			case p.ID == n.id || p.RPCAddr == "":
+			case p.Alive:
+				n.guard.Moved(peer)
+			default:
+				n.guard.Suspect(peer)
 			}
 		}
 		select {

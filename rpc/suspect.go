@@ -19,3 +19,16 @@ func (g *Guard) Suspect(to Peer) {
 		c.note(g, to, began, err)
 	}))
 }
+
+// Moved tells where a peer is now. While its circuit is open, Run looks for it
+// there: nobody sends to a peer whose circuit is open, so the new address would
+// not be learnt otherwise. It does not wait.
+func (g *Guard) Moved(to Peer) {
+	c := (*g.peers.Load())[to.ID]
+	if c == nil || !c.open.Load() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.to = to
+}
