@@ -124,8 +124,10 @@ func (h *History) Keys() []string {
 
 // Count gives how many operations had an outcome.
 func (h *History) Count(o Outcome) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	n := 0
-	for _, op := range h.Ops() {
+	for _, op := range h.ops {
 		if op.Outcome == o {
 			n++
 		}
