@@ -2,7 +2,7 @@ package sim
 
 import (
 	"fmt"
-	"sync"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -47,13 +47,13 @@ func newMachine(c *Cluster, i int) *Machine {
 	return m
 }
 
-// spin gives the disk its usual speed: up to 2 ms for an fsync.
+// spin gives the disk its usual speed: up to 2 ms for an fsync. It comes from the
+// time, so that the order of two at one instant doesn't matter.
 func (m *Machine) spin() {
-	var mu sync.Mutex // the delay is asked for by several goroutines
-	rng := m.cluster.Chance("fsync " + m.Name)
+	seed := m.cluster.Chance("fsync " + m.Name).Uint64()
+	began := m.cluster.log.began
 	m.Disk.SetSyncDelay(func() time.Duration {
-		mu.Lock()
-		defer mu.Unlock()
+		rng := rand.New(rand.NewPCG(seed, uint64(time.Since(began))))
 		return time.Duration(rng.Int64N(int64(2 * time.Millisecond)))
 	})
 }

@@ -49,6 +49,7 @@ func (c *conn) dial() {
 	if c.broken || c.target != nil {
 		return
 	}
+	c.there().about("dial", 0)
 	c.from.net.schedule(time.Now().Add(c.there().delay(0)), c.dialed)
 }
 
@@ -62,12 +63,15 @@ func (c *conn) dialed() {
 		target != nil && target.paused, c.from.paused:
 		n.schedule(time.Now().Add(redial), c.dial)
 	case target == nil:
+		c.back().about("refusal", 0)
 		n.schedule(time.Now().Add(c.back().delay(0)), func() {
 			if c.target == nil {
 				c.fail(fmt.Errorf("dial: connection refused"))
 			}
 		})
 	default:
+		c.back().about("handshake", 0)
+		c.there().about("handshake", 0)
 		shake := c.back().delay(0) + c.there().delay(0) + c.back().delay(0)
 		n.schedule(time.Now().Add(shake), func() { c.shaken(target) })
 	}
@@ -129,12 +133,7 @@ func (c *conn) lose(why string) {
 	n := c.from.net
 	n.counts.Broken++
 	n.trace("broken", c.from.name, c.name, why, 0)
-	rng := c.there().rng
-	for _, r := range sorted(c.pending) {
-		if r.packet != nil {
-			r.packet.dropped = rng.IntN(2) == 0
-		}
-	}
+	c.letGo()
 	c.drop(c.there())
 	c.end(func(r *request) error {
 		if r.packet == nil {
@@ -142,6 +141,17 @@ func (c *conn) lose(why string) {
 		}
 		return fmt.Errorf("%w: %s", rpc.ErrLost, why)
 	})
+}
+
+// letGo decides which of the requests on their way still arrive.
+func (c *conn) letGo() {
+	l := c.there()
+	for _, r := range sorted(c.pending) {
+		if r.packet != nil {
+			l.about("loss of "+r.route, len(r.body))
+			r.packet.dropped = l.rng.IntN(2) == 0
+		}
+	}
 }
 
 // drop forgets what is held for the connection before a cut.
@@ -152,12 +162,7 @@ func (c *conn) drop(l *link) {
 // abandon is the end of the connection because its own process has ended; the
 // system may still deliver what it has taken.
 func (c *conn) abandon() {
-	rng := c.there().rng
-	for _, r := range sorted(c.pending) {
-		if r.packet != nil {
-			r.packet.dropped = rng.IntN(2) == 0
-		}
-	}
+	c.letGo()
 	c.drop(c.there())
 	c.end(func(r *request) error {
 		if r.packet == nil {

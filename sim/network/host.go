@@ -199,6 +199,7 @@ func (h *Host) die(aloud bool) {
 				continue
 			}
 			l := n.link(h.name, other.name)
+			l.about("news", 0)
 			n.schedule(time.Now().Add(l.delay(0)), func() {
 				if !l.cut.IsZero() {
 					silence() // nor can the news arrive

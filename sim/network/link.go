@@ -1,6 +1,8 @@
 package network
 
 import (
+	"encoding/binary"
+	"hash/fnv"
 	"math/rand/v2"
 	"time"
 )
@@ -35,12 +37,16 @@ const (
 type link struct {
 	net      *Network
 	from, to string
+	seed     uint64
+	source   rand.PCG // set anew for each message: see about
 	rng      *rand.Rand
-	own      *Link     // nil: the network's
-	cut      time.Time // since when; zero while it is whole
-	muted    bool      // datagrams are lost
-	held     []*packet // waits for the link to be whole again
-	free     time.Time // when the bandwidth has carried all that was sent
+	instant  time.Duration     // of the last draws
+	alike    map[uint64]uint64 // how many messages of that instant look the same
+	own      *Link             // nil: the network's
+	cut      time.Time         // since when; zero while it is whole
+	muted    bool              // datagrams are lost
+	held     []*packet         // waits for the link to be whole again
+	free     time.Time         // when the bandwidth has carried all that was sent
 }
 
 // packet is a message on its way.
@@ -51,6 +57,23 @@ type packet struct {
 	note    string
 	dropped bool
 	deliver func() // with the network locked
+}
+
+// about begins the draws for one message. They come from what it is and from the
+// time, not from how many were drawn before: the order in which several are sent
+// at one instant is the scheduler's, and must not matter.
+func (l *link) about(what string, size int) {
+	now := time.Since(l.net.began)
+	if now != l.instant || l.alike == nil {
+		l.instant, l.alike = now, map[uint64]uint64{}
+	}
+	h := fnv.New64a()
+	h.Write([]byte(what))
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(size)))
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(now)))
+	sum := h.Sum64()
+	l.alike[sum]++
+	l.source.Seed(l.seed+l.alike[sum], sum)
 }
 
 func (l *link) shape() *Link {
@@ -103,11 +126,13 @@ func (l *link) chance(p float64) bool { return p > 0 && l.rng.Float64() < min(p,
 // transmit sends a packet on its way. The network is locked.
 func (l *link) transmit(p *packet) {
 	l.net.counts.Bytes += int64(p.size)
+	l.about(p.note, p.size)
 	l.net.schedule(time.Now().Add(l.delay(p.size)), func() { l.arrive(p) })
 }
 
 // arrive ends a packet's way: at its host, or before a cut.
 func (l *link) arrive(p *packet) {
+	l.about("arrival of "+p.note, p.size)
 	switch {
 	case p.dropped || p.to.dead || l.net.closed:
 		l.net.counts.Dropped++
@@ -156,6 +181,7 @@ func (l *link) mend() {
 	held := l.held
 	l.held = nil
 	for _, p := range held {
+		l.about("again "+p.note, p.size)
 		wait := time.Duration(l.rng.Int64N(int64(time.Second)))
 		l.net.schedule(time.Now().Add(wait), func() { l.arrive(p) })
 	}

@@ -82,9 +82,10 @@ type Counts struct {
 
 // Network carries requests between hosts. It is safe for concurrent use.
 type Network struct {
-	cfg  Config
-	wake chan struct{}
-	done chan struct{}
+	cfg   Config
+	began time.Time
+	wake  chan struct{}
+	done  chan struct{}
 
 	mu        sync.Mutex // guards everything below; never held across a call-out
 	closed    bool
@@ -112,7 +113,7 @@ func New(cfg Config) *Network {
 	cfg.PendingMax = cmp.Or(cfg.PendingMax, 64<<20)
 	cfg.FrameMax = cmp.Or(cfg.FrameMax, 20<<20)
 	n := &Network{
-		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		cfg: cfg, began: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		listening: map[string]*Host{}, newest: map[string]*Host{}, nameAt: map[string]string{},
 		off: map[string]bool{}, links: map[[2]string]*link{},
 	}
@@ -244,7 +245,8 @@ func (n *Network) link(from, to string) *link {
 	key := [2]string{from, to}
 	l := n.links[key]
 	if l == nil {
-		l = &link{net: n, from: from, to: to, rng: n.generator(from, to)}
+		l = &link{net: n, from: from, to: to, seed: n.generator(from, to).Uint64()}
+		l.rng = rand.New(&l.source)
 		n.links[key] = l
 	}
 	return l

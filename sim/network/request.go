@@ -52,7 +52,9 @@ func (r *request) start() {
 	c.pending[r] = true
 	c.bytes += len(r.body)
 	// Timers are never exact; a bit of chance keeps two of one instant apart.
-	r.expiry = n.schedule(r.deadline.Add(time.Duration(r.from.rng.Int64N(int64(time.Millisecond)))), r.expire)
+	l := c.there()
+	l.about("deadline of "+r.route, int(r.patience))
+	r.expiry = n.schedule(r.deadline.Add(time.Duration(l.rng.Int64N(int64(time.Millisecond)))), r.expire)
 	if c.target != nil {
 		r.transmit()
 	}
