@@ -94,10 +94,7 @@ func (g *getItem) GetDone(resp *api.GetResponse, err error) {
 
 // take makes room for a response. One that is alone always fits.
 func (b *getBatch) take(resp *api.GetResponse) bool {
-	size := int64(0)
-	for i := range resp.Values {
-		size += int64(len(resp.Values[i].Data))
-	}
+	size := int64(valueBytes(resp))
 	if now := b.bytes.Add(size); now > batchBytesMax && now != size {
 		b.bytes.Add(-size)
 		return false

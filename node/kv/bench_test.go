@@ -26,6 +26,7 @@ type near struct {
 	view   gossip.View
 	muxes  map[string]*rpc.Mux
 	kvs    []*kv.Coordinator
+	ends   []func()
 }
 
 // nearTransport is one node's.
@@ -79,14 +80,20 @@ func newNear(tb testing.TB) *near {
 		})
 		c.Register(n.muxes[n.Peer(i).Addr])
 		n.kvs = append(n.kvs, c)
-		tb.Cleanup(func() {
-			n.muxes[n.Peer(i).Addr].Close()
-			c.Close()
-			s.Close()
+		var once sync.Once
+		n.ends = append(n.ends, func() {
+			once.Do(func() {
+				n.muxes[n.Peer(i).Addr].Close()
+				c.Close()
+				s.Close()
+			})
 		})
+		tb.Cleanup(n.ends[i])
 	}
 	return n
 }
+
+func (n *near) close(i int) { n.ends[i]() }
 
 // BenchmarkPut and BenchmarkGet count what coordinator and homes do together for
 // one operation, encoding included and the network not.

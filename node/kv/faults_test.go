@@ -151,26 +151,67 @@ func TestSlowHomeIsHedged(t *testing.T) {
 	})
 }
 
+// apart has node 0 alone replace "old" by "new".
+func (w *world) apart(key string) {
+	w.t.Helper()
+	w.mustPut(0, key, "old", nil)
+	time.Sleep(time.Second)
+	w.halt(1)
+	w.halt(2)
+	if _, err := w.put(0, api.PutRequest{Key: []byte(key), Value: []byte("new"), W: api.One}); err != nil {
+		w.t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // for the merges to find nobody
+	w.revive(1)
+	w.revive(2)
+	time.Sleep(15 * time.Second)
+	for i := 1; i < 3; i++ {
+		if r := w.own(i, key); string(r.Siblings[0].Value) != "old" {
+			w.t.Fatalf("node %d has %q: the test tells nothing", i, r.Siblings[0].Value)
+		}
+	}
+}
+
+// TestReadWaitsForItsRepair: what a read at quorum shows is at R homes by then.
+func TestReadWaitsForItsRepair(t *testing.T) {
+	inWorld(t, 3, 3, func(w *world) {
+		w.apart("k")
+		w.halt(2)
+		w.nodes[1].disk.SetSyncDelay(func() time.Duration { return 500 * time.Millisecond })
+		resp, err := w.get(0, "k", api.Quorum)
+		if err != nil || !resp.Receipt.Repaired {
+			t.Fatalf("%+v, %v", resp, err)
+		}
+		if r := w.own(1, "k"); string(r.Siblings[0].Value) != "new" {
+			t.Errorf("it was answered while node 1 had %q", r.Siblings[0].Value)
+		}
+	})
+}
+
+// TestReadThatCannotRepairIsUnavailable: it shows nothing that a later read might
+// miss.
+func TestReadThatCannotRepairIsUnavailable(t *testing.T) {
+	inWorld(t, 3, 3, func(w *world) {
+		w.apart("k")
+		w.halt(2)
+		w.nodes[1].disk.FailSync(disk.Every, disk.Forever, false, syscall.EIO)
+		defer w.nodes[1].disk.Heal()
+		if resp, err := w.get(0, "k", api.Quorum); !errors.Is(err, api.ErrUnavailable) {
+			t.Errorf("%+v, %v", resp, err)
+		}
+		if got := w.values(0, "k", api.One); !maps.Equal(got, set("new")) {
+			t.Errorf("R=one shows %v", got)
+		}
+	})
+}
+
 // TestRepairGoesOnWithoutAHomeThatFails: the home that cannot take the merge does
 // not count; another one takes its place, and the merge.
 func TestRepairGoesOnWithoutAHomeThatFails(t *testing.T) {
 	inWorld(t, 3, 3, func(w *world) {
-		w.mustPut(0, "k", "old", nil)
-		time.Sleep(time.Second)
-		w.halt(1)
-		w.halt(2)
-		if _, err := w.put(0, api.PutRequest{Key: []byte("k"), Value: []byte("new"), W: api.One}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(100 * time.Millisecond) // for the merges to find nobody
-		w.revive(1)
-		w.revive(2)
+		w.apart("k")
 		w.nodes[1].disk.FailSync(disk.Every, disk.Forever, false, syscall.EIO)
 		defer w.nodes[1].disk.Heal()
-		time.Sleep(15 * time.Second)
-		if r := w.own(2, "k"); string(r.Siblings[0].Value) != "old" {
-			t.Fatalf("node 2 has %q: the test tells nothing", r.Siblings[0].Value)
-		}
 		// Node 1 is asked first, being as near as node 2.
 		if got := w.values(0, "k", api.Quorum); !maps.Equal(got, set("new")) {
 			t.Errorf("it shows %v", got)

@@ -209,6 +209,10 @@ func (f mergeSink) Complete(_ []byte, err error) { f(err) }
 // not block.
 func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, record version.Record, encoded []byte, deadline time.Time, done func(error)) {
 	if id == c.cfg.Self {
+		if _, _, err := c.homeOf(record.Key); err != nil { // no more, by a record that came since
+			done(err)
+			return
+		}
 		c.cfg.Store.Merge(&store.Merge{Partition: p, Record: record, Encoded: encoded, Sink: mergeSink(done)})
 		return
 	}

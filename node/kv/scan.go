@@ -247,16 +247,17 @@ func (s *scanRead) GetDone(resp *api.GetResponse, err error) {
 	close(s.done)
 }
 
-// scanWindow is how many keys of a page are read at a time.
-const scanWindow = 32
+// scanWindowMax is how many keys of a page are read at a time, if they are small.
+const scanWindowMax = 32
 
 // scanItems reads the named keys, and ends the page where it grows too large.
 func (c *Coordinator) scanItems(ctx context.Context, req *api.ScanRequest, keys [][]byte, more bool) (*api.ScanResponse, error) {
 	deadline, _ := ctx.Deadline()
 	resp := new(api.ScanResponse)
-	size := 0
+	size, next := 0, 2
 	for len(keys) > 0 && size < scanBytesMax {
-		window := keys[:min(scanWindow, len(keys))]
+		read := 0
+		window := keys[:min(next, len(keys))]
 		reads := make([]scanRead, len(window))
 		for i, key := range window {
 			reads[i].done = make(chan struct{})
@@ -271,6 +272,7 @@ func (c *Coordinator) scanItems(ctx context.Context, req *api.ScanRequest, keys 
 			if err := reads[i].err; err != nil {
 				return nil, fmt.Errorf("key %.64q: %w", key, err)
 			}
+			read += valueBytes(&reads[i].resp)
 			if size >= scanBytesMax {
 				continue // read again with the next page
 			}
@@ -281,11 +283,21 @@ func (c *Coordinator) scanItems(ctx context.Context, req *api.ScanRequest, keys 
 				size += len(item.Key) + len(item.Value)
 			}
 		}
+		// Twice as many, as long as a page would hold what is read for them.
+		next = min(2*len(window), scanWindowMax, max(1, scanBytesMax*len(window)/max(1, read)))
 	}
 	if len(keys) == 0 && !more {
 		resp.Next = nil
 	}
 	return resp, nil
+}
+
+// valueBytes is how much a response holds.
+func valueBytes(resp *api.GetResponse) (n int) {
+	for i := range resp.Values {
+		n += len(resp.Values[i].Data)
+	}
+	return n
 }
 
 func scanItem(req *api.ScanRequest, key []byte, got *api.GetResponse) (api.ScanItem, bool) {

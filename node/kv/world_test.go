@@ -68,8 +68,16 @@ func nodeID(i int) ring.NodeID { return ring.NodeID{0: byte(i + 1), 15: 1} }
 
 // inWorld runs f with n nodes and the given number of replicas.
 func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
+	inSeededWorld(t, 1, n, replicas, f)
+}
+
+// inSeededWorld is inWorld with another source of chance.
+func inSeededWorld(t *testing.T, seed uint64, n, replicas int, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, net: network.New(network.Config{Seed: 1})}
+		w := &world{t: t, net: network.New(network.Config{
+			Seed:       seed,
+			Duplicable: func(route string) bool { return route == "kv.merge" || route == "kv.read" },
+		})}
 		for i := range n {
 			w.members = append(w.members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Weight: 1, State: ring.Active})
 		}
@@ -81,7 +89,7 @@ func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
 			t.Fatal(err)
 		}
 		for i := range n {
-			h := &home{w: w, id: nodeID(i), name: w.members[i].Name, disk: disk.New(uint64(i + 1))}
+			h := &home{w: w, id: nodeID(i), name: w.members[i].Name, disk: disk.New(seed<<8 + uint64(i+1))}
 			h.rings.init(h, w.record)
 			h.mux = rpc.NewMux(rpc.MuxConfig{})
 			h.peer = rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}
@@ -211,6 +219,11 @@ func (w *world) scanAll(i int, req api.ScanRequest) map[string]string {
 		}
 		req.After = page.Next
 	}
+}
+
+// token is what a client would have been given for a context.
+func (w *world) token(key string, seen version.Context) []byte {
+	return version.AppendToken(nil, w.record.Cluster, []byte(key), seen)
 }
 
 // homes are the indexes of the nodes that keep a key, and of the others.
