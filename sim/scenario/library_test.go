@@ -1,0 +1,57 @@
+package scenario_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/kithdb/kith/sim/scenario"
+	"github.com/kithdb/kith/sim/trace"
+)
+
+// seeds are those that a test plays: few by default; ten times as many with
+// KITH_LONG=1, or its number above 10. KITH_SEED plays that one alone.
+func seeds(few int) []uint64 {
+	if seed, err := strconv.ParseUint(os.Getenv("KITH_SEED"), 10, 64); err == nil {
+		return []uint64{seed}
+	}
+	if long, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && long > 10 {
+		few = long
+	} else if err == nil {
+		few *= 10
+	}
+	var out []uint64
+	for seed := range uint64(few) {
+		out = append(out, seed+1)
+	}
+	return out
+}
+
+// A scenario that comes with kith holds on whatever seed it is played.
+func TestLibraryHoldsOnEverySeed(t *testing.T) {
+	for _, s := range scenario.Library() {
+		t.Run(s.Name, func(t *testing.T) {
+			for _, seed := range seeds(3) {
+				run, err := scenario.Run(s, scenario.Options{Seed: seed})
+				if err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				if !run.OK() {
+					t.Errorf("seed %d, to play it again: KITH_SEED=%d go test ./sim/scenario -run '^%s$'", seed, seed, t.Name())
+					tell(t, run)
+				}
+			}
+		})
+	}
+}
+
+// tell logs a run.
+func tell(t *testing.T, run *trace.Run) {
+	t.Helper()
+	for _, e := range run.Events {
+		t.Logf("%9.3f  %s", e.At.Seconds(), scenario.Line(e))
+	}
+	for _, line := range run.Story.Lines {
+		t.Log(line)
+	}
+}
