@@ -15,6 +15,8 @@ type control struct {
 
 	// lost is a partition of which synced data was lost.
 	lost *ring.Partition
+	// lostAll says that synced data of any partition may be lost.
+	lostAll bool
 
 	done chan error
 }
@@ -33,6 +35,14 @@ func (c *committer) applyControl(ctl *control) {
 	if ctl.lost != nil {
 		c.forget(*ctl.lost)
 	}
+	if ctl.lostAll {
+		for p := range ring.Partition(ring.SlotCount) {
+			c.forget(p)
+		}
+	}
+	if ctl.lost != nil || ctl.lostAll {
+		b.put([]byte(metaLosses), c.vouch.encoded())
+	}
 	b.ops = append(b.ops, item{ctl: ctl})
 }
 
@@ -41,5 +51,4 @@ func (c *committer) forget(p ring.Partition) {
 	c.clocks.forget(p)
 	c.actors.retire(p)
 	c.building.delete(clockKey(p))
-	c.building.put([]byte(metaLosses), c.vouch.encoded())
 }

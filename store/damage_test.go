@@ -26,13 +26,13 @@ func TestFault33_34_35_DamageIsNeverSilent(t *testing.T) {
 			h := &history{r: rand.New(rand.NewPCG(seed, 2)), valMx: 3000, parts: 3}
 			d := disk.New(seed)
 			for range 1 + h.r.IntN(3) {
-				s := mustOpen(t, d.Open(), small())
+				s := mustOpen(t, d.Open(), crashOptions())
 				h.load(s, 1+h.r.IntN(150))
 				h.settle()
 				stop(d, s, h.r)
 			}
 			what := damage(d, h.r)
-			s, err := store.Open(d.Open(), small())
+			s, err := store.Open(d.Open(), crashOptions())
 			if err != nil {
 				refused++
 				t.Logf("seed %d: %s: open: %v", seed, what, err)

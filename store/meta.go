@@ -10,8 +10,9 @@ import (
 	"github.com/kithdb/kith/ring"
 )
 
-// metaSizeMax bounds a piece of metadata in bytes.
-const metaSizeMax = 1 << 20
+// metaSizeMax bounds a piece of metadata in bytes: the largest is a vote for a
+// ring record.
+const metaSizeMax = ring.EncodedMax + 1<<10
 
 func checkMetaName(name string) error {
 	if name == "" || len(name) > 255 || strings.HasPrefix(name, ".") {
@@ -44,7 +45,7 @@ func (s *Store) Meta(name string) ([]byte, error) {
 	return b, nil
 }
 
-// SetMeta stores metadata of up to 1 MiB. It returns when that is on disk,
+// SetMeta stores metadata of up to 2 MiB. It returns when that is on disk,
 // together with the writes that were queued before.
 func (s *Store) SetMeta(name string, value []byte) error {
 	if err := checkMetaName(name); err != nil {
@@ -67,8 +68,8 @@ func (s *Store) Adopt(record []byte, fences func(p ring.Partition) uint64, parti
 	if partitions < 0 || partitions > ring.SlotCount {
 		return fmt.Errorf("adopt ring: %d partitions, want up to %d", partitions, ring.SlotCount)
 	}
-	if len(record) > 4*metaSizeMax {
-		return fmt.Errorf("%w: ring record of %d bytes, limit %d", ErrTooLarge, len(record), 4*metaSizeMax)
+	if len(record) > metaSizeMax {
+		return fmt.Errorf("%w: ring record of %d bytes, limit %d", ErrTooLarge, len(record), metaSizeMax)
 	}
 	epochs := make([]uint64, partitions)
 	for p := range epochs {

@@ -323,7 +323,7 @@ func TestMetaIsDurable(t *testing.T) {
 			t.Fatalf("name %q was taken", name)
 		}
 	}
-	if err := s.SetMeta("big", make([]byte, 2<<20)); !errors.Is(err, store.ErrTooLarge) {
+	if err := s.SetMeta("big", make([]byte, 3<<20)); !errors.Is(err, store.ErrTooLarge) {
 		t.Fatal(err)
 	}
 }

@@ -30,7 +30,7 @@ type Options struct {
 	// CacheBytes bounds the cache of records and headers; default 64 MiB.
 	// Half as much again goes to goleveldb's cache of blocks.
 	CacheBytes int
-	// WriteBuffer is goleveldb's, in bytes; default 32 MiB, at least twice
+	// WriteBuffer is goleveldb's, in bytes; default 16 MiB, at least twice
 	// RecordMax. There are two of them at times.
 	WriteBuffer int
 	// Rand draws actors; default math/rand/v2. Only the committer calls it.
@@ -42,11 +42,11 @@ type Options struct {
 }
 
 const (
-	recordMaxDefault  = 1*mib + 64<<10
-	recordMaxMax      = 16*mib + 64<<10
-	cacheDefault      = 64 * mib
-	writeBufferDefaut = 32 * mib
-	blockCacheMin     = 1 * mib
+	recordMaxDefault   = 1*mib + 64<<10
+	recordMaxMax       = 16*mib + 64<<10
+	cacheDefault       = 64 * mib
+	writeBufferDefault = 16 * mib
+	blockCacheMin      = 1 * mib
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -63,7 +63,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.CacheBytes = cacheDefault
 	}
 	if o.WriteBuffer == 0 {
-		o.WriteBuffer = max(writeBufferDefaut, 2*o.RecordMax)
+		o.WriteBuffer = max(writeBufferDefault, 2*o.RecordMax)
 	}
 	if o.CacheBytes < 0 || o.WriteBuffer < 0 || o.ClockSlack < 0 || o.ClockPersistEvery < 0 {
 		return o, errors.New("store options must not be negative")
