@@ -44,6 +44,7 @@ type Node struct {
 	members  *members
 	topology *topology.Topology
 	kv       *kv.Coordinator
+	lives    *lives
 	env      Env
 
 	stop  context.CancelFunc
@@ -100,6 +101,10 @@ func startIn(env Env, cfg Config) (_ *Node, err error) {
 	if err := n.openTopology(chance); err != nil {
 		return nil, err
 	}
+	if n.lives, err = openLives(n, chance.Uint64()); err != nil {
+		return nil, fmt.Errorf("reading the lives of members: %w", err)
+	}
+	helloRoute.Handle(mux, rpc.ClassControl, n.lives.meet)
 	n.openKV()
 	n.kv.Register(mux)
 	n.topology.Register(mux)
@@ -226,6 +231,7 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 	})
 	loop("reachability", n.watchMembers)
 	loop("storage", n.watchStore)
+	loop("lives", n.lives.run)
 }
 
 // watchMembers has the circuits look at peers that gossip no longer believes in:

@@ -1,0 +1,66 @@
+package sim_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/client"
+	"github.com/kithdb/kith/sim"
+)
+
+// TestFault35_OldBackupIsNoticed: a directory restored from a backup is whole,
+// and lacks what was acknowledged since. The members that met its later life say
+// so, and it counts for no read.
+func TestFault35_OldBackupIsNoticed(t *testing.T) {
+	in(t, sim.Options{Seed: 35, Nodes: 3}, func(t *testing.T, c *sim.Cluster) {
+		h := sim.NewHistory()
+		cl := must(c.Client(h, nil))
+		defer cl.Close()
+		m := c.Machines[0]
+		cl.Put("k", nil, client.All, 5*time.Second)
+		m.Stop()
+		backup := m.Disk.Snapshot()
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WaitReady(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // the members meet
+		cl.Put("k", nil, client.All, 5*time.Second)
+		m.Kill()
+		m.Disk.Restore(backup)
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WaitReady(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		status, err := c.Status(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := false
+		for _, s := range status.Members {
+			if s.ID == m.ID().String() {
+				named = s.State == "lossy" && strings.Contains(strings.Join(s.Problems, "; "), "old backup")
+			} else if s.State != "ready" {
+				t.Errorf("%s is %s: %v", s.Name, s.State, s.Problems)
+			}
+		}
+		if !named {
+			t.Errorf("the restored member is not named: %+v", status.Members)
+		}
+		// Its stale copy is in nobody's quorum, through whomever one reads.
+		for i := range c.Machines {
+			direct := must(c.Direct(h, i))
+			r := direct.Get("k", client.Quorum, 5*time.Second)
+			direct.Close()
+			if r.Outcome != sim.Done || len(r.Saw) != 1 {
+				t.Errorf("through machine %d: %v", i, r.Op)
+			}
+		}
+	})
+}
