@@ -54,6 +54,7 @@ func (d *dialing) attempt() {
 	}
 	n := d.from.host.net
 	d.name = n.nameAtSocket(d.to)
+	d.there().about("stream dial", 0)
 	n.schedule(time.Now().Add(d.there().delay(0)), d.arrive)
 }
 
@@ -72,6 +73,7 @@ func (d *dialing) arrive() {
 	case d.silent(target):
 		n.schedule(time.Now().Add(redial), d.attempt)
 	default:
+		d.back().about("stream answer", 0)
 		n.schedule(time.Now().Add(d.back().delay(0)), func() { d.answered(target) })
 	}
 }

@@ -1,8 +1,6 @@
 package network
 
 import (
-	"encoding/binary"
-	"hash/fnv"
 	"math/rand/v2"
 	"time"
 )
@@ -40,13 +38,13 @@ type link struct {
 	seed     uint64
 	source   rand.PCG // set anew for each message: see about
 	rng      *rand.Rand
-	instant  time.Duration     // of the last draws
-	alike    map[uint64]uint64 // how many messages of that instant look the same
-	own      *Link             // nil: the network's
-	cut      time.Time         // since when; zero while it is whole
-	muted    bool              // datagrams are lost
-	held     []*packet         // waits for the link to be whole again
-	free     time.Time         // when the bandwidth has carried all that was sent
+	instant  time.Duration // of the last draws
+	alike    []uint64      // what the messages of that instant look like
+	own      *Link         // nil: the network's
+	cut      time.Time     // since when; zero while it is whole
+	muted    bool          // datagrams are lost
+	held     []*packet     // waits for the link to be whole again
+	free     time.Time     // when the bandwidth has carried all that was sent
 }
 
 // packet is a message on its way.
@@ -64,16 +62,36 @@ type packet struct {
 // at one instant is the scheduler's, and must not matter.
 func (l *link) about(what string, size int) {
 	now := time.Since(l.net.began)
-	if now != l.instant || l.alike == nil {
-		l.instant, l.alike = now, map[uint64]uint64{}
+	if now != l.instant {
+		l.instant, l.alike = now, l.alike[:0]
 	}
-	h := fnv.New64a()
-	h.Write([]byte(what))
-	h.Write(binary.BigEndian.AppendUint64(nil, uint64(size)))
-	h.Write(binary.BigEndian.AppendUint64(nil, uint64(now)))
-	sum := h.Sum64()
-	l.alike[sum]++
-	l.source.Seed(l.seed+l.alike[sum], sum)
+	sum := uint64(fnvBasis)
+	for i := range len(what) {
+		sum = (sum ^ uint64(what[i])) * fnvPrime
+	}
+	sum = fnv64(fnv64(sum, uint64(size)), uint64(now))
+	same := uint64(1)
+	for _, other := range l.alike {
+		if other == sum {
+			same++
+		}
+	}
+	l.alike = append(l.alike, sum)
+	l.source.Seed(l.seed+same, sum)
+}
+
+// FNV-1a, without the allocations of package hash: every message draws.
+const (
+	fnvBasis = 14695981039346656037
+	fnvPrime = 1099511628211
+)
+
+// fnv64 adds the eight bytes of v, the highest first.
+func fnv64(sum, v uint64) uint64 {
+	for shift := 56; shift >= 0; shift -= 8 {
+		sum = (sum ^ v>>shift&0xff) * fnvPrime
+	}
+	return sum
 }
 
 func (l *link) shape() *Link {
@@ -132,7 +150,6 @@ func (l *link) transmit(p *packet) {
 
 // arrive ends a packet's way: at its host, or before a cut.
 func (l *link) arrive(p *packet) {
-	l.about("arrival of "+p.note, p.size)
 	switch {
 	case p.dropped || p.to.dead || l.net.closed:
 		l.net.counts.Dropped++
@@ -144,12 +161,21 @@ func (l *link) arrive(p *packet) {
 	case p.to.paused:
 		l.net.counts.Held++
 		p.to.postpone(func() { l.arrive(p) })
-	case p.conn != nil && !p.conn.broken && l.chance(l.shape().Reset):
+	case p.conn != nil && !p.conn.broken && l.resets(p.note, p.size):
 		l.net.counts.Dropped++
 		p.conn.lose("connection reset")
 	default:
 		p.deliver()
 	}
+}
+
+// resets says whether a message finds its connection broken.
+func (l *link) resets(note string, size int) bool {
+	if l.shape().Reset == 0 {
+		return false
+	}
+	l.about("arrival of "+note, size)
+	return l.chance(l.shape().Reset)
 }
 
 // sever cuts the link. Connections over it break when they have stalled for too

@@ -113,6 +113,7 @@ func (s *Socket) Send(to string, body []byte) error {
 	n.counts.Datagrams++
 	n.counts.Bytes += int64(len(body))
 	l := n.link(s.host.name, n.nameAtSocket(to))
+	l.about("datagram", len(body))
 	if s.host.paused || l.chance(l.shape().Loss) {
 		s.lose(l, len(body))
 		return nil

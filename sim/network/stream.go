@@ -116,7 +116,7 @@ func (s *stream) transmit(body []byte) {
 	s.sent++
 	l := n.link(host.name, peer.socket.host.name)
 	s.deliver(l, len(body), func() {
-		if l.chance(l.shape().Reset) {
+		if l.resets("stream", len(body)) {
 			n.counts.Broken++
 			s.fail(syscall.ECONNRESET)
 			peer.fail(syscall.ECONNRESET)
