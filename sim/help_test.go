@@ -3,7 +3,6 @@ package sim_test
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -97,16 +96,6 @@ func keyWith(t *testing.T, c *sim.Cluster, wanted func(homes []int) bool) (strin
 	}
 	t.Fatal("no key has such homes")
 	return "", nil
-}
-
-// notAmong gives the first machine that is none of the given ones.
-func notAmong(c *sim.Cluster, machines []int) int {
-	for i := range c.Machines {
-		if !slices.Contains(machines, i) {
-			return i
-		}
-	}
-	panic("all are")
 }
 
 // direct gives every machine a client that has it coordinate.
