@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // that everything completes inside Send where it can.
 type near struct {
 	record *ring.Record
-	view   gossip.View
+	view   atomic.Pointer[gossip.View] // nil until all have their routes
 	muxes  map[string]*rpc.Mux
 	kvs    []*kv.Coordinator
 	ends   []func()
@@ -48,7 +49,7 @@ func (t nearTransport) Send(to rpc.Peer, route string, msg any, deadline time.Ti
 func (n *near) Current() *ring.Record                         { return n.record }
 func (n *near) Changed() <-chan struct{}                      { return nil }
 func (n *near) Founding() (have, want int)                    { return 0, 0 }
-func (n *near) View() *gossip.View                            { return &n.view }
+func (n *near) View() *gossip.View                            { return n.view.Load() }
 func (n *near) Learn(context.Context, rpc.Peer, uint64) error { return api.ErrNotReady }
 func (n *near) Peer(i int) rpc.Peer                           { return rpc.Peer{ID: nodeID(i), Addr: fmt.Sprint("near:", i)} }
 
@@ -56,9 +57,10 @@ func (n *near) Peer(i int) rpc.Peer                           { return rpc.Peer{
 func newNear(tb testing.TB) *near {
 	n := &near{muxes: map[string]*rpc.Mux{}}
 	var members []ring.Member
+	view := new(gossip.View)
 	for i := range 3 {
 		members = append(members, ring.Member{ID: nodeID(i), Name: fmt.Sprint("n", i), Weight: 1, State: ring.Active})
-		n.view.Peers = append(n.view.Peers, gossip.Peer{ID: nodeID(i), RPCAddr: n.Peer(i).Addr, Alive: true})
+		view.Peers = append(view.Peers, gossip.Peer{ID: nodeID(i), RPCAddr: n.Peer(i).Addr, Alive: true})
 		n.muxes[n.Peer(i).Addr] = rpc.NewMux(rpc.MuxConfig{})
 	}
 	first, err := ring.Found(ring.ClusterID{1}, "near", members[0], 64, 3)
@@ -90,6 +92,7 @@ func newNear(tb testing.TB) *near {
 		})
 		tb.Cleanup(n.ends[i])
 	}
+	n.view.Store(view)
 	return n
 }
 
