@@ -3,6 +3,8 @@ package sim_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +20,9 @@ func lostData(t *testing.T, c *sim.Cluster, asked int, victim *sim.Machine) bool
 	t.Helper()
 	for _, m := range must(c.Status(asked)).Members {
 		if m.Name == victim.Name {
-			return len(m.Problems) > 0
+			return slices.ContainsFunc(m.Problems, func(p string) bool {
+				return strings.Contains(p, "are gone") || strings.Contains(p, "damaged")
+			})
 		}
 	}
 	return false
