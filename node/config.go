@@ -47,6 +47,10 @@ type Config struct {
 	ValueMax int
 	// CacheBytes bounds the cache of records; default 64 MiB.
 	CacheBytes int
+	// WriteBuffer is how many bytes of records gather in memory before they
+	// become a table; default 16 MiB, never less than two of the largest
+	// records. Many nodes in one process may want less than the default.
+	WriteBuffer int
 	// Insecure allows addresses other than loopback, without encryption of
 	// data and without authentication.
 	Insecure bool
@@ -86,6 +90,9 @@ func (c Config) complete() (Config, error) {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 64 << 20
 	}
+	if c.WriteBuffer > 0 {
+		c.WriteBuffer = max(c.WriteBuffer, 2*(c.ValueMax+recordRoom))
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -94,6 +101,8 @@ func (c Config) complete() (Config, error) {
 
 func (c *Config) check() error {
 	switch {
+	case c.WriteBuffer < 0:
+		return fmt.Errorf("write buffer of %d bytes: it can't be negative", c.WriteBuffer)
 	case c.Expect < 0 || c.Expect > ring.MembersMax:
 		return fmt.Errorf("expect %d: a cluster is founded with 1 to %d members", c.Expect, ring.MembersMax)
 	case c.Replicas < 1 || c.Replicas > ring.ReplicasMax:

@@ -128,12 +128,13 @@ func startIn(env Env, cfg Config) (_ *Node, err error) {
 
 func (n *Node) openStore(chance *rand.Rand) error {
 	s, err := store.Open(n.env.Disk, store.Options{
-		Now:        n.env.Now,
-		ClockSlack: skewMax,
-		RecordMax:  n.cfg.ValueMax + recordRoom,
-		CacheBytes: n.cfg.CacheBytes,
-		Rand:       chance.Uint64,
-		Logger:     n.cfg.Logger,
+		Now:         n.env.Now,
+		ClockSlack:  skewMax,
+		RecordMax:   n.cfg.ValueMax + recordRoom,
+		CacheBytes:  n.cfg.CacheBytes,
+		WriteBuffer: n.cfg.WriteBuffer,
+		Rand:        chance.Uint64,
+		Logger:      n.cfg.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
