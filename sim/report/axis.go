@@ -85,6 +85,7 @@ type tick struct {
 	Left  float64
 	Label string
 	Minor bool // left out where the screen is narrow
+	Last  bool // so far right that its label must not be centred
 }
 
 func (a axis) ticks() []tick {
@@ -99,6 +100,6 @@ func (a axis) ticks() []tick {
 		if step >= time.Second && a.length >= 2*time.Minute {
 			label = clock(t)
 		}
-		ticks = append(ticks, tick{a.percent(t), label, i%2 == 1})
+		ticks = append(ticks, tick{a.percent(t), label, i%2 == 1, a.percent(t) > 97})
 	}
 }

@@ -72,7 +72,7 @@ const (
 	arcsMost     = 300
 	marksAtMost  = 400
 	blocksMost   = 1500
-	wideFrom     = 7.0 // percent of the width that hold a short word
+	wideFrom     = 9.0 // percent of the width that hold a short word
 )
 
 func newLanes(run *trace.Run, a axis, s *sides) lanes {

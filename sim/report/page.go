@@ -129,12 +129,14 @@ func (p *page) judge(run *trace.Run) {
 	switch n := len(run.Checks); {
 	case n == 0:
 		p.Verdict, p.Headline = "none", "Nothing was expected of this run."
+	case n == 1 && len(broken) == 1:
+		p.Verdict, p.Headline = "broken", fmt.Sprintf("The one expectation broke: “%s”.", broken[0])
 	case len(broken) == 0 && n == 1:
 		p.Verdict, p.Headline = "held", "The one expectation held."
 	case len(broken) == 0:
 		p.Verdict, p.Headline = "held", "All "+count(n)+" expectations held."
 	case len(broken) == 1:
-		p.Verdict, p.Headline = "broken", "Broken: "+broken[0]+"."
+		p.Verdict, p.Headline = "broken", fmt.Sprintf("1 of %s expectations broke: “%s”.", count(n), broken[0])
 	default:
 		p.Verdict, p.Headline = "broken", fmt.Sprintf("%s of %s expectations broke.", count(len(broken)), count(n))
 	}
@@ -216,17 +218,12 @@ func troubles(run *trace.Run, s *sides) string {
 		was = in.cut
 	}
 	if cuts > 0 {
-		once := "once"
-		if cuts > 1 {
-			once = count(cuts) + " times"
-		}
-		parts = append([]string{"the network was cut " + once + ", for " + seconds(cut) + " in all"}, parts...)
+		parts = append([]string{plural(cuts, "cut", "cuts") + " of the network (" + seconds(cut) + " in all)"}, parts...)
 	}
 	if len(parts) == 0 {
 		return ""
 	}
-	words := sentence(parts)
-	return strings.ToUpper(words[:1]) + words[1:] + "."
+	return "It met with " + sentence(parts) + "."
 }
 
 // bands are the times of cuts, so far apart that one can see between them.

@@ -128,8 +128,9 @@
 
 	// What a sign means: on hover, on focus, on a tap.
 	const tip = $('tip');
-	let pinned = null;
+	let pinned = null, shown = null;
 	const show = (el) => {
+		shown = el;
 		tip.textContent = el.dataset.tip;
 		tip.hidden = false;
 		const box = el.getBoundingClientRect(), size = tip.getBoundingClientRect();
@@ -137,7 +138,7 @@
 		tip.style.left = Math.min(Math.max(box.left + box.width / 2 - size.width / 2, 8), Math.max(innerWidth - size.width - 8, 8)) + 'px';
 		tip.style.top = (below ? box.bottom + 6 : Math.max(box.top - size.height - 6, 4)) + 'px';
 	};
-	const hide = () => { pinned = null; tip.hidden = true; };
+	const hide = () => { pinned = shown = null; tip.hidden = true; };
 	for (const el of all('[data-tip]')) {
 		el.addEventListener('pointerenter', () => show(el));
 		el.addEventListener('pointerleave', () => { if (pinned !== el) hide(); });
@@ -151,7 +152,8 @@
 			show(el);
 		});
 	}
-	addEventListener('scroll', hide, { passive: true });
+	// What has the focus may have been scrolled to for that.
+	addEventListener('scroll', () => { if (shown && shown === document.activeElement) show(shown); else hide(); }, { passive: true });
 	addEventListener('keydown', (e) => { if (e.key === 'Escape') { hide(); rest(); } });
 
 	// Paper shows everything.

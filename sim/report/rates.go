@@ -304,7 +304,6 @@ type cell struct {
 	Percent                string
 	Done, Refused, Unknown float64 // percent
 	Words                  string
-	Sign                   string // full, part or none
 }
 
 func newAnswer(groups []*group, l legend) answer {
@@ -351,14 +350,8 @@ func newAnswer(groups []*group, l legend) answer {
 func newCell(t tally) cell {
 	n := float64(max(t.all(), 1))
 	c := cell{
-		Percent: percent(t.done, t.all()), Sign: "part", Words: "of " + count(t.all()),
+		Percent: percent(t.done, t.all()), Words: "of " + count(t.all()),
 		Done: round(100 * float64(t.done) / n), Refused: round(100 * float64(t.refused) / n), Unknown: round(100 * float64(t.unknown) / n),
-	}
-	switch t.done {
-	case t.all():
-		c.Sign = "full"
-	case 0:
-		c.Sign = "none"
 	}
 	for _, part := range []struct {
 		n    int

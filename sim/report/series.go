@@ -91,7 +91,7 @@ func staleness(run *trace.Run, f folder, a axis) (panel, string) {
 		}
 		return panel{}, "No read showed less than was acknowledged before it began."
 	}
-	p := panel{Title: "Stale reads", Note: "how long before the read what it missed had been acknowledged: the worst, and darker the median"}
+	p := panel{Title: "Stale reads", Note: "how long before the read what it missed had been acknowledged: the worst, and in strong ink the median"}
 	for _, key := range sortedLevels(levels) {
 		l := levels[key]
 		if l.stale == 0 {

@@ -10,35 +10,35 @@ import (
 )
 
 // visible makes a string of a stranger safe to look at: what would not be seen,
-// or would turn the line around, is written as an escape, and more than most
-// runes are cut off. Markup is not its affair: the templates escape that.
+// or would turn the line around, is written as an escape, and what is more than most
+// runes is cut off. Markup is not its affair: the templates escape that.
 func visible(s string, most int) string {
 	if plain(s) && len(s) <= most {
 		return s
 	}
 	var b strings.Builder
-	marks := 0
-	for n := 0; len(s) > 0; n++ {
-		if n == most {
-			b.WriteString("…")
-			break
-		}
+	marks, n := 0, 0
+	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		if unicode.Is(unicode.M, r) {
 			marks++
 		} else {
 			marks = 0
 		}
+		shown := s[:size]
 		switch {
 		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
+			shown = fmt.Sprintf(`\x%02x`, s[0])
 		case r == '\n':
-			b.WriteString(`\n`)
+			shown = `\n`
 		case marks > marksMost || unicode.In(r, unicode.C, unicode.Zl, unicode.Zp, unicode.Variation_Selector):
-			fmt.Fprintf(&b, `\u{%x}`, r)
-		default:
-			b.WriteRune(r)
+			shown = fmt.Sprintf(`\u{%x}`, r)
 		}
+		if n += utf8.RuneCountInString(shown); n > most {
+			b.WriteString("…")
+			break
+		}
+		b.WriteString(shown)
 		s = s[size:]
 	}
 	return b.String()
@@ -97,7 +97,7 @@ func seconds(d time.Duration) string {
 		return short(float64(d)/1e6) + " ms"
 	case d < 2*time.Minute:
 		return short(d.Seconds()) + " s"
-	case d < 2*time.Hour:
+	case d < time.Hour:
 		return clock(d) + " min"
 	case d < 48*time.Hour:
 		return short(d.Hours()) + " h"
