@@ -14,15 +14,16 @@ import (
 	"github.com/kithdb/kith/sim"
 )
 
-// lostData says that a machine's problems, as another one tells them, speak of a
-// loss.
+// lostData says that a member of a machine's name has a problem, as another one
+// tells it, that speaks of a loss.
 func lostData(t *testing.T, c *sim.Cluster, asked int, victim *sim.Machine) bool {
 	t.Helper()
 	for _, m := range must(c.Status(asked)).Members {
-		if m.Name == victim.Name {
-			return slices.ContainsFunc(m.Problems, func(p string) bool {
-				return strings.Contains(p, "are gone") || strings.Contains(p, "damaged")
-			})
+		named := slices.ContainsFunc(m.Problems, func(p string) bool {
+			return strings.Contains(p, "are gone") || strings.Contains(p, "damaged")
+		})
+		if m.Name == victim.Name && named { // it may have lost its ID too, and be a newcomer
+			return true
 		}
 	}
 	return false
