@@ -112,7 +112,7 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 	}
 	switch first {
 	case "cluster":
-		s.Nodes, err = names("node name", l.rest())
+		s.Nodes, err = names("node", l.rest())
 	case "zone":
 		var z Zone
 		if z.Name, err = name("zone", l.next()); err == nil {

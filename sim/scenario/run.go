@@ -118,7 +118,7 @@ type runner struct {
 
 	mu   sync.Mutex // guards what follows
 	ops  []*operation
-	said map[string][]string // what members said of each node
+	said map[string][]saying // of each node
 }
 
 // play is Run inside a bubble.
@@ -133,7 +133,7 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	}
 	r := &runner{
 		Scenario: s, options: o, cluster: c,
-		ids: map[ring.NodeID]int{}, reads: map[string]*read{}, damaged: map[int]bool{}, said: map[string][]string{},
+		ids: map[ring.NodeID]int{}, reads: map[string]*read{}, damaged: map[int]bool{}, said: map[string][]saying{},
 	}
 	if err := r.prepare(); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (r *runner) prepare() error {
 	for i, m := range r.cluster.Machines {
 		r.run.Nodes = append(r.run.Nodes, trace.Node{Name: r.Nodes[i], Zone: zone[r.Nodes[i]]})
 		r.ids[m.ID()] = i
-		pairs = append(pairs, m.ID().String(), r.Nodes[i], m.ID().Short(), r.Nodes[i], m.Addr, r.Nodes[i])
+		pairs = append(pairs, m.ID().Short()+" "+r.Nodes[i], r.Nodes[i], m.ID().String(), r.Nodes[i], m.ID().Short(), r.Nodes[i], m.Addr, r.Nodes[i])
 	}
 	r.plain = strings.NewReplacer(pairs...)
 	base := network.Link{Latency: time.Millisecond, Jitter: time.Millisecond}

@@ -101,7 +101,7 @@ func (r *runner) sample(at time.Duration) trace.Sample {
 		if e.state == stateUp {
 			looks.Go(func() { r.look(i, e, keys) })
 			if asksAll {
-				looks.Go(func() { r.listen(e) })
+				looks.Go(func() { r.listen(i, e) })
 			}
 		}
 	}
@@ -167,28 +167,38 @@ func (r *runner) differing(keys []string) []string {
 	return out
 }
 
+// saying is what one node has said of another's problems.
+type saying struct {
+	by   int
+	text string
+}
+
+// sayingsMax bounds what is kept of each node.
+const sayingsMax = 1000
+
 // listen asks a node what it says of all others.
-func (r *runner) listen(e *eye) {
+func (r *runner) listen(by int, e *eye) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	status, err := api.Status.Call(ctx, e.host, e.peer, &api.StatusRequest{})
 	if err != nil {
 		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, m := range status.Members {
 		id, err := ring.ParseNodeID(m.ID)
-		if err != nil {
+		of, ok := r.ids[id]
+		if err != nil || !ok || of == by {
 			continue
 		}
-		if i, ok := r.ids[id]; ok {
-			r.mu.Lock()
-			for _, p := range m.Problems {
-				if p = r.plain.Replace(p); !slices.Contains(r.said[r.Nodes[i]], p) {
-					r.said[r.Nodes[i]] = append(r.said[r.Nodes[i]], p)
-				}
+		said := r.said[r.Nodes[of]]
+		for _, p := range m.Problems {
+			if word := (saying{by, r.plain.Replace(p)}); len(said) < sayingsMax && !slices.Contains(said, word) {
+				said = append(said, word)
 			}
-			r.mu.Unlock()
 		}
+		r.said[r.Nodes[of]] = said
 	}
 }
 

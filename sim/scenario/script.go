@@ -7,6 +7,10 @@ import (
 	"github.com/kithdb/kith/sim/trace"
 )
 
+// lateMax is how much later than told a step may begin: some that have the same
+// time follow one another.
+const lateMax = 250 * time.Millisecond
+
 // pending is what will happen beside the script.
 type pending struct {
 	at time.Time
@@ -24,7 +28,7 @@ func (r *runner) script() {
 	for _, st := range r.Steps {
 		if st.Timed {
 			at := r.began.Add(st.At)
-			if late := time.Since(at); late > 0 {
+			if late := time.Since(at); late > lateMax {
 				r.check(st.String(), st.Line, false, "began %v late: give the steps before it more time", late)
 			}
 			r.until(at)

@@ -149,14 +149,17 @@ func name(what, word string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%s %q: want 1 to %d letters, digits, - and _", what, word, wordMax)
 	}
-	if slices.Contains(reserved, word) {
+	if word == "for" || slices.Contains(reserved[what], word) {
 		return "", fmt.Errorf("%s %q: the word means something else here", what, word)
 	}
 	return word, nil
 }
 
-// reserved words are no names.
-var reserved = []string{allNodes, "right", "for", "none", "absent", "sees", "ok", "refused", "unknown", "failed"}
+// reserved words are no names, each of one kind of thing.
+var reserved = map[string][]string{
+	"node":  {allNodes, "right"},
+	"value": {"none", "absent", "ok", "refused", "unknown", "failed"},
+}
 
 // names reads a list with commas or blanks between.
 func names(what string, words []string) ([]string, error) {
