@@ -23,8 +23,8 @@ type Client struct {
 }
 
 // Client makes a client that knows the addresses of machines, or of all, and
-// dials until one answers, for 20 s. With
-// history nil it keeps none. The caller closes it.
+// dials until one answers, for 20 s. With history nil it keeps none. The caller
+// closes it.
 func (c *Cluster) Client(h *History, opts []client.Option, machines ...int) (*Client, error) {
 	if len(machines) == 0 {
 		for i := range c.Machines {
@@ -194,7 +194,7 @@ func ReadBack(h *History, readers []*Client, homes func(key string) []int, limit
 				break
 			}
 			if !time.Now().Before(deadline) {
-				return nil, fmt.Errorf("key %s has not converged in %v: %w\n%s", key, limit, err, h.Story(key))
+				return nil, broken(Converged, "key %s has not converged in %v: %v\n%s", key, limit, err, h.Story(key))
 			}
 			time.Sleep(200 * time.Millisecond)
 		}

@@ -1,8 +1,8 @@
 // Package network is a simulated network between rpc hosts, in memory.
 //
 // It owns time and loss on the way: every ordered pair of hosts has a link with
-// latency, jitter, bandwidth, loss and a generator of its own, drawn from (seed,
-// from, to); links are cut one way or both; hosts pause, crash and come back. It
+// latency, jitter, bandwidth, loss and chance of its own, drawn from the seed, the
+// pair, the message and the time; links are cut one way or both; hosts pause, crash and come back. It
 // behaves as TCP does where that decides what a sender may believe: a refused or
 // failed dial says that nothing left; what was sent over a connection that then
 // broke, or fell silent, may have arrived.
@@ -12,7 +12,7 @@
 // minutes arrives with its patience unspent, as over TCP.
 //
 // It promises to replay: the same calls in the same order give the same
-// deliveries. All handlers and completers are called from one goroutine, without
+// deliveries, and so do calls that change places within one instant. All handlers and completers are called from one goroutine, without
 // locks. Beside rpc, a host may have sockets for datagrams and streams, which the
 // same links carry.
 package network
