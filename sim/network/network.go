@@ -2,19 +2,19 @@
 //
 // It owns time and loss on the way: every ordered pair of hosts has a link with
 // latency, jitter, bandwidth, loss and chance of its own, drawn from the seed, the
-// pair, the message and the time; links are cut one way or both; hosts pause, crash and come back. It
-// behaves as TCP does where that decides what a sender may believe: a refused or
-// failed dial says that nothing left; what was sent over a connection that then
-// broke, or fell silent, may have arrived.
+// pair, the message and the time; links are cut one way or both; hosts pause,
+// crash and come back. It behaves as TCP does where that decides what a sender may
+// believe: a refused or failed dial says that nothing left; what was sent over a
+// connection that then broke, or fell silent, may have arrived.
 //
 // Messages are encoded and given to the receiver's rpc.Mux as bytes, and a
 // request's deadline travels as the time that is left: a request that is late by
 // minutes arrives with its patience unspent, as over TCP.
 //
 // It promises to replay: the same calls in the same order give the same
-// deliveries, and so do calls that change places within one instant. All handlers and completers are called from one goroutine, without
-// locks. Beside rpc, a host may have sockets for datagrams and streams, which the
-// same links carry.
+// deliveries, and so do calls that change places within one instant. All handlers
+// and completers are called from one goroutine, without locks. Beside rpc, a host
+// may have sockets for datagrams and streams, which the same links carry.
 package network
 
 import (
