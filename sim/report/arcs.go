@@ -34,11 +34,14 @@ func (l *lanes) blocks(run *trace.Run, a axis, s *sides) {
 // arcs draws each cut and heal at its moment, between the lanes that stand
 // nearest to each other on both sides.
 func (l *lanes) arcs(run *trace.Run, a axis, s *sides) {
-	for _, e := range run.Events {
+	for i, e := range run.Events {
 		if !splits(e) {
 			continue
 		}
 		groups := s.groups(e)
+		if e.Kind == "heal" {
+			groups = s.groups(s.healed(run.Events[:i], e))
+		}
 		if e.Kind == "heal" && groups == nil {
 			groups = s.before(e)
 		}

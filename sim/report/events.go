@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +39,10 @@ const (
 
 func newEvents(run *trace.Run, a axis) events {
 	var ev events
-	list := run.Events
+	list := slices.DeleteFunc(slices.Clone(run.Events), func(e trace.Event) bool {
+		// How the clients fare is drawn, and how it was judged is listed.
+		return e.Kind == "load" || e.Kind == "expect" && len(run.Checks) > 0
+	})
 	lines := 0
 	for i, e := range list {
 		line := moment(e.At) + "  " + tell(e)

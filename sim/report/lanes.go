@@ -18,7 +18,9 @@ type lanes struct {
 	Rows    []lane
 	Blocks  []block
 	Arcs    []arc
-	Crowded bool // so many cuts that the arcs were left out
+	Crowded bool     // so many cuts that the arcs were left out
+	States  []string // the classes of the segments, for the legend
+	Doubts  bool     // some lane has them
 }
 
 type lane struct {
@@ -93,6 +95,12 @@ func newLanes(run *trace.Run, a axis, s *sides) lanes {
 		}
 		row.Sum, row.Label = laneWords(run, a, i, segments)
 		l.Rows = append(l.Rows, row)
+		l.Doubts = l.Doubts || row.Doubt != ""
+		for _, s := range segments {
+			if !slices.Contains(l.States, s.Class) {
+				l.States = append(l.States, s.Class)
+			}
+		}
 	}
 	l.blocks(run, a, s)
 	l.arcs(run, a, s)
@@ -270,7 +278,7 @@ func gone(sees []bool, node int) float64 {
 // signs are the kinds of events that have one of their own.
 var signs = map[string]bool{
 	"cut": true, "heal": true, "crash": true, "powercut": true, "start": true, "stop": true, "pause": true,
-	"resume": true, "clock": true, "disk": true, "link": true, "expect": true, "ready": true,
+	"resume": true, "clock": true, "disk": true, "link": true, "expect": true, "ready": true, "view": true,
 }
 
 func sign(kind string) string {

@@ -177,7 +177,11 @@ func newLegend(run *trace.Run, f folder, s *sides) legend {
 			l.chips[label] = chip{Letter: visible(label, nameMost), Tint: -1}
 			number[label] = 1 << 20
 		} else {
-			l.chips[label] = s.chip(side)
+			c := s.chip(side)
+			if s.named(label) {
+				c.Nodes = names(strings.FieldsFunc(label, separates)) // a bridge is on two sides
+			}
+			l.chips[label] = c
 		}
 		l.labels = append(l.labels, label)
 	}
@@ -212,7 +216,7 @@ func (l legend) sort(groups []*group) {
 func rateRows(groups []*group, l legend, a axis) (reads, writes panel) {
 	reads, writes = panel{Title: "Reads"}, panel{Title: "Writes"}
 	for _, g := range groups {
-		r := row{Name: visible(g.level, nameMost), Kind: "rate", Top: "100 %", Sum: rateWords(g.told)}
+		r := row{Name: visible(g.level, nameMost), Kind: "rate", Sum: rateWords(g.told)}
 		if c, ok := l.chips[g.side]; ok && g.side != "" {
 			r.Chip = &c
 		}
@@ -323,7 +327,7 @@ func newAnswer(groups []*group, l legend) answer {
 		case len(columns) == 1:
 			t.Columns = append(t.Columns, column{Title: "all clients"})
 		default:
-			t.Columns = append(t.Columns, column{Title: "without a cut"})
+			t.Columns = append(t.Columns, column{Title: "not cut off"})
 		}
 	}
 	var last *group

@@ -21,8 +21,7 @@ type row struct {
 	Name  string
 	Chip  *chip
 	Kind  string // what its data means to the script
-	Top   string // the end of its scale
-	Low   string
+	Scale string // from where to where it goes
 	Paths []path
 	Sum   string
 	Label string
@@ -99,7 +98,7 @@ func staleness(run *trace.Run, f folder, a axis) (panel, string) {
 		}
 		worst := make([]float64, a.n)
 		middle := make([]float64, a.n)
-		r := row{Name: "at " + visible(key, nameMost), Kind: "stale", Top: seconds(all.worst)}
+		r := row{Name: "at " + visible(key, nameMost), Kind: "stale", Scale: "0 – " + seconds(all.worst)}
 		for i, list := range l.by {
 			slices.Sort(list)
 			if n := len(list); n > 0 {
@@ -166,8 +165,7 @@ func latencies(run *trace.Run, a axis) panel {
 	for kind, name := range []string{"reads", "writes"} {
 		if r, any := latencyRow(took[kind], a, scale); any {
 			r.Name = name
-			r.Top = seconds(time.Duration(math.Pow(10, top)))
-			r.Low = seconds(time.Duration(math.Pow(10, bottom)))
+			r.Scale = seconds(time.Duration(math.Pow(10, bottom))) + " – " + seconds(time.Duration(math.Pow(10, top)))
 			r.Label = "Time to answer, " + name + ": " + r.Sum
 			p.Rows = append(p.Rows, r)
 		}
@@ -223,7 +221,7 @@ func divergence(run *trace.Run, a axis) (panel, string) {
 	if worst == 0 {
 		return panel{}, fmt.Sprintf("%s: the same on all their homes whenever it was looked.", plural(keys, "key", "keys"))
 	}
-	r := row{Name: "keys", Kind: "differ", Top: count(worst), Tall: true}
+	r := row{Name: "keys", Kind: "differ", Scale: "0 – " + count(worst), Tall: true}
 	value := make([]float64, a.n)
 	next := 0
 	now := trace.Sample{}

@@ -21,8 +21,9 @@ type interval struct {
 // sides is who heard whom over time.
 type sides struct {
 	intervals []interval
-	members   [][]int // of each side, in the order of their letters
-	index     map[string]int
+	members   [][]int        // of each side, in the order of their letters
+	index     map[string]int // by their names
+	heard     map[string]int // by the names of those that its members hear
 	nodes     map[string]int
 	run       *trace.Run
 }
@@ -45,7 +46,7 @@ func (l *links) set(from, to []int, dead bool) {
 
 // newSides follows the cuts and heals of a run.
 func newSides(run *trace.Run, length time.Duration) *sides {
-	s := &sides{index: map[string]int{}, nodes: map[string]int{}, run: run}
+	s := &sides{index: map[string]int{}, heard: map[string]int{}, nodes: map[string]int{}, run: run}
 	for i, n := range run.Nodes {
 		s.nodes[n.Name] = i
 	}
@@ -53,7 +54,7 @@ func newSides(run *trace.Run, length time.Duration) *sides {
 	events := run.Events
 	now := s.at(l, 0)
 	for i, e := range events {
-		if !s.apply(l, e) || i+1 < len(events) && events[i+1].At == e.At && splits(events[i+1]) {
+		if !s.apply(l, events[:i], e) || i+1 < len(events) && events[i+1].At == e.At && splits(events[i+1]) {
 			continue
 		}
 		next := s.at(l, e.At)
@@ -89,19 +90,12 @@ func oneWay(e trace.Event) bool {
 
 // groups are the machines that an event sets against each other.
 func (s *sides) groups(e trace.Event) [][]int {
-	if from, to := s.find(e.From), s.find(e.To); len(from) > 0 && len(to) > 0 {
-		return [][]int{from, to}
+	from, to := s.find(e.From), s.find(e.To)
+	if groups := s.written(e.Note); len(groups) > 2 || len(groups) == 2 && len(from) == 0 {
+		return groups
 	}
-	if e.Kind == "partition" && strings.Contains(e.Note, "|") {
-		var groups [][]int
-		for part := range strings.SplitSeq(e.Note, "|") {
-			if g := s.find(strings.FieldsFunc(part, separates)); len(g) > 0 {
-				groups = append(groups, g)
-			}
-		}
-		if len(groups) > 1 {
-			return groups
-		}
+	if len(from) > 0 && len(to) > 0 && (e.Kind != "isolate" || len(from) == 1) {
+		return [][]int{from, to}
 	}
 	nodes := s.find(e.Nodes)
 	if len(nodes) == 0 || len(nodes) == len(s.run.Nodes) {
@@ -115,6 +109,23 @@ func (s *sides) groups(e trace.Event) [][]int {
 		return append(groups, s.others(nodes))
 	}
 	return [][]int{nodes, s.others(nodes)}
+}
+
+// written are groups as people write them: a b | c d.
+func (s *sides) written(note string) [][]int {
+	if !strings.Contains(note, "|") {
+		return nil
+	}
+	var groups [][]int
+	for part := range strings.SplitSeq(note, "|") {
+		words := strings.FieldsFunc(part, separates)
+		g := s.find(words)
+		if len(g) == 0 || len(g) != len(words) {
+			return nil
+		}
+		groups = append(groups, g)
+	}
+	return groups
 }
 
 func separates(r rune) bool { return r == ' ' || r == ',' || r == '|' || r == '+' }
@@ -141,24 +152,46 @@ func (s *sides) others(nodes []int) []int {
 }
 
 // apply changes the links as an event says, and tells if it is one that does.
-func (s *sides) apply(l *links, e trace.Event) bool {
+func (s *sides) apply(l *links, before []trace.Event, e trace.Event) bool {
 	if !splits(e) {
 		return false
 	}
+	heals := e.Kind == "heal"
+	if heals {
+		e = s.healed(before, e)
+	}
 	groups := s.groups(e)
-	if e.Kind == "heal" && groups == nil {
+	if heals && groups == nil {
 		clear(l.dead)
 		return true
 	}
 	for i, a := range groups {
 		for _, b := range groups[i+1:] {
-			l.set(a, b, e.Kind != "heal")
-			if e.Kind == "heal" || !oneWay(e) {
-				l.set(b, a, e.Kind != "heal")
+			l.set(a, b, !heals)
+			if !oneWay(e) {
+				l.set(b, a, !heals)
 			}
 		}
 	}
 	return true
+}
+
+// healed is the cut that a heal takes back, if it says which: by its sides or by
+// its note. Else it is the heal itself.
+func (s *sides) healed(before []trace.Event, heal trace.Event) trace.Event {
+	if heal.Note == "" || len(heal.From)+len(heal.To)+len(heal.Nodes) > 0 {
+		return heal
+	}
+	for _, e := range slices.Backward(before) {
+		if !splits(e) || e.Kind == "heal" {
+			continue
+		}
+		note := strings.TrimSuffix(e.Note, " (one way)")
+		if note == heal.Note || e.Note == "" && strings.Join(e.Nodes, " ") == heal.Note {
+			return e
+		}
+	}
+	return heal
 }
 
 // at finds the sides of a moment: machines with the same partners are one side.
@@ -181,6 +214,7 @@ func (s *sides) at(l *links, t time.Duration) interval {
 		now.side[a] = -1
 		if strings.Contains(partners[a], "0") {
 			now.side[a] = s.number(alike[partners[a]])
+			s.heard[s.hearing(partners[a])] = now.side[a]
 		}
 	}
 	return now
@@ -196,6 +230,17 @@ func (s *sides) number(members []int) int {
 		s.members = append(s.members, members)
 	}
 	return i
+}
+
+// hearing is the key of the machines that a line of digits has.
+func (s *sides) hearing(partners string) string {
+	var members []int
+	for i, digit := range partners {
+		if digit == '1' {
+			members = append(members, i)
+		}
+	}
+	return s.key(members)
 }
 
 func (s *sides) key(members []int) string {
@@ -244,10 +289,20 @@ func (s *sides) during(t time.Duration) *interval {
 	return &s.intervals[min(i, len(s.intervals)-1)]
 }
 
-// match finds the side that operations mean by a label: the one with just these
-// machines, else the one that most of the coordinators were on. -1 is none.
+// named says that a label is a list of machines.
+func (s *sides) named(label string) bool {
+	words := strings.FieldsFunc(label, separates)
+	return len(words) > 0 && len(s.find(words)) == len(words)
+}
+
+// match finds the side that operations mean by a label: the one whose members
+// hear just these machines, or are just these, else the one that most of the
+// coordinators were on. -1 is none.
 func (s *sides) match(label string, ops []trace.Op) int {
 	if found := s.find(strings.FieldsFunc(label, separates)); len(found) > 0 {
+		if i, ok := s.heard[s.key(found)]; ok {
+			return i
+		}
 		if i, ok := s.index[s.key(found)]; ok {
 			return i
 		}

@@ -13,6 +13,7 @@ import (
 type story struct {
 	Key    string
 	Rows   []storyRow
+	Stale  bool   // one of them is
 	Undraw string // what was left out of the drawing
 	Lines  []storyLine
 	Left   string // what was left out of the lines
@@ -35,7 +36,7 @@ type bar struct {
 type storyLine struct {
 	Time    string
 	Text    string
-	Outcome string
+	Outcome string // what a client was told; or befell, or left
 }
 
 const (
@@ -77,7 +78,9 @@ func readLine(s string) storyLine {
 	if m := lineTimes.FindStringSubmatch(s); m != nil {
 		line.Time, line.Text = m[1], visible(m[3], lineMost)
 	}
-	if m := lineOutcome.FindStringSubmatch(s); m != nil {
+	if words, event := strings.CutPrefix(line.Text, "-- "); event {
+		line.Text, line.Outcome = words, "befell"
+	} else if m := lineOutcome.FindStringSubmatch(s); m != nil {
 		line.Outcome = m[1]
 	}
 	return line
@@ -121,6 +124,7 @@ func (st *story) draw(run *trace.Run, a axis) {
 			}
 			at[o.Client] = i
 		}
+		st.Stale = st.Stale || o.Stale
 		st.Rows[i].Bars = append(st.Rows[i].Bars, newBar(o, a))
 	}
 	if len(at) <= clientsMost {
