@@ -97,6 +97,7 @@ type Network struct {
 	links     map[[2]string]*link
 	sockets   map[string]*Socket // by address, the closed ones too
 	events    eventHeap
+	until     time.Duration // when the loop wakes by itself, since began
 	seq       uint64
 	calls     []func() // call-outs that wait for the loop
 	traces    []Event
@@ -144,9 +145,15 @@ func (n *Network) Counts() Counts {
 	return n.counts
 }
 
-// unlock unlocks and lets the loop see what has changed.
+// unlock unlocks, and wakes the loop if there is something to do before it
+// would wake by itself.
 func (n *Network) unlock() {
+	idle := !n.closed && len(n.calls) == 0 && len(n.traces) == 0 &&
+		(len(n.events) == 0 || n.events[0].at >= n.until)
 	n.mu.Unlock()
+	if idle {
+		return
+	}
 	select {
 	case n.wake <- struct{}{}:
 	default:
@@ -179,7 +186,8 @@ func (n *Network) run() {
 // how long there is nothing to do, or that there never will be.
 func (n *Network) step() (wait time.Duration, more bool) {
 	n.mu.Lock()
-	due := len(n.events) > 0 && !n.events[0].at.After(time.Now())
+	now := time.Since(n.began)
+	due := len(n.events) > 0 && n.events[0].at <= now
 	if due {
 		heap.Pop(&n.events).(*event).fire()
 	}
@@ -187,8 +195,9 @@ func (n *Network) step() (wait time.Duration, more bool) {
 	n.calls, n.traces = nil, nil
 	wait = time.Hour
 	if len(n.events) > 0 {
-		wait = max(time.Until(n.events[0].at), 0)
+		wait = max(n.events[0].at-now, 0)
 	}
+	n.until = now + wait
 	n.mu.Unlock()
 	for _, e := range traces {
 		n.cfg.Trace(e)
@@ -211,7 +220,7 @@ func (n *Network) schedule(at time.Time, f func()) *event {
 		return nil
 	}
 	n.seq++
-	e := &event{at: at, seq: n.seq, fire: f}
+	e := &event{at: at.Sub(n.began), seq: n.seq, fire: f}
 	heap.Push(&n.events, e)
 	return e
 }
@@ -266,7 +275,7 @@ func (n *Network) sortedLinks() []*link {
 
 // event is something that will happen, the network being locked.
 type event struct {
-	at   time.Time
+	at   time.Duration // since the network began
 	seq  uint64
 	fire func()
 
@@ -282,8 +291,8 @@ func (h eventHeap) Len() int { return len(h) }
 
 // Less implements heap.Interface.
 func (h eventHeap) Less(i, j int) bool {
-	if c := h[i].at.Compare(h[j].at); c != 0 {
-		return c < 0
+	if h[i].at != h[j].at {
+		return h[i].at < h[j].at
 	}
 	return h[i].seq < h[j].seq
 }
