@@ -82,6 +82,13 @@ func (n *memNet) cutHosts(groups ...[]string) {
 
 func (n *memNet) heal() { n.cut() }
 
+// lose drops a share of all packets; streams go on.
+func (n *memNet) lose(share float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loss = share
+}
+
 func (n *memNet) linked(a, b string) bool { return n.group[a] == n.group[b] }
 
 func memAddr(number byte) string { return joinAddr(net.IPv4(10, 0, 0, number), 7946) }

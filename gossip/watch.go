@@ -119,20 +119,36 @@ func (c *Cluster) tellChanges(last, next *View) {
 	}
 }
 
+// retellTimes are when a state is told again after it was told, from one time to
+// the next: a change of tags goes out in a handful of packets, and what loses them
+// also loses the change until whole states are exchanged, half a minute later.
+var retellTimes = [...]time.Duration{time.Second, 4 * time.Second}
+
 // tellLoop is the only one that changes the tags. The newest state is told;
 // those that came and went between two tellings are not.
 func (c *Cluster) tellLoop(ctx context.Context) {
+	retell := time.NewTimer(0)
+	defer retell.Stop()
+	retell.Stop() // nothing has been told yet
+	told := 0     // how often the newest state was told again
 	for {
 		select {
 		case <-c.tell:
+			told = 0
 		case <-c.judge.onSettle:
+			told = 0
+		case <-retell.C:
+			told++
 		case <-ctx.Done():
 			return
 		}
 		// The only error of a well-formed change is that it was not sent yet.
-		// It stays queued, and the next exchange of state carries it anyway.
+		// It stays queued, and is told again.
 		if err := c.serf.SetTags(c.tags()); err != nil {
 			c.log.Debug("the new state is not sent yet", "error", err)
+		}
+		if told < len(retellTimes) {
+			retell.Reset(retellTimes[told])
 		}
 	}
 }
