@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -81,6 +82,9 @@ func identity(s *store.Store, draw func() ring.NodeID) (id ring.NodeID, fresh bo
 			return id, false, fmt.Errorf("the stored node ID has %d bytes, want %d", len(raw), len(id))
 		}
 		return ring.NodeID(raw), false, nil
+	}
+	if record, err := s.Meta("ring"); err != nil || record != nil || s.Health().LossyAll {
+		return id, false, errors.New("the data directory has lost the node's ID: move it away and start with an empty one, as a new member")
 	}
 	id = draw()
 	if err := s.SetMeta("node", id[:]); err != nil {

@@ -4,18 +4,21 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
 	"github.com/kithdb/kith/rpc/wire"
 )
 
 // A data directory that was restored from an old backup is whole, and lacks what
-// was acknowledged since. Its files cannot show that; its peers can. Every start
-// counts up a number in the directory, and members tell each other the number of
-// their life when they meet. One that hears of a later life of its own, or of
-// another life with its number, has gone back in time.
+// was acknowledged since; so does one on a disk that lied when it synced. The
+// files cannot show that; peers can. Every start of a node has a number, every
+// acknowledgement of a merge says how many batches are on that home's disk, and
+// members keep the latest of both. They tell a node that has started what they
+// know of its life before: if that went further, the node has gone back in time.
 
 // helloRoute tells a peer which life of this node it meets.
 const helloRoute rpc.Route[helloRequest, helloResponse] = "node.hello"
@@ -25,20 +28,49 @@ const (
 	// livesMax bounds the members whose lives are kept.
 	livesMax = ring.MembersMax
 
-	helloRetry   = time.Second
+	helloRetry   = 200 * time.Millisecond
 	helloTimeout = 2 * time.Second
+
+	// settleMax ends the wait for members that would know a later life: alone,
+	// a node serves what it has.
+	settleMax = 3 * time.Second
+	// keepEvery is how often what members have told is put on disk.
+	keepEvery = 30 * time.Second
 )
 
-// life is one run of a node: the number of its start, and a nonce that tells two
-// runs of one number apart.
+// life is one run of a node: the number of its start, a nonce that tells two runs
+// of one number apart, and how many batches were on its disk at the latest.
 type life struct {
-	Boot  uint64
-	Nonce uint64
+	Boot    uint64
+	Nonce   uint64
+	Batches uint64
 }
 
-// after says that now can be the life that a peer meets which has met known.
-func (now life) after(known life) bool {
-	return known.Boot < now.Boot || known == now
+// follows says why l cannot be the life that comes after a known one; nil if it
+// can be, or is the same.
+func (l life) follows(known life) error {
+	switch {
+	case known.Boot == l.Boot && known.Nonce == l.Nonce:
+		return nil
+	case known.Boot >= l.Boot:
+		return fmt.Errorf("it has met start %d of this node, and this is start %d", known.Boot, l.Boot)
+	case known.Batches > l.Batches:
+		return fmt.Errorf("it was told of %d batches on this disk, and there were %d when this node started", known.Batches, l.Batches)
+	}
+	return nil
+}
+
+func (l life) append(b []byte) []byte {
+	b = wire.AppendArray(b, 3)
+	b = wire.AppendUint(b, l.Boot)
+	b = wire.AppendUint(b, l.Nonce)
+	return wire.AppendUint(b, l.Batches)
+}
+
+func (l *life) parse(r *wire.Reader) error {
+	s := r.Struct()
+	l.Boot, l.Nonce, l.Batches = s.Uint(), s.Uint(), s.Uint()
+	return s.End()
 }
 
 type helloRequest struct{ Life life }
@@ -58,27 +90,36 @@ func (m *helloResponse) AppendWire(b []byte) []byte { return m.Known.append(b) }
 // ParseWire implements wire.Parser.
 func (m *helloResponse) ParseWire(r *wire.Reader) error { return m.Known.parse(r) }
 
-func (l life) append(b []byte) []byte {
-	return wire.AppendUint(wire.AppendUint(wire.AppendArray(b, 2), l.Boot), l.Nonce)
-}
-
-func (l *life) parse(r *wire.Reader) error {
-	s := r.Struct()
-	l.Boot, l.Nonce = s.Uint(), s.Uint()
-	return s.End()
-}
-
 // lives are the latest lives of the members that this node has met, and its own.
 type lives struct {
 	node *Node
-	own  life
+	own  life // at the start
 
-	mu  sync.Mutex
-	met map[ring.NodeID]life // guarded by mu
+	mu    sync.Mutex
+	met   map[ring.NodeID]*metLife // guarded by mu, but not what it points to
+	dirty atomic.Bool
+
+	// greeted are the members that know this life: only they are told of
+	// batches, so that nobody takes them for an earlier life's.
+	greeted sync.Map // ring.NodeID -> struct{}
+	byID    sync.Map // ring.NodeID -> *metLife, for Told
+
+	// settled says that enough members have answered for this node's copies
+	// to count for reads.
+	settled atomic.Bool
 }
 
+// metLife is a member's life as this node knows it.
+type metLife struct {
+	boot, nonce uint64
+	batches     atomic.Uint64
+}
+
+func (m *metLife) life() life { return life{m.boot, m.nonce, m.batches.Load()} }
+
 func openLives(n *Node, nonce uint64) (*lives, error) {
-	l := &lives{node: n, own: life{n.store.Boot(), nonce}, met: map[ring.NodeID]life{}}
+	l := &lives{node: n, own: life{n.store.Boot(), nonce, n.store.Batches()}, met: map[ring.NodeID]*metLife{}}
+	l.settled.Store(l.own.Boot == 1) // nobody can have met an earlier one
 	raw, err := n.store.Meta(livesName)
 	if err != nil || raw == nil {
 		return l, err
@@ -90,76 +131,156 @@ func openLives(n *Node, nonce uint64) (*lives, error) {
 	}
 	for range count {
 		var id ring.NodeID
-		var met life
+		var known life
 		s := r.Struct()
 		s.Fixed(id[:])
 		if s.More() {
-			met.parse(r)
+			known.parse(r)
 		}
 		if err := s.End(); err != nil {
 			return nil, fmt.Errorf("lives: %w", err)
 		}
-		l.met[id] = met
+		l.keep(id, known)
 	}
 	return l, r.Err()
 }
 
+// keep replaces what is known of a member; l.mu is held, or nobody else is there.
+func (l *lives) keep(id ring.NodeID, known life) {
+	m := &metLife{boot: known.Boot, nonce: known.Nonce}
+	m.batches.Store(known.Batches)
+	l.met[id] = m
+	l.byID.Store(id, m)
+}
+
 // meet answers a peer, after its life is on disk here.
 func (l *lives) meet(_ context.Context, from rpc.Peer, req *helloRequest) (*helloResponse, error) {
-	l.mu.Lock()
-	known, ok := l.met[from.ID]
-	news := !from.ID.IsZero() && (!ok && len(l.met) < livesMax || ok && known.Boot < req.Life.Boot)
-	if news {
-		l.met[from.ID] = req.Life
+	if from.ID.IsZero() {
+		return nil, fmt.Errorf("%w: a client has no life to tell of", api.ErrBadRequest)
 	}
-	raw := l.encode()
+	var known life
+	l.mu.Lock()
+	old := l.met[from.ID]
+	if old != nil {
+		known = old.life()
+	}
+	news := old == nil && len(l.met) < livesMax || old != nil && known.Boot < req.Life.Boot
+	if news {
+		l.keep(from.ID, req.Life)
+	}
 	l.mu.Unlock()
 	if news {
-		if err := l.node.store.SetMeta(livesName, raw); err != nil {
+		if err := l.store(); err != nil {
 			return nil, fmt.Errorf("keeping the life of %s: %w", from.ID.Short(), err)
 		}
 	}
 	return &helloResponse{Known: known}, nil
 }
 
-// encode is called with l.mu held. A later call's bytes include an earlier one's.
-func (l *lives) encode() []byte {
+// store puts on disk what is known.
+func (l *lives) store() error {
+	l.dirty.Store(false)
+	l.mu.Lock()
 	b := wire.AppendArray(nil, len(l.met))
-	for id, met := range l.met {
+	for id, m := range l.met {
 		b = wire.AppendBytes(wire.AppendArray(b, 2), id[:])
-		b = met.append(b)
+		b = m.life().append(b)
 	}
-	return b
+	l.mu.Unlock()
+	err := l.node.store.SetMeta(livesName, b)
+	if err != nil {
+		l.dirty.Store(true)
+	}
+	return err
 }
 
-// run greets every member once, as soon as it can be reached.
+// Unsure implements kv.Witness.
+func (l *lives) Unsure() error {
+	if l.settled.Load() {
+		return nil
+	}
+	return fmt.Errorf("%w: it has started and not met its peers yet", api.ErrNotReady)
+}
+
+// Tell implements kv.Witness.
+func (l *lives) Tell(to ring.NodeID) uint64 {
+	if _, ok := l.greeted.Load(to); !ok {
+		return 0
+	}
+	return l.node.store.Batches()
+}
+
+// Told implements kv.Witness.
+func (l *lives) Told(by ring.NodeID, batches uint64) {
+	known, ok := l.byID.Load(by)
+	if !ok {
+		return
+	}
+	m := known.(*metLife)
+	for {
+		old := m.batches.Load()
+		if old >= batches {
+			return
+		}
+		if m.batches.CompareAndSwap(old, batches) {
+			if !l.dirty.Load() {
+				l.dirty.Store(true)
+			}
+			return
+		}
+	}
+}
+
+// run greets every member once, as soon as it can be reached, and keeps what
+// members tell.
 func (l *lives) run(ctx context.Context) error {
-	greeted := map[ring.NodeID]bool{}
+	patience, retry, keep := time.NewTimer(settleMax), time.NewTimer(helloRetry), time.NewTicker(keepEvery)
+	defer patience.Stop()
+	defer retry.Stop()
+	defer keep.Stop()
 	for {
 		changed := l.node.members.Changed()
-		missing := false
-		for _, p := range l.node.members.View().Peers {
-			if p.ID == l.node.id || greeted[p.ID] || !p.Alive || p.RPCAddr == "" {
-				continue
-			}
-			done, err := l.greet(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr})
-			if err != nil {
-				return err
-			}
-			greeted[p.ID] = done
-			missing = missing || !done
+		missing, err := l.greetAll(ctx)
+		if err != nil {
+			return err
 		}
-		var retry <-chan time.Time
+		l.settle()
+		retry.Stop()
 		if missing {
-			retry = time.After(helloRetry)
+			retry.Reset(helloRetry)
 		}
 		select {
 		case <-changed:
-		case <-retry:
+		case <-retry.C:
+		case <-patience.C:
+			l.settled.Store(true)
+		case <-keep.C:
+			if l.dirty.Load() && l.store() != nil {
+				continue // the store says why; it is tried again
+			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// greetAll greets those who are alive and were not greeted, and says whether one
+// of them did not answer.
+func (l *lives) greetAll(ctx context.Context) (missing bool, err error) {
+	for _, p := range l.node.members.View().Peers {
+		if _, done := l.greeted.Load(p.ID); done || p.ID == l.node.id || !p.Alive || p.RPCAddr == "" {
+			continue
+		}
+		done, err := l.greet(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr})
+		if err != nil {
+			return false, err
+		}
+		if done {
+			l.greeted.Store(p.ID, struct{}{})
+		}
+		missing = missing || !done
+	}
+	return missing, nil
 }
 
 // greet tells a peer about this life. It is done once the peer has answered.
@@ -170,10 +291,27 @@ func (l *lives) greet(ctx context.Context, to rpc.Peer) (done bool, err error) {
 	if err != nil {
 		return false, nil // it is greeted again
 	}
-	if l.own.after(resp.Known) || l.node.store.Health().LossyAll {
+	why := l.own.follows(resp.Known)
+	if why == nil || l.node.store.Health().LossyAll {
 		return true, nil
 	}
-	why := fmt.Sprintf("member %s has met start %d of this node, and this is start %d: the data directory was restored from an old backup",
-		to.ID.Short(), resp.Known.Boot, l.own.Boot)
-	return true, l.node.store.DeclareLoss(why)
+	err = l.node.store.DeclareLoss(fmt.Sprintf("member %s says: %v: the data directory was restored from an old backup, or the disk has lost what it had synced",
+		to.ID.Short(), why))
+	return true, err
+}
+
+// settle ends the wait once a majority of the ring's members, this one counted,
+// has met this life.
+func (l *lives) settle() {
+	r := l.node.topology.Current()
+	if l.settled.Load() || r == nil {
+		return
+	}
+	others := 0
+	for _, m := range r.Members {
+		if _, ok := l.greeted.Load(m.ID); ok {
+			others++
+		}
+	}
+	l.settled.Store(others >= len(r.Members)/2)
 }

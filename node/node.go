@@ -207,6 +207,7 @@ func (n *Node) openKV() {
 		SkewMax:   skewMax,
 		Now:       n.env.Now,
 		ValueMax:  n.cfg.ValueMax,
+		Witness:   n.lives,
 		Logger:    n.cfg.Logger,
 	})
 }

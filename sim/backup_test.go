@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,41 @@ func TestFault35_OldBackupIsNoticed(t *testing.T) {
 			if r.Outcome != sim.Done || len(r.Saw) != 1 {
 				t.Errorf("through machine %d: %v", i, r.Op)
 			}
+		}
+	})
+}
+
+// TestFault35_BackupOfTheSameLifeIsNotServed: the copy was made while the process
+// ran that was killed later; the number of its start tells nothing, but members
+// were told of more batches than there are.
+func TestFault35_BackupOfTheSameLifeIsNotServed(t *testing.T) {
+	in(t, sim.Options{Seed: 9}, func(t *testing.T, c *sim.Cluster) {
+		h := sim.NewHistory()
+		clients := direct(c, h)
+		defer closeAll(clients)
+		key, homes := keyWith(t, c, func(homes []int) bool { return !slices.Contains(homes, 0) })
+		old, other, away := c.Machines[homes[0]], homes[1], c.Machines[homes[2]]
+		want(t, clients[0].Put(key, nil, client.All, 5*time.Second), sim.Done)
+		backup := old.Disk.Snapshot()
+		away.Kill()
+		read := clients[0].Get(key, client.Quorum, 10*time.Second)
+		var op *sim.Op
+		for op = clients[0].Put(key, read, client.Quorum, 10*time.Second); op.Outcome != sim.Done; {
+			op = clients[0].Put(key, read, client.Quorum, 10*time.Second)
+		}
+		time.Sleep(10 * time.Second) // members tell each other what is on their disks
+		old.Kill()
+		old.Disk.Restore(backup)
+		if err := old.Start(); err != nil {
+			t.Logf("stays away: %v", err)
+		}
+		check(t, away.Start())
+		time.Sleep(30 * time.Second)
+		c.Isolate(other) // the only one that still has it
+		time.Sleep(30 * time.Second)
+		again := clients[0].Get(key, client.Quorum, 10*time.Second)
+		if again.Outcome == sim.Done && !slices.Contains(again.Saw, op.Value) {
+			t.Fatalf("%v\n%s", again, h.Story(key))
 		}
 	})
 }

@@ -78,6 +78,7 @@ func (c *committer) install(o *opened) {
 	c.building.reset(c.number + 1)
 	c.keys.Store(int64(o.keys))
 	c.boot.Store(o.boot)
+	c.durable.Store(o.batch)
 	c.vouch.setLosses(o.losses)
 	c.database.Store(o.engine)
 	c.vouch.setFailed(nil, true)
@@ -203,6 +204,9 @@ func (c *committer) finish(r result) {
 		c.stopped(c.guard.err())
 		c.lose(b, fmt.Errorf("%w: %w", ErrUncertain, c.guard.err()))
 		return
+	}
+	if b != c.markSync {
+		c.durable.Store(b.number)
 	}
 	c.publish(b)
 	for _, i := range b.ops {

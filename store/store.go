@@ -98,6 +98,7 @@ type Store struct {
 	bytes    atomic.Int64 // of them, against queueBytesMax
 
 	boot           atomic.Uint64
+	durable        atomic.Uint64 // number of the last batch on disk
 	keys           atomic.Int64
 	counted        atomic.Bool // keys is complete
 	recordsWritten atomic.Int64
@@ -354,6 +355,11 @@ func (s *Store) ClockOf(p ring.Partition) Clock { return s.clocks.of(p) }
 // Boot counts how often the store was opened: the copy of a directory that is
 // put back in place of a newer one shows a smaller number.
 func (s *Store) Boot() uint64 { return s.boot.Load() }
+
+// Batches counts the batches that are on disk, since the store was made. It never
+// falls, unless the disk loses what it had synced or an older copy of the
+// directory takes its place.
+func (s *Store) Batches() uint64 { return s.durable.Load() }
 
 // Health says what the store can vouch for.
 func (s *Store) Health() Health { return s.vouch.health() }

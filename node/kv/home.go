@@ -57,7 +57,10 @@ func (h *homeMerge) Committed(err error) {
 	if err != nil {
 		h.call.Fail(fromStore(err))
 	} else {
-		h.resp.Stamp = uint64(h.c.stamps().Now())
+		h.resp = mergeResponse{Stamp: uint64(h.c.stamps().Now())}
+		if w := h.c.cfg.Witness; w != nil {
+			h.resp.Batches = w.Tell(h.call.From().ID)
+		}
 		h.call.Reply(&h.resp)
 	}
 	// What the store keeps in m for itself is used again.
@@ -113,6 +116,11 @@ func (h *homeRead) Read(record []byte, err error) {
 func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
 	if err != nil {
 		return fromStore(err)
+	}
+	if w := c.cfg.Witness; w != nil {
+		if err := w.Unsure(); err != nil {
+			return err
+		}
 	}
 	if !c.cfg.Store.CountsForRead(p) {
 		return fmt.Errorf("%w: partition %d", api.ErrLossy, p)

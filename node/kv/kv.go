@@ -64,6 +64,19 @@ type Circuits interface {
 	Latency(id ring.NodeID) (mean, p95 time.Duration)
 }
 
+// Witness keeps what members say of their disks, so that one whose disk has gone
+// back in time is found out by the others. It must not block.
+type Witness interface {
+	// Unsure says why this node's copies don't count for reads now; nil if
+	// they do.
+	Unsure() error
+	// Tell gives how many batches this node has on disk, for a member; 0
+	// tells nothing.
+	Tell(to ring.NodeID) uint64
+	// Told takes what a member has told.
+	Told(by ring.NodeID, batches uint64)
+}
+
 // Config is what a Coordinator works with. All fields are needed but for those
 // with a default.
 type Config struct {
@@ -80,7 +93,9 @@ type Config struct {
 	Now func() time.Time
 	// ValueMax bounds a value in bytes; default ValueMaxDefault.
 	ValueMax int
-	Logger   *slog.Logger
+	// Witness, optional, knows what members have said of their disks.
+	Witness Witness
+	Logger  *slog.Logger
 }
 
 // Coordinator serves clients and homes on one node.

@@ -25,7 +25,11 @@ type mergeRequest struct {
 }
 
 // mergeResponse says that the record, or one that has seen it, is on disk.
-type mergeResponse struct{ Stamp uint64 }
+type mergeResponse struct {
+	Stamp uint64
+	// Batches that the home has on disk by now; 0 tells nothing.
+	Batches uint64
+}
 
 // readRequest asks a home for its copy.
 type readRequest struct {
@@ -63,8 +67,13 @@ type keysResponse struct {
 // clockRequest asks for the time.
 type clockRequest struct{}
 
-// clockResponse is a node's wall clock in milliseconds since 1970.
-type clockResponse struct{ Now int64 }
+// clockResponse is what a node says of itself every few seconds.
+type clockResponse struct {
+	// Now is its wall clock in milliseconds since 1970.
+	Now int64
+	// Batches that it has on disk; 0 tells nothing.
+	Batches uint64
+}
 
 // AppendWire implements wire.Appender.
 func (m *mergeRequest) AppendWire(b []byte) []byte {
@@ -85,13 +94,16 @@ func (m *mergeRequest) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *mergeResponse) AppendWire(b []byte) []byte {
-	return wire.AppendUint(wire.AppendArray(b, 1), m.Stamp)
+	b = wire.AppendArray(b, 2)
+	b = wire.AppendUint(b, m.Stamp)
+	return wire.AppendUint(b, m.Batches)
 }
 
 // ParseWire implements wire.Parser.
 func (m *mergeResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Stamp = s.Uint()
+	m.Batches = s.Uint()
 	return s.End()
 }
 
@@ -190,12 +202,15 @@ func (m *clockRequest) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *clockResponse) AppendWire(b []byte) []byte {
-	return wire.AppendInt(wire.AppendArray(b, 1), m.Now)
+	b = wire.AppendArray(b, 2)
+	b = wire.AppendInt(b, m.Now)
+	return wire.AppendUint(b, m.Batches)
 }
 
 // ParseWire implements wire.Parser.
 func (m *clockResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Now = s.Int()
+	m.Batches = s.Uint()
 	return s.End()
 }

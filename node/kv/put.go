@@ -83,6 +83,7 @@ type putLeg struct {
 	op      *putOp
 	attempt int
 	home    int
+	id      ring.NodeID // of the home, once it was sent to
 	resp    mergeResponse
 }
 
@@ -285,6 +286,7 @@ func (o *putOp) send(l *putLeg, id ring.NodeID, m *mergeRequest) {
 		l.Complete(nil, fmt.Errorf("%w: its address is not known", rpc.ErrUnreachable))
 		return
 	}
+	l.id = id
 	mergeRoute.Send(o.c.cfg.Transport, to, m, o.theirs, l)
 }
 
@@ -293,6 +295,9 @@ func (l *putLeg) Complete(reply []byte, err error) {
 	if err == nil {
 		if err = mergeRoute.Decode(reply, &l.resp); err == nil {
 			l.op.c.stamps().Observe(version.Stamp(l.resp.Stamp))
+			if w := l.op.c.cfg.Witness; w != nil && l.resp.Batches > 0 {
+				w.Told(l.id, l.resp.Batches)
+			}
 		}
 	}
 	l.op.homeAnswered(l.attempt, l.home, err)

@@ -50,7 +50,11 @@ func newSkew(c *Coordinator) *skew {
 }
 
 func (c *Coordinator) handleClock(call *rpc.Call, _ *clockRequest) {
-	call.Reply(&clockResponse{Now: c.cfg.Now().UnixMilli()})
+	resp := clockResponse{Now: c.cfg.Now().UnixMilli()}
+	if w := c.cfg.Witness; w != nil {
+		resp.Batches = w.Tell(call.From().ID)
+	}
+	call.Reply(&resp)
 }
 
 func (s *skew) run(ctx context.Context) {
@@ -89,7 +93,13 @@ func (s *skew) measure(ctx context.Context) bool {
 			sent, before := time.Now(), s.c.cfg.Now()
 			resp, err := clockRoute.Call(ctx, s.c.cfg.Transport, to, &clockRequest{})
 			took := time.Since(sent)
-			if err != nil || took > skewDelayMax {
+			if err != nil {
+				return
+			}
+			if w := s.c.cfg.Witness; w != nil && resp.Batches > 0 {
+				w.Told(m.ID, resp.Batches)
+			}
+			if took > skewDelayMax {
 				return
 			}
 			offset := time.UnixMilli(resp.Now).Sub(before.Add(took / 2))
