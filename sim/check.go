@@ -24,7 +24,7 @@ func Check(h *History, final map[string][]string) error {
 		if !ok {
 			return fmt.Errorf("key %s was not read in the end", key)
 		}
-		k := newOracle(byKey[key])
+		k := newOracle(byKey[key], h.late)
 		for _, err := range k.check(shown) {
 			return fmt.Errorf("key %s: %w\nin the end it shows %s\n%s", key, err, list(shown), h.Story(key))
 		}
@@ -48,10 +48,11 @@ type oracle struct {
 	// must are the writes that a write has certainly seen; may adds those
 	// that a blind put may have met at its coordinator.
 	must, may map[string]map[string]bool
+	late      time.Duration // see History
 }
 
-func newOracle(ops []*Op) *oracle {
-	k := &oracle{ops: ops, puts: map[string]*Op{}, must: map[string]map[string]bool{}, may: map[string]map[string]bool{}}
+func newOracle(ops []*Op, late time.Duration) *oracle {
+	k := &oracle{ops: ops, late: late, puts: map[string]*Op{}, must: map[string]map[string]bool{}, may: map[string]map[string]bool{}}
 	for _, o := range ops {
 		if !o.Read {
 			k.puts[o.Value] = o
@@ -81,14 +82,31 @@ func (k *oracle) past(v string, may bool, into map[string]bool) {
 				k.past(w, may, into)
 			}
 		}
+		for _, w := range put.After.may {
+			if may && !into[w] {
+				into[w] = true
+				k.past(w, may, into)
+			}
+		}
 	case may:
 		for w, o := range k.puts {
-			if w != v && !into[w] && (put.Ended.IsZero() || put.Outcome == Unknown || o.Began.Before(put.Ended)) {
+			if w != v && !into[w] && k.met(put, o) {
 				into[w] = true
 				k.past(w, may, into)
 			}
 		}
 	}
+}
+
+// met says that a blind put may have been minted after another one had begun.
+func (k *oracle) met(put, o *Op) bool {
+	switch {
+	case put.Outcome == Done || put.Outcome == Refused:
+		return o.Began.Before(put.Ended)
+	case k.late == 0 || put.Deadline.IsZero():
+		return true
+	}
+	return o.Began.Before(put.Deadline.Add(k.late))
 }
 
 // check holds everything against what is shown in the end, and gives what each

@@ -90,6 +90,7 @@ func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Durat
 		op.After = after.Op
 		opts = append(opts, client.WithContext(after.Context))
 	}
+	op.Deadline = time.Now().Add(limit)
 	c.history.Begin(op)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -102,6 +103,7 @@ func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Durat
 	}
 	switch {
 	case err == nil:
+		op.context = written.Context
 		c.history.End(op, Done, nil, "by "+written.Receipt.Coordinator.Short())
 	case client.Unknown(err):
 		c.history.End(op, Unknown, nil, err.Error())

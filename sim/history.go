@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kithdb/kith/client"
 )
 
 // Outcome is what a client was told of an operation.
@@ -38,12 +40,28 @@ type Op struct {
 	After *Op
 	// Strict says that the level was a quorum or more: what a strict read
 	// shows, or a strict put has done, every later strict read shows.
-	Strict  bool
-	Began   time.Time
-	Ended   time.Time
-	Outcome Outcome
-	Saw     []string // values that a read has shown, sorted
-	Note    string   // the error, and who coordinated
+	Strict bool
+	// Deadline is when the client gives up.
+	Deadline time.Time
+	Began    time.Time
+	Ended    time.Time
+	Outcome  Outcome
+	Saw      []string // values that a read has shown, sorted
+	Note     string   // the error, and who coordinated
+
+	context client.Context // that a put returned
+	may     []string       // values that the context of this read may cover beside Saw
+}
+
+// Next stands for what the writer of a put that is done knows after it, with the
+// context that the put returned: it covers what the put had seen, and the put
+// itself unless a sibling stands in between.
+func (o *Op) Next() *Read {
+	read := &Op{Client: o.Client, Read: true, Key: o.Key, Outcome: Done, may: []string{o.Value}}
+	if o.After != nil {
+		read.Saw, read.may = o.After.Saw, append(read.may, o.After.may...)
+	}
+	return &Read{Op: read, Context: o.context}
 }
 
 // String tells the operation in one line.
@@ -60,9 +78,12 @@ func (o *Op) String() string {
 		if o.Delete {
 			what = fmt.Sprintf("delete %s (%s)", o.Key, o.Value)
 		}
-		if o.After == nil {
+		switch {
+		case o.After == nil:
 			what += ", blind"
-		} else {
+		case len(o.After.may) > 0:
+			what += ", after " + list(o.After.Saw) + " and perhaps " + list(o.After.may)
+		default:
 			what += ", after " + list(o.After.Saw)
 		}
 	}
@@ -79,6 +100,9 @@ type History struct {
 	mu    sync.Mutex // guards ops until all have ended
 	began time.Time
 	ops   []*Op
+	// late is how long after its client gave up a put may be minted at the
+	// latest; 0 if clocks were wrong, and nobody can tell.
+	late time.Duration
 }
 
 // NewHistory begins a history.

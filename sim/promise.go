@@ -14,9 +14,12 @@ const (
 	RefusedNowhere Promise = "no refused write exists"
 	Siblings       Promise = "siblings are those that the oracle has"
 	Forwards       Promise = "no quorum read goes backwards"
+	// These two are of the cluster after it was healed, not of a history.
+	Converged Promise = "all homes show the same in the end"
+	OneRing   Promise = "all agree on the ring record"
 )
 
-// Promises lists them all.
+// Promises lists those that a history is held to.
 func Promises() []Promise { return []Promise{Kept, RefusedNowhere, Siblings, Forwards} }
 
 // Broken is how a history breaks a promise.
@@ -48,7 +51,7 @@ func Judge(h *History, final map[string][]string) map[Promise]Finding {
 		if !ok {
 			continue
 		}
-		for _, err := range newOracle(byKey[key]).check(shown) {
+		for _, err := range newOracle(byKey[key], h.late).check(shown) {
 			var b *Broken
 			if !errors.As(err, &b) {
 				panic("sim: a promise without a name: " + err.Error())
@@ -67,7 +70,7 @@ func Judge(h *History, final map[string][]string) map[Promise]Finding {
 func Missed(h *History) map[*Op]*Op {
 	out := map[*Op]*Op{}
 	for _, ops := range h.byKey() {
-		k := newOracle(ops)
+		k := newOracle(ops, h.late)
 		for _, read := range ops {
 			if !read.Read || read.Outcome != Done {
 				continue

@@ -100,7 +100,7 @@ func (c *Cluster) checkRings() error {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	return err
+	return broken(OneRing, "%v", err)
 }
 
 func (c *Cluster) oneRing() error {

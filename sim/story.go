@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,11 @@ type Story struct {
 	Pause time.Duration
 	// ValueSize pads values to so many bytes.
 	ValueSize int
+	// Chains has clients write again with the context that a put returned.
+	Chains bool
+	// Strays has clients use a context for another key now and then, which
+	// must be refused.
+	Strays bool
 }
 
 func (s *Story) setDefaults(c *Cluster) {
@@ -52,11 +58,19 @@ func (s *Story) setDefaults(c *Cluster) {
 	}
 }
 
+// lateMax is the latest that a put is minted after its client gave up: the skew
+// that nodes allow each other, and how much a client that is kept waiting for a
+// node's time may be wrong, with a bit to spare.
+const lateMax = 3 * time.Second
+
 // Play runs the story on a cluster that is ready, heals it, and checks what is
 // found. The error tells the faults and the key's story; Log has the nodes' words.
 func (c *Cluster) Play(s Story) (*History, error) {
 	s.setDefaults(c)
 	h := NewHistory()
+	if !slices.ContainsFunc(s.Steps, func(s Step) bool { return s.Fault == clockJump.Name }) {
+		h.late = lateMax
+	}
 	told, err := c.runStory(s, h)
 	if err == nil {
 		err = c.settle(h)
@@ -128,10 +142,17 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 			k := fmt.Sprintf("key%d", key)
 			if read := c.Get(k, level, limit); read.Context != nil {
 				rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
-				if rng.IntN(8) == 0 {
+				switch {
+				case s.Strays && rng.IntN(16) == 0:
+					c.Put(fmt.Sprintf("blind%d", key), read, level, limit)
+				case rng.IntN(8) == 0:
 					c.Delete(k, read, level, limit)
-				} else {
-					c.Put(k, read, level, limit)
+				default:
+					put := c.Put(k, read, level, limit)
+					for s.Chains && put.Outcome == Done && rng.IntN(2) == 0 {
+						rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
+						put = c.Put(k, put.Next(), level, limit)
+					}
 				}
 			}
 		}

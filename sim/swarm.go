@@ -33,6 +33,7 @@ func Swarm(seed uint64, length time.Duration) (Options, Story) {
 	s.Faults = AllFaults()
 	rng.Shuffle(len(s.Faults), func(i, j int) { s.Faults[i], s.Faults[j] = s.Faults[j], s.Faults[i] })
 	s.Faults = slices.Clone(s.Faults[:1+rng.IntN(len(s.Faults))])
+	s.Chains, s.Strays = rng.IntN(2) == 0, rng.IntN(4) == 0
 	return o, s
 }
 
