@@ -9,7 +9,8 @@ import (
 	"github.com/kithdb/kith/client"
 )
 
-// startLoads starts the clients of all loads; they end with the context.
+// startLoads starts the clients of all loads; those that have no end of their own
+// end with the context.
 func (r *runner) startLoads(ctx context.Context) error {
 	for _, load := range r.Loads {
 		var opts []client.Option
@@ -41,7 +42,7 @@ func (r *runner) startLoads(ctx context.Context) error {
 func (r *runner) work(ctx context.Context, a *actor, load Load, rng *rand.Rand) {
 	if load.To > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, r.began.Add(load.To))
+		ctx, cancel = context.WithDeadline(context.Background(), r.began.Add(load.To))
 		defer cancel()
 	}
 	rest(ctx, time.Until(r.began.Add(load.From)))

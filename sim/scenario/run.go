@@ -36,6 +36,9 @@ type Options struct {
 	// Tell is called with every event as it happens, in order, from inside
 	// the bubble. It must not wait for what the caller does in it.
 	Tell func(trace.Event)
+	// Tick is called after every second of virtual time, like Tell, from the
+	// beginning on: while it is called the run is alive.
+	Tick func()
 }
 
 // Run plays the scenario in a bubble of its own. What is expected and does not
@@ -123,6 +126,7 @@ type runner struct {
 
 // play is Run inside a bubble.
 func play(s *Scenario, o Options) (*trace.Run, error) {
+	defer tick(o.Tick)()
 	c, err := sim.NewCluster(s.clusterOptions(o.Seed))
 	if err != nil {
 		return nil, err
@@ -151,12 +155,32 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	r.script()
 	stop()
 	r.loads.Wait()
+	r.sampled()
 	r.equal()
 	watch()
 	final := r.settle()
 	r.judge(final)
 	r.run.Length = r.now()
 	return r.run, nil
+}
+
+// tick calls f every second, until what it returns is called.
+func tick(f func()) (stop func()) {
+	if f == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ctx.Err() == nil {
+			f()
+			rest(ctx, time.Second)
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+	}
 }
 
 func (s *Scenario) clusterOptions(seed uint64) sim.Options {
@@ -269,4 +293,10 @@ func (r *runner) check(name string, line int, ok bool, format string, args ...an
 		detail = fmt.Sprintf(format, args...)
 	}
 	r.run.Checks = append(r.run.Checks, trace.Check{Name: name, OK: ok, Detail: detail, Line: line})
+}
+
+// Fits says whether the scenario can be played with the options.
+func (s *Scenario) Fits(o Options) error {
+	_, err := s.with(o)
+	return err
 }

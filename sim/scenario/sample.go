@@ -19,6 +19,9 @@ import (
 const (
 	// sampleEvery is the distance of two samples.
 	sampleEvery = 500 * time.Millisecond
+	// sampleShift keeps samples away from the round times of scripts: what
+	// happens at one instant has no order.
+	sampleShift = 51 * time.Millisecond
 	// glance is how long a node has to answer a question of a sample.
 	glance = 300 * time.Millisecond
 	// tellEvery is how often the timeline says how loads fare.
@@ -69,7 +72,7 @@ func (r *runner) watch() (stop func()) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		told := time.Duration(0)
-		for at := time.Duration(0); ; at = (r.now()/sampleEvery + 1) * sampleEvery {
+		for at := sampleShift; ; at = (r.now()/sampleEvery+1)*sampleEvery + sampleShift {
 			rest(ctx, time.Until(r.began.Add(at)))
 			if ctx.Err() != nil {
 				return

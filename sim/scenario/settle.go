@@ -35,6 +35,13 @@ func (r *runner) equal() {
 	}
 }
 
+// sampled waits for a sample of what the script has left.
+func (r *runner) sampled() {
+	for began := r.now(); r.newest().At <= began; {
+		time.Sleep(sampleEvery / 10)
+	}
+}
+
 // newest is the last sample that was taken.
 func (r *runner) newest() trace.Sample {
 	r.mu.Lock()

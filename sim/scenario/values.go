@@ -76,7 +76,7 @@ func share(word string) (float64, error) {
 	if !ok || err != nil || !(n >= 0 && n <= 100) || n != math.Round(n*100)/100 {
 		return 0, fmt.Errorf("%q: want 0%% to 100%%, with at most two decimals", word)
 	}
-	return n / 100, nil
+	return math.Round(n*100) / 1e4, nil
 }
 
 func shareText(f float64) string {
