@@ -1,0 +1,30 @@
+package main
+
+import (
+	"time"
+
+	"github.com/kithdb/kith/node"
+	"github.com/kithdb/kith/sim"
+)
+
+// search draws a run from a seed.
+type search func(seed uint64, length time.Duration) (sim.Options, sim.Story)
+
+var searches = map[string]search{
+	// swarm is the search of random schedules, as it is.
+	"swarm": sim.Swarm,
+	// founding has a few machines found the cluster, and all others become
+	// members of it at the same time: each changes the ring record.
+	"founding": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, length)
+		o.Nodes = max(o.Nodes, 5)
+		o.Replicas = min(o.Replicas, 3)
+		founders := max(o.Replicas, 3)
+		o.Node = func(machine int, cfg *node.Config) {
+			if machine == 0 {
+				cfg.Expect = founders
+			}
+		}
+		return o, s
+	},
+}
