@@ -353,6 +353,9 @@ func TestVerdictSaysWhatBroke(t *testing.T) {
 		}
 	}
 	text := structure(t, write(t, made(broken)))
+	if strings.Index(text, "What was expected") > strings.Index(text, "Who could read and write") {
+		t.Error("what broke does not come first")
+	}
 	for _, want := range []string{"BROKEN", "put v48213 was acknowledged", "#L21", "kith sim run split-brain --seed 42", "final read at all homes"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page of a broken run does not say %q", want)

@@ -78,7 +78,7 @@
 		const node = data.nodes[i];
 		const state = node.state[at] || 'up';
 		const words = [state];
-		if (state !== 'down') words.push('sees ' + node.sees[at] + ' of ' + (data.nodes.length - 1));
+		if (state !== 'down' && state !== 'paused') words.push('sees ' + node.sees[at] + ' of ' + (data.nodes.length - 1));
 		if (node.clock && node.clock[at]) words.push('clock ' + (node.clock[at] > 0 ? '+' : '') + span(node.clock[at]));
 		return words.join(', ');
 	};
