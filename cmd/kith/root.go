@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ out, 130 interrupted.`,
 			return cmd.Help()
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			a.verb = cmd.Name()
+			a.verb = verbOf(cmd)
 			if err := a.bind(cmd.Flags()); err != nil {
 				return err
 			}
@@ -71,7 +72,7 @@ out, 130 interrupted.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		a.verb = cmd.Name()
+		a.verb = verbOf(cmd)
 		return err
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -88,6 +89,7 @@ out, 130 interrupted.`,
 		a.statusCommand(), a.ringCommand(),
 		a.importCommand(), a.exportCommand(),
 		a.benchCommand(),
+		a.simCommand(),
 		a.versionCommand(), a.completionCommand(),
 		exitCodesTopic(), recordsTopic(),
 	)
@@ -103,12 +105,15 @@ func (a *app) dial(ctx context.Context, opts ...client.Option) (*client.Client, 
 	return client.Dial(ctx, a.addrs, opts...)
 }
 
+// verbOf is what a command is called behind kith.
+func verbOf(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "kith ") }
+
 // want checks the number of arguments.
 func (a *app) want(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		a.verb = cmd.Name()
+		a.verb = verbOf(cmd)
 		if len(args) < least || len(args) > most {
-			return fmt.Errorf("%s: got %d arguments, want: kith %s", cmd.Name(), len(args), cmd.Use)
+			return fmt.Errorf("%s: got %d arguments, want: %s", a.verb, len(args), strings.TrimSuffix(cmd.UseLine(), " [flags]"))
 		}
 		return nil
 	}
