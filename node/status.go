@@ -102,6 +102,8 @@ func (n *Node) state(r *ring.Record) string {
 		return "standby"
 	case h.LossyAll || len(h.Lossy) > 0:
 		return "lossy"
+	case n.lives.Unsure() != nil:
+		return "recovering" // it takes writes, and counts for no read yet
 	}
 	return "ready"
 }
