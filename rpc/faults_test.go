@@ -300,7 +300,7 @@ func TestFault57_ConnectionsAreBounded(t *testing.T) {
 }
 
 func TestClientReconnectsAfterARestart(t *testing.T) {
-	w := start(t, "127.0.0.1:0", rpc.TCPConfig{})
+	w := start(t, lasting(t), rpc.TCPConfig{})
 	c := newClient(t, rpc.TCPConfig{})
 	for n := range uint64(3) {
 		if err := ask(c, w.peer, 2*n); err != nil {

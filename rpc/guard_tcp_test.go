@@ -12,7 +12,7 @@ import (
 // A process that dies opens its circuit, and closes it when it is back at its
 // address.
 func TestGuardFollowsADeathAndARestart(t *testing.T) {
-	w := start(t, "127.0.0.1:0", rpc.TCPConfig{})
+	w := start(t, lasting(t), rpc.TCPConfig{})
 	g := rpc.NewGuard(newClient(t, rpc.TCPConfig{}), rpc.GuardConfig{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

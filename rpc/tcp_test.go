@@ -1,7 +1,6 @@
 package rpc_test
 
 import (
-	"net"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,15 +12,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// freePort gives an address where nobody listens.
-func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+// nobody is an address where nobody listens: port 2 of loopback is given to none.
+const nobody = "127.0.0.1:2"
 
 func TestTCPKeepsTheTransportsPromises(t *testing.T) {
 	rpctest.Run(t, func(t *testing.T, mux *rpc.Mux) rpctest.Net {
@@ -36,7 +28,7 @@ func TestTCPKeepsTheTransportsPromises(t *testing.T) {
 		return rpctest.Net{
 			From:   client,
 			Server: rpc.Peer{ID: id, Addr: server.Addr()},
-			Nobody: rpc.Peer{Addr: freePort(t)},
+			Nobody: rpc.Peer{Addr: nobody},
 			Kill:   server.Close,
 		}
 	})

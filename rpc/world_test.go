@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,20 @@ func (l *lines) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return bytes.Count(l.b.Bytes(), []byte("\n"))
+}
+
+// lasting gives an address where a server can be started again: kernels give its
+// port to nobody who has no wish, so that it stays free meanwhile.
+func lasting(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(1000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port from 10000 to 10999 is free")
+	return ""
 }
 
 func start(t *testing.T, addr string, cfg rpc.TCPConfig) *world {

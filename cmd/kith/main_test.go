@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -12,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kithdb/kith/cmd/kith/e2e"
 )
 
 func TestMain(m *testing.M) {
@@ -27,13 +27,17 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			port, err := freePorts(6)
-			env.Setenv("PORT", strconv.Itoa(port))
-			for i := range 6 {
-				env.Setenv("ADDR"+strconv.Itoa(i+1), "127.0.0.1:"+strconv.Itoa(port+i))
+			ports, err := e2e.FindPorts(6)
+			if err != nil {
+				return err
 			}
-			env.Setenv("KITH_ADDR", "127.0.0.1:"+strconv.Itoa(port))
-			return err
+			env.Defer(func() { ports.Close() })
+			env.Setenv("PORT", strconv.Itoa(ports.First))
+			for i := range 6 {
+				env.Setenv("ADDR"+strconv.Itoa(i+1), ports.Addr(i))
+			}
+			env.Setenv("KITH_ADDR", ports.Addr(0))
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "terminate": terminate,
@@ -82,31 +86,4 @@ func terminate(ts *testscript.TestScript, neg bool, args []string) {
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
 	}
-}
-
-// freePorts finds n ports in a row.
-func freePorts(n int) (int, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if allFree(port, n) {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no %d free ports in a row", n)
-}
-
-func allFree(port, n int) bool {
-	for i := range n {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+i)))
-		if err != nil {
-			return false
-		}
-		l.Close()
-	}
-	return true
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,30 +84,35 @@ func newCluster(t *testing.T, n int, extra ...string) *cluster {
 	return c
 }
 
-// freePorts finds addresses on loopback that nobody listens on, TCP and UDP.
+// freePorts finds addresses on loopback that are the test's as long as it runs.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
+	ports, err := FindPorts(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ports.Close() })
 	var addrs []string
-	var held []func() error
-	defer func() {
-		for _, release := range held {
-			release()
-		}
-	}()
-	for len(addrs) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, l.Close)
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		held = append(held, u.Close)
-		addrs = append(addrs, l.Addr().String())
+	for i := range n {
+		addrs = append(addrs, ports.Addr(i))
 	}
 	return addrs
+}
+
+// TestPortsAreGivenOnce: rows do not meet until they are given back.
+func TestPortsAreGivenOnce(t *testing.T) {
+	given := map[string]bool{}
+	for range 20 {
+		for _, addr := range freePorts(t, 6) {
+			if given[addr] {
+				t.Fatalf("%s is given twice", addr)
+			}
+			given[addr] = true
+		}
+	}
+	if _, err := FindPorts(row); err == nil {
+		t.Errorf("more ports are given than a row has")
+	}
 }
 
 func (c *cluster) start(i int) {
