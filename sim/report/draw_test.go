@@ -362,3 +362,16 @@ func TestVerdictSaysWhatBroke(t *testing.T) {
 		}
 	}
 }
+
+// Two machines that lose power at once are two power cuts; what is mended is none.
+func TestTroublesAreCountedByMachine(t *testing.T) {
+	run := &trace.Run{Nodes: nodes("a b c"), Length: at(10), Events: []trace.Event{
+		{At: at(1), Kind: "powercut", Nodes: []string{"a", "b"}}, {At: at(2), Kind: "disk", Nodes: []string{"c"}, Note: "full"},
+		{At: at(3), Kind: "disk", Nodes: []string{"c"}, Note: "mended"}, {At: at(4), Kind: "isolate", Nodes: []string{"c"}},
+		{At: at(6), Kind: "heal"}, {At: at(7), Kind: "link", Nodes: []string{"a", "b"}, Note: "slow"},
+	}}
+	want := "It met with 1 cut of the network (2 s in all), 2 power cuts, 1 disk fault and 1 change of a link."
+	if got := newPage(run).Facts[1]; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -193,7 +193,13 @@ func facts(run *trace.Run, s *sides, groups []*group, stale, differ string) []st
 func troubles(run *trace.Run, s *sides) string {
 	counts := map[string]int{}
 	for _, e := range run.Events {
-		counts[e.Kind]++
+		switch {
+		case e.Note == "mended" || e.Note == "as before":
+		case e.Kind == "link":
+			counts[e.Kind]++
+		default:
+			counts[e.Kind] += max(len(e.Nodes), 1)
+		}
 	}
 	var parts []string
 	for _, k := range []struct{ kind, one, many string }{
