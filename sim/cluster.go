@@ -36,6 +36,14 @@ type Options struct {
 	Disk func(d *disk.Disk)
 	// Node changes a machine's configuration before each of its starts.
 	Node func(machine int, cfg *node.Config)
+	// Tell is called with every fault of a story as it begins and as it ends.
+	Tell func(Told)
+}
+
+func (o *Options) setDefaults() {
+	o.Nodes = cmp.Or(o.Nodes, 5)
+	o.Replicas = cmp.Or(o.Replicas, min(3, o.Nodes))
+	o.Partitions = cmp.Or(o.Partitions, 16)
 }
 
 // Cluster is machines, the network between them, and the clients around. Its
@@ -57,9 +65,7 @@ type Cluster struct {
 // NewCluster starts the machines, which found a cluster together; WaitReady
 // waits for that. The caller closes it.
 func NewCluster(o Options) (*Cluster, error) {
-	o.Nodes = cmp.Or(o.Nodes, 5)
-	o.Replicas = cmp.Or(o.Replicas, min(3, o.Nodes))
-	o.Partitions = cmp.Or(o.Partitions, 16)
+	o.setDefaults()
 	o.Network.Seed, o.Membership.Seed = o.Seed, o.Seed
 	if o.Network.Duplicable == nil {
 		o.Network.Duplicable = func(route string) bool { return route == "kv.merge" }

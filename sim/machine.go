@@ -33,8 +33,10 @@ type Machine struct {
 	id      ring.NodeID // of the last start
 }
 
+func machineName(i int) string { return fmt.Sprintf("n%d", i+1) }
+
 func newMachine(c *Cluster, i int) *Machine {
-	name := fmt.Sprintf("n%d", i+1)
+	name := machineName(i)
 	m := &Machine{
 		Name: name, Clock: &Clock{}, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1),
 		Disk:    disk.New(c.Chance("disk " + name).Uint64()),

@@ -53,7 +53,7 @@ func ParseSchedule(text string) ([]Step, error) {
 }
 
 func faultNamed(name string) (Fault, error) {
-	all := AllFaults()
+	all := append(AllFaults(), LossFaults()...)
 	i := slices.IndexFunc(all, func(f Fault) bool { return f.Name == name })
 	if i < 0 {
 		return Fault{}, fmt.Errorf("there is no fault %q", name)
@@ -78,6 +78,22 @@ func draw(rng *rand.Rand, faults []Fault, length time.Duration) []Step {
 	return out
 }
 
+// Told is a fault that begins or ends.
+type Told struct {
+	At    time.Time
+	Fault string
+	Note  string // what it did, in a few words
+	End   bool
+}
+
+// String tells it without the time.
+func (t Told) String() string {
+	if t.End {
+		return "end of " + t.Fault
+	}
+	return t.Fault + " " + t.Note
+}
+
 // turn is the beginning or the end of a step.
 type turn struct {
 	at   time.Duration
@@ -93,8 +109,12 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 	for i, s := range steps {
 		turns = append(turns, turn{at: s.At, step: i})
 	}
-	tell := func(format string, args ...any) {
-		told = append(told, fmt.Sprintf("%9.3fs  %s", time.Since(began).Seconds(), fmt.Sprintf(format, args...)))
+	tell := func(t Told) {
+		t.At = time.Now()
+		told = append(told, fmt.Sprintf("%9.3fs  %v", t.At.Sub(began).Seconds(), t))
+		if c.opts.Tell != nil {
+			c.opts.Tell(t)
+		}
 	}
 	for len(turns) > 0 {
 		slices.SortStableFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
@@ -104,7 +124,7 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 		s := steps[now.step]
 		switch {
 		case now.end != nil:
-			tell("end of %s", s.Fault)
+			tell(Told{Fault: s.Fault, End: true})
 			if err = now.end(); err != nil {
 				return told, fmt.Errorf("end of %s: %w", s.Fault, err)
 			}
@@ -114,7 +134,7 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 				return told, err
 			}
 			note, end := f.Begin(c, rand.New(rand.NewPCG(s.Seed, 1)))
-			tell("%s %s", s.Fault, note)
+			tell(Told{Fault: s.Fault, Note: note})
 			if end != nil {
 				turns = append(turns, turn{at: s.At + s.For, step: now.step, end: end})
 			}

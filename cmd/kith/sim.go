@@ -34,7 +34,8 @@ or hung, 2 usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.simListCommand(), a.simShowCommand(), a.simRunCommand(), a.simChildCommand())
+	cmd.AddCommand(a.simListCommand(), a.simShowCommand(), a.simRunCommand(), a.simChildCommand(),
+		a.simSearchCommand(), a.simReplayCommand(), a.simShrinkCommand(), a.simPlayerCommand())
 	return cmd
 }
 
