@@ -163,14 +163,21 @@ func (p *play) ready() error {
 	return p.seen()
 }
 
-// seen compares what every node that runs sees with what is so.
+// seen compares what every node that runs sees with what is so, and wants it to
+// count for reads.
 func (p *play) seen() error {
 	for i, name := range p.names {
 		if !p.is(i, "up") {
 			continue
 		}
-		if _, err := p.status(i); err != nil {
+		s, err := p.status(i)
+		if err != nil {
 			return err
+		}
+		for _, m := range s.Members {
+			if m.Name == name && m.State != "ready" {
+				return fmt.Errorf("%s is %s", name, m.State)
+			}
 		}
 		p.mu.Lock()
 		sees, want := p.sees[i], p.reaches(i)
