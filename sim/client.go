@@ -165,6 +165,11 @@ func Record(c *client.Client, name string, h *History) *Client {
 // Final is ReadBack with a client of every machine. It is for a cluster that is
 // healed.
 func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, error) {
+	return c.final(h, client.All, limit)
+}
+
+// final is Final at a level. Below All, homes are not asked one by one.
+func (c *Cluster) final(h *History, level client.Level, limit time.Duration) (map[string][]string, error) {
 	readers := make([]*Client, len(c.Machines))
 	for i, m := range c.Machines {
 		reader, err := c.Direct(nil, i)
@@ -179,7 +184,11 @@ func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, e
 	if err != nil {
 		return nil, err
 	}
-	return ReadBack(h, readers, func(key string) []int { return c.homes(record, key) }, limit)
+	homes := func(key string) []int { return c.homes(record, key) }
+	if level != client.All {
+		homes = func(string) []int { return nil }
+	}
+	return readBack(h, readers, homes, level, limit)
 }
 
 // ReadBack reads every key of a history at all homes through every machine, and
@@ -187,10 +196,14 @@ func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, e
 // readers are one direct client for each machine, under its name; homes are
 // the machines that a key is at home at.
 func ReadBack(h *History, readers []*Client, homes func(key string) []int, limit time.Duration) (map[string][]string, error) {
+	return readBack(h, readers, homes, client.All, limit)
+}
+
+func readBack(h *History, readers []*Client, homes func(key string) []int, level client.Level, limit time.Duration) (map[string][]string, error) {
 	out := map[string][]string{}
 	for _, key := range h.Keys() {
 		for deadline := time.Now().Add(limit); ; {
-			values, err := agreed(readers, homes(key), key)
+			values, err := agreed(readers, homes(key), key, level)
 			if err == nil {
 				out[key] = values
 				break
@@ -204,12 +217,12 @@ func ReadBack(h *History, readers []*Client, homes func(key string) []int, limit
 	return out, nil
 }
 
-// agreed gives what all machines show of a key, at all homes and each home by
-// itself.
-func agreed(readers []*Client, homes []int, key string) ([]string, error) {
+// agreed gives what all machines show of a key, at a level, and each of the homes
+// by itself.
+func agreed(readers []*Client, homes []int, key string, level client.Level) ([]string, error) {
 	var first []string
 	for i, reader := range readers {
-		read := reader.Get(key, client.All, 5*time.Second)
+		read := reader.Get(key, level, 5*time.Second)
 		if read.Outcome != Done {
 			return nil, fmt.Errorf("read through %s: %s", reader.Name, read.Note)
 		}

@@ -23,6 +23,10 @@ func AllFaults() []Fault {
 	return []Fault{halves, isolate, oneWay, lossy, late, pause, kill, powerCut, slowDisk, syncError, diskFull, clockJump, wrongView}
 }
 
+// LossFaults are those that break the disk of one machine, the same one in all of
+// a cluster's life. Its copies count for nothing from then on.
+func LossFaults() []Fault { return []Fault{bitRot} }
+
 var (
 	halves = Fault{"halves", func(c *Cluster, rng *rand.Rand) (string, func() error) {
 		order := rng.Perm(len(c.Machines))
@@ -91,6 +95,29 @@ var (
 			func() error { c.World.Follow(); return nil }
 	}}
 )
+
+// bitRot begins with a clean restart, so that the machine knows who it is, and
+// ends with a flipped bit in what it has written since.
+var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() error) {
+	m := c.Machines[c.opts.Seed%uint64(len(c.Machines))]
+	if !m.Running() {
+		return m.Name + " is down already", nil
+	}
+	m.Stop()
+	if err := m.restart(); err != nil {
+		return "", func() error { return err }
+	}
+	return m.Name, func() error {
+		if !m.Running() {
+			return nil
+		}
+		m.Kill()
+		if fd, ok := m.Disk.Newest(storage.TypeJournal); ok && m.Disk.Size(fd) > 0 {
+			m.Disk.Flip(fd, rng.IntN(m.Disk.Size(fd)), 1<<rng.IntN(8))
+		}
+		return m.restart()
+	}
+}}
 
 // restart starts the process; if its disk is broken meanwhile, somebody mends it
 // first.

@@ -73,7 +73,7 @@ func (c *Cluster) Play(s Story) (*History, error) {
 	}
 	told, err := c.runStory(s, h)
 	if err == nil {
-		err = c.settle(h)
+		err = c.settle(h, s.loses())
 	}
 	if err != nil {
 		return h, fmt.Errorf("seed %d: %w\nfaults:\n%s", c.opts.Seed, err, strings.Join(told, "\n"))
@@ -82,8 +82,9 @@ func (c *Cluster) Play(s Story) (*History, error) {
 }
 
 // settle heals the cluster and checks the history, and that all agree on the
-// ring.
-func (c *Cluster) settle(h *History) error {
+// ring. A machine that has lost data counts for no read any more: then the others
+// have to show all.
+func (c *Cluster) settle(h *History, loses bool) error {
 	if err := c.Heal(); err != nil {
 		return err
 	}
@@ -93,7 +94,11 @@ func (c *Cluster) settle(h *History) error {
 	if err := c.checkRings(); err != nil {
 		return err
 	}
-	final, err := c.Final(h, time.Minute)
+	level := client.All
+	if loses {
+		level = client.Quorum
+	}
+	final, err := c.final(h, level, time.Minute)
 	if err != nil {
 		return err
 	}
@@ -121,13 +126,20 @@ func (c *Cluster) runStory(s Story, h *History) ([]string, error) {
 	return c.befall(ctx, s.Steps)
 }
 
+// loses says that what one machine alone has kept may be lost.
+func (s *Story) loses() bool {
+	return slices.ContainsFunc(s.Steps, func(step Step) bool {
+		return slices.ContainsFunc(LossFaults(), func(f Fault) bool { return f.Name == step.Fault })
+	})
+}
+
 // work does one operation after the other until the end.
 func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 	for n := 0; ctx.Err() == nil; n++ {
 		rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
 		limit := 100*time.Millisecond + time.Duration(rng.Int64N(int64(3*time.Second)))
 		level := client.Quorum
-		if rng.IntN(8) == 0 {
+		if rng.IntN(8) == 0 && !s.loses() {
 			level = []client.Level{client.One, client.All}[rng.IntN(2)]
 		}
 		key := rng.IntN(s.Keys)
@@ -144,7 +156,9 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 				rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
 				switch {
 				case s.Strays && rng.IntN(16) == 0:
-					c.Put(fmt.Sprintf("blind%d", key), read, level, limit)
+					c.Put(fmt.Sprintf("{%s}stray", k), read, level, limit) // of the same partition
+				case s.Strays && rng.IntN(16) == 0:
+					c.Put(fmt.Sprintf("{%s}stray", k), nil, level, limit)
 				case rng.IntN(8) == 0:
 					c.Delete(k, read, level, limit)
 				default:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kithdb/kith/node"
@@ -25,6 +26,14 @@ var searches = map[string]search{
 				cfg.Expect = founders
 			}
 		}
+		return o, s
+	},
+	// loss has bits rot on one machine's disk, which has to find that out, and
+	// to count for no read any more.
+	"loss": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, length)
+		o.Nodes, o.Replicas = max(o.Nodes, 3), max(o.Replicas, 3)
+		s.Faults = append(slices.Clone(s.Faults[:min(len(s.Faults), 3)]), sim.LossFaults()...)
 		return o, s
 	},
 }
