@@ -68,10 +68,10 @@ func TestARestartedNodeComesBackByItsBookWithoutSeeds(t *testing.T) {
 	cfg.Seeds = []string{a.Addr()}
 	book := &memBook{}
 	cfg.Book = book
+	cfg.Bind = "127.0.0.1:" + lasting(t)
 	b := start(t, cfg)
 	sees(t, b, soon, 1, 2)
 	waitUntil(t, "node 1 is in the book of node 2", soon, func() bool { return slices.Contains(book.ids(), nodeID(1)) })
-	cfg.Bind = b.Addr()
 	closed(t, b)
 
 	cfg.Seeds = nil

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -123,6 +125,30 @@ func memConfig(n *memNet, number byte, seeds ...byte) Config {
 		cfg.Seeds = append(cfg.Seeds, memAddr(s))
 	}
 	return cfg
+}
+
+// lasting gives a port at which a node can be started again: kernels give it to
+// nobody who has no wish, so that it stays free meanwhile.
+func lasting(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprint("0.0.0.0:", 11000+rand.IntN(1000))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		u, err := net.ListenPacket("udp", addr)
+		if err == nil {
+			u.Close()
+		}
+		l.Close()
+		if err == nil {
+			_, port, _ := strings.Cut(addr, ":")
+			return port
+		}
+	}
+	t.Fatal("no port from 11000 to 11999 is free")
+	return ""
 }
 
 func start(t *testing.T, cfg Config) *Cluster {
