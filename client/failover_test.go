@@ -160,3 +160,54 @@ func TestNodeThatHangsIsAvoidedUntilItAnswers(t *testing.T) {
 		}
 	})
 }
+
+// A program that has just started knows nothing by itself. It believes the node
+// that it has the ring from, until the member answers.
+func TestMembersThatAreAwayAreNotWaitedFor(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
+		home, other := w.homes("k")[0], w.homes("k")[1]
+		home.host.Pause()
+		w.setAway(home, true)
+		c, err := client.Dial(ctx, []string{other.peer.Addr}, client.WithTransport(w.me))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		begun := time.Now()
+		done, err := c.Put(ctx, []byte("k"), []byte("1"))
+		if err != nil || done.Receipt.Coordinator == home.id {
+			t.Fatalf("got %v, %v", done.Receipt.Coordinator, err)
+		}
+		if took := time.Since(begun); took > 50*time.Millisecond {
+			t.Fatalf("took %v", took)
+		}
+		home.host.Resume() // the others have not noticed yet
+		time.Sleep(5 * time.Second)
+		done, err = c.Put(ctx, []byte("k"), []byte("2"))
+		if err != nil || done.Receipt.Coordinator != home.id {
+			t.Fatalf("after it is back: %v, %v", done.Receipt.Coordinator, err)
+		}
+	})
+}
+
+// The address that Dial has waited for in vain is a member of the ring that
+// another one has sent: no request waits for it again.
+func TestAddressThatDidNotAnswerDialIsNotWaitedForAgain(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
+		home, other := w.homes("k")[0], w.homes("k")[1]
+		home.host.Pause()
+		c, err := client.Dial(ctx, []string{home.peer.Addr, other.peer.Addr}, client.WithTransport(w.me))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		begun := time.Now()
+		done, err := c.Put(ctx, []byte("k"), []byte("1"))
+		if err != nil || done.Receipt.Coordinator == home.id {
+			t.Fatalf("got %v, %v", done.Receipt.Coordinator, err)
+		}
+		if took := time.Since(begun); took > 50*time.Millisecond {
+			t.Fatalf("took %v", took)
+		}
+	})
+}

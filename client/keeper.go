@@ -157,18 +157,24 @@ func (c *Client) learnFirst(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	nodes := c.view.Load().nodes
-	answers := make(chan error, len(nodes))
+	type answer struct {
+		from *node
+		err  error
+	}
+	answers := make(chan answer, len(nodes))
+	mute := make(map[string]bool) // addresses that were asked and have not answered
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	defer cancel()
 	ask := func(n *node) {
+		mute[n.peer.Addr] = true
 		asked.Go(func() {
 			err := c.learn(ctx, n, deadline)
 			if err != nil {
 				n.down.Store(!errors.Is(err, ErrNotReady))
 				err = fmt.Errorf("%s: %w", n.name, err)
 			}
-			answers <- err
+			answers <- answer{n, err}
 		})
 	}
 	ask(nodes[0])
@@ -179,13 +185,17 @@ func (c *Client) learnFirst(ctx context.Context) error {
 	newcomer := false
 	for waiting > 0 {
 		select {
-		case err := <-answers:
-			if err == nil {
+		case a := <-answers:
+			if a.err == nil || errors.Is(a.err, ErrNotReady) {
+				delete(mute, a.from.peer.Addr)
+			}
+			if a.err == nil {
+				c.avoid(mute)
 				return nil
 			}
-			newcomer = newcomer || errors.Is(err, ErrNotReady)
+			newcomer = newcomer || errors.Is(a.err, ErrNotReady)
 			waiting--
-			errs = append(errs, err)
+			errs = append(errs, a.err)
 		case <-pause.C:
 		}
 		if begun < len(nodes) {
@@ -199,6 +209,16 @@ func (c *Client) learnFirst(ctx context.Context) error {
 		return nil // it has no ring yet; the keeper goes on asking
 	}
 	return dialError(errs)
+}
+
+// avoid takes the nodes at some addresses out of the first choices until they
+// answer a probe.
+func (c *Client) avoid(addrs map[string]bool) {
+	for _, n := range c.view.Load().nodes {
+		if addrs[n.peer.Addr] {
+			c.suspect(n)
+		}
+	}
 }
 
 // dialError tells why no seed has answered. Unreachable seeds are named; one
@@ -217,11 +237,26 @@ func dialError(errs []error) error {
 // be set to take, with siblings.
 const frameMax = 5 * ValueMax
 
+// Bounds of connectTime.
+const (
+	connectMin = 250 * time.Millisecond
+	connectMax = 3 * time.Second
+)
+
+// connectTime is how long a call waits for a connection, and then for the
+// handshake: a part of its time, so that a write whose bytes could not leave can
+// still go elsewhere.
+func connectTime(timeout time.Duration) time.Duration {
+	return min(max(timeout/3, connectMin), connectMax)
+}
+
 // dialer is the transport over TCP.
 func (c *Client) dialer() *rpc.Client {
 	return rpc.NewClient(rpc.TCPConfig{
-		Cluster:     c.ClusterID,
-		Connections: c.cfg.connections,
-		FrameMax:    frameMax,
+		Cluster:          c.ClusterID,
+		Connections:      c.cfg.connections,
+		FrameMax:         frameMax,
+		DialTimeout:      connectTime(c.cfg.timeout),
+		HandshakeTimeout: connectTime(c.cfg.timeout),
 	})
 }

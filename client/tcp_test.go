@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -16,7 +17,14 @@ import (
 func listen(t *testing.T, cluster ring.ClusterID) (addr string, puts chan struct{}, stop func()) {
 	t.Helper()
 	me := ring.Member{ID: ring.NodeID{cluster[0]}, Name: "one", Weight: 1}
-	record := table(t, cluster, []ring.Member{me})
+	return listenAs(t, me, table(t, cluster, []ring.Member{me}), nil)
+}
+
+// listenAs serves a ring over TCP as one of its members. The addresses are those
+// of the others.
+func listenAs(t *testing.T, me ring.Member, record *ring.Record, others []api.MemberAddress) (addr string, puts chan struct{}, stop func()) {
+	t.Helper()
+	cluster := record.Cluster
 	mux := rpc.NewMux(rpc.MuxConfig{})
 	puts = make(chan struct{}, 100)
 	api.Put.HandleInline(mux, rpc.ClassClient, func(c *rpc.Call, _ *api.PutRequest) {
@@ -25,7 +33,7 @@ func listen(t *testing.T, cluster ring.ClusterID) (addr string, puts chan struct
 	})
 	api.Ring.HandleInline(mux, rpc.ClassControl, func(c *rpc.Call, _ *api.RingRequest) {
 		c.Reply(&api.RingResponse{Epoch: record.Epoch, Record: record.Encode(), Now: time.Now().UnixMilli(),
-			Members: []api.MemberAddress{{ID: me.ID, Addr: addr, Alive: true}}})
+			Members: append([]api.MemberAddress{{ID: me.ID, Addr: addr, Alive: true}}, others...)})
 	})
 	s, err := rpc.Listen("127.0.0.1:0", rpc.TCPConfig{Self: rpc.Peer{ID: me.ID}, Mux: mux, Cluster: func() ring.ClusterID { return cluster }})
 	if err != nil {
@@ -80,4 +88,36 @@ func TestManyConnectionsCarryRequests(t *testing.T) {
 	if len(puts) != 20 {
 		t.Errorf("%d puts came", len(puts))
 	}
+}
+
+// A process that was stopped has its connections made by the kernel, and never
+// says a word. Nothing of a write has left then, and it goes elsewhere while there
+// is time.
+func TestWriteGoesElsewhereWhenNoConnectionComesAbout(t *testing.T) {
+	deaf, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	me := ring.Member{ID: ring.NodeID{1}, Name: "one", Weight: 1, State: ring.Active}
+	stopped := ring.Member{ID: ring.NodeID{2}, Name: "two", Weight: 1, State: ring.Active}
+	record := table(t, ring.ClusterID{1}, []ring.Member{me, stopped})
+	addr, puts, stop := listenAs(t, me, record, []api.MemberAddress{{ID: stopped.ID, Addr: deaf.Addr().String(), Alive: true}})
+	defer stop()
+	c, err := client.Dial(ctx, []string{addr}, client.WithTimeout(3*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 256 {
+		key := []byte{byte(i)}
+		if record.Homes(record.PartitionOf(key))[0] != stopped.ID {
+			continue
+		}
+		if _, err := c.Put(ctx, key, nil); err != nil || len(puts) != 1 {
+			t.Fatalf("%d puts came to the other home: %v", len(puts), err)
+		}
+		return
+	}
+	t.Fatal("the stopped node is the first home of no key")
 }

@@ -30,8 +30,8 @@ func seedView(addrs []string) *view {
 }
 
 // next is the view after an answer. record may be v's own, when only addresses
-// are news. What is known of a node stays known. A direct client goes on with
-// the nodes that it has.
+// are news. What is known of a node stays known; of one that is new the answer is
+// believed. A direct client goes on with the nodes that it has.
 func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []string, direct bool) *view {
 	out := &view{record: record, members: members}
 	if record != nil {
@@ -60,7 +60,13 @@ func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []st
 		if m.Addr == "" || byID[m.ID] != nil {
 			continue
 		}
-		byID[m.ID] = add(rpc.Peer{ID: m.ID, Addr: m.Addr})
+		p := rpc.Peer{ID: m.ID, Addr: m.Addr}
+		met := known[p] != nil
+		n := add(p)
+		if !met && !m.Alive {
+			n.down.Store(true) // until it answers a probe
+		}
+		byID[m.ID] = n
 	}
 	for _, a := range seeds {
 		if !taken[a] {

@@ -33,6 +33,7 @@ type world struct {
 	data   map[string][]byte // guarded by mu
 	stamp  uint64            // guarded by mu
 	rings  map[uint64]int    // guarded by mu; requests for the ring, by the epoch that was known
+	away   map[*far]bool     // guarded by mu; whom all nodes hold for unreachable
 }
 
 // far is one node.
@@ -66,7 +67,7 @@ func inBubble(t *testing.T, nodes int, f func(t *testing.T, w *world)) {
 }
 
 func newWorld(t *testing.T, nodes int) *world {
-	w := &world{t: t, net: network.New(network.Config{Seed: 1}), data: map[string][]byte{}, stamp: 1 << 40, rings: map[uint64]int{}}
+	w := &world{t: t, net: network.New(network.Config{Seed: 1}), data: map[string][]byte{}, stamp: 1 << 40, rings: map[uint64]int{}, away: map[*far]bool{}}
 	var members []ring.Member
 	for i := range nodes {
 		id := ring.NodeID{15: byte(i + 1)}
@@ -150,7 +151,7 @@ func (n *far) answerRing(c *rpc.Call, req *api.RingRequest) {
 		resp.Record = record.Encode()
 	}
 	for _, m := range n.w.nodes {
-		a := api.MemberAddress{ID: m.id, Addr: m.peer.Addr, Alive: true}
+		a := api.MemberAddress{ID: m.id, Addr: m.peer.Addr, Alive: !n.w.isAway(m)}
 		if forgetful {
 			a.Addr = ""
 		}
@@ -338,6 +339,19 @@ func (w *world) homes(key string) []*far {
 		}
 	}
 	return out
+}
+
+// setAway is whether all other nodes hold a node for unreachable.
+func (w *world) setAway(n *far, away bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away[n] = away
+}
+
+func (w *world) isAway(n *far) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away[n]
 }
 
 func (w *world) ringCount(known uint64) int {

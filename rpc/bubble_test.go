@@ -346,7 +346,7 @@ func TestHandshakeRefusalsNameBothSides(t *testing.T) {
 				_, err := listenHandshake(theirs, &c.them)
 				listened <- err
 			}()
-			_, dialed := dialHandshake(ours, &c.dialer)
+			_, dialed := dialHandshake(ours, &c.dialer, handshakeTime)
 			for side, err := range map[string]error{"dialer": dialed, "listener": <-listened} {
 				if (err == nil) != (c.want == nil) || !errors.Is(err, c.want) {
 					t.Errorf("%s: %v, want %v", side, err, c.want)

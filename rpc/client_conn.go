@@ -162,7 +162,7 @@ func (c *clientConn) dial(ctx context.Context) error {
 		min: ProtocolMin, max: ProtocolMax, cluster: cfg.Cluster(), node: cfg.Self.ID,
 		expected: l.remote.to.ID, addr: cfg.Self.Addr, frameMax: uint64(cfg.FrameMax),
 	}
-	them, err := dialHandshake(conn, us)
+	them, err := dialHandshake(conn, us, cfg.HandshakeTimeout)
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}

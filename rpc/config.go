@@ -21,8 +21,8 @@ const (
 	connsDefault       = 16384
 	connsPerIPDefault  = 8192
 	dialTimeDefault    = 3 * time.Second
-	handshakeTime      = 5 * time.Second
-	inFlightPerConnMax = 1 << 20 // requests that wait for answers on a connection
+	handshakeTime      = 5 * time.Second // default, and what a listener gives
+	inFlightPerConnMax = 1 << 20         // requests that wait for answers on a connection
 )
 
 // TCPConfig sets up either end of TCP. The zero value is a client that talks to
@@ -50,9 +50,12 @@ type TCPConfig struct {
 	// Connections to each peer for messages below 64 KiB; 0 is 1. Larger ones
 	// have one connection of their own.
 	Connections int
-	// DialTimeout bounds the wait for a TCP connection; 0 is 3 s. Another
-	// 5 s are for the handshake.
+	// DialTimeout bounds the wait for a TCP connection; 0 is 3 s.
 	DialTimeout time.Duration
+	// HandshakeTimeout bounds the wait for the peer's part of the handshake
+	// after that; 0 is 5 s. A process that is stopped takes connections and
+	// stays silent.
+	HandshakeTimeout time.Duration
 	// Connected is told of every connection that a Client has made: which
 	// node of which cluster answered. It must not block. nil is allowed.
 	Connected func(to Peer, node ring.NodeID, cluster ring.ClusterID)
@@ -77,6 +80,7 @@ func (c TCPConfig) withDefaults() TCPConfig {
 	orElse(&c.InFlightMax, inFlightDefault)
 	orElse(&c.Connections, 1)
 	orElse(&c.DialTimeout, dialTimeDefault)
+	orElse(&c.HandshakeTimeout, handshakeTime)
 	orElse(&c.ConnsMax, connsDefault)
 	orElse(&c.ConnsPerIPMax, connsPerIPDefault)
 	if most := descriptorsMax() / 2; most > 0 {

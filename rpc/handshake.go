@@ -127,9 +127,9 @@ func readHandshake(r io.Reader) (*hello, error) {
 	return h, nil
 }
 
-// dialHandshake introduces us to the listener.
-func dialHandshake(conn net.Conn, us *hello) (*hello, error) {
-	if err := conn.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
+// dialHandshake introduces us to the listener, which has some time to answer.
+func dialHandshake(conn net.Conn, us *hello, most time.Duration) (*hello, error) {
+	if err := conn.SetDeadline(time.Now().Add(most)); err != nil {
 		return nil, err
 	}
 	if _, err := conn.Write(appendHandshake(nil, us)); err != nil {
