@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/scenario"
 	"github.com/kithdb/kith/sim/trace"
 )
@@ -14,6 +15,9 @@ import (
 func seeds(few int) []uint64 {
 	if seed, err := strconv.ParseUint(os.Getenv("KITH_SEED"), 10, 64); err == nil {
 		return []uint64{seed}
+	}
+	if !sim.Replays {
+		few = 1 // the race detector is slow, and sees as much in one
 	}
 	if long, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && long > 10 {
 		few = long

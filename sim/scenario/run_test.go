@@ -219,6 +219,30 @@ at 2s get a k r=one`, scenario.Options{Seed: 1})
 	}
 }
 
+// A copy is what one home has, not what another has sent instead.
+func TestReadLocalIsOfAHomeOnly(t *testing.T) {
+	text := "cluster a b c d\nput a k v w=all -> ok\n"
+	for _, n := range []string{"a", "b", "c", "d"} {
+		text += "read-local " + n + " k\n"
+	}
+	var local []bool
+	homes := 0
+	for _, e := range play(t, text, scenario.Options{Seed: 1}).Events {
+		if strings.HasPrefix(e.Note, "read-local") {
+			local = append(local, strings.HasSuffix(e.Note[:len(e.Note)-1], "-> v, by "))
+		}
+	}
+	for _, is := range local {
+		if is {
+			homes++
+		}
+	}
+	run := play(t, text, scenario.Options{Seed: 1})
+	if c := checks(t, run, "read-local"); homes != 3 || len(local) != 4 || len(c) != 1 || c[0].OK || !strings.Contains(c[0].Detail, "did not answer alone: the homes of k are ") {
+		t.Errorf("%d of %v are homes: %+v", homes, local, c)
+	}
+}
+
 // Faults happen on time also while a single operation waits.
 func TestFaultsDoNotWaitForOperations(t *testing.T) {
 	run := play(t, `

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// sampleEvery is the distance of two samples.
+	// sampleEvery is the distance of two samples, and a run that would have
+	// more than samplesMax has a multiple of it.
 	sampleEvery = 500 * time.Millisecond
+	samplesMax  = 240
 	// sampleShift keeps samples away from the round times of scripts: what
 	// happens at one instant has no order.
 	sampleShift = 51 * time.Millisecond
@@ -72,7 +74,8 @@ func (r *runner) watch() (stop func()) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		told := time.Duration(0)
-		for at := sampleShift; ; at = (r.now()/sampleEvery+1)*sampleEvery + sampleShift {
+		every := (r.length()/samplesMax/sampleEvery + 1) * sampleEvery
+		for at := sampleShift; ; at = ((r.now()-sampleShift)/every+1)*every + sampleShift {
 			rest(ctx, time.Until(r.began.Add(at)))
 			if ctx.Err() != nil {
 				return

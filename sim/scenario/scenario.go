@@ -14,6 +14,8 @@ const (
 	TimeMax   = time.Hour // of any time or length
 	OpsMax    = 20_000    // that all loads together are expected to do
 	KeysMax   = 1000      // of one load
+	PutsMax   = 1000      // of one key, by all loads
+	BlindMax  = 300       // of these, without a context: the oracle has to think of each pair
 	ClientMax = 100       // clients of one load
 	SizeMax   = 64 << 10  // bytes of a value
 	wordMax   = 64        // bytes of a name, key or value

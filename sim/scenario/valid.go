@@ -131,6 +131,7 @@ func (c *checker) zones() {
 func (c *checker) loads() {
 	end, ops := c.length(), 0.0
 	names := map[string]bool{}
+	puts, blind := map[string]float64{}, map[string]float64{} // a key of a prefix
 	for _, l := range c.Loads {
 		if names[l.Name] {
 			c.fail(l.Line, "load %s is there twice", l.Name)
@@ -148,6 +149,17 @@ func (c *checker) loads() {
 			continue
 		}
 		ops += l.Rate * (to - l.From).Seconds()
+		each := l.Rate * (to - l.From).Seconds() * float64(100-l.Reads) / 100 / float64(l.Keys)
+		puts[l.Prefix] += each
+		if l.Blind {
+			blind[l.Prefix] += each
+		}
+		switch {
+		case puts[l.Prefix] > PutsMax:
+			c.fail(l.Line, "loads of about %.0f puts a key of %s: want at most %d: take more keys, or end earlier", puts[l.Prefix], l.Prefix, PutsMax)
+		case blind[l.Prefix] > BlindMax:
+			c.fail(l.Line, "loads of about %.0f blind puts a key of %s: want at most %d: take more keys, or end earlier", blind[l.Prefix], l.Prefix, BlindMax)
+		}
 	}
 	if ops > OpsMax {
 		c.fail(0, "loads of about %.0f operations: want at most %d in all: lower a rate, or end earlier", ops, OpsMax)
