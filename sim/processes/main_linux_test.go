@@ -50,6 +50,9 @@ func runAll(m *testing.M) (status int, err error) {
 
 // outside builds the binary and runs the tests again in the sandbox.
 func outside() (status int, err error) {
+	if err := Possible(); err != nil {
+		return 1, err
+	}
 	dir, err := os.MkdirTemp("", "kith-stories")
 	if err != nil {
 		return 1, err

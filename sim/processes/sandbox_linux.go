@@ -15,19 +15,26 @@ const insideEnv = "KITH_SANDBOX"
 // Inside says that this process runs in a sandbox, which a Cluster needs.
 func Inside() bool { return os.Getenv(insideEnv) == "1" }
 
-// Sandbox runs this program once more, with the same arguments and some more
-// variables, in network, mount and process namespaces of its own, and gives its
-// exit status. Whatever it leaves behind, processes, namespaces or interfaces,
-// the kernel clears away when it ends or this process does. It says what is
-// missing where that is not possible: root, ip or nft.
-func Sandbox(env ...string) (status int, err error) {
+// Possible says what is missing for a sandbox: root, ip or nft.
+func Possible() error {
 	if os.Geteuid() != 0 {
-		return 0, errors.New("network namespaces need root")
+		return errors.New("network namespaces need root")
 	}
 	for _, tool := range []string{"ip", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return 0, fmt.Errorf("%s is missing; on Debian: apt-get install iproute2 nftables", tool)
+			return fmt.Errorf("%s is missing; on Debian: apt-get install iproute2 nftables", tool)
 		}
+	}
+	return nil
+}
+
+// Sandbox runs this program once more, with the same arguments and some more
+// variables, in network, mount and process namespaces of its own, and gives its
+// exit status. Whatever it leaves behind, processes, namespaces or interfaces,
+// the kernel clears away when it ends or this process does.
+func Sandbox(env ...string) (status int, err error) {
+	if err := Possible(); err != nil {
+		return 0, err
 	}
 	self, err := os.Executable()
 	if err != nil {

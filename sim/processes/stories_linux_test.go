@@ -1,13 +1,17 @@
 package processes
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/kithdb/kith/sim"
+	"github.com/kithdb/kith/sim/report"
+	"github.com/kithdb/kith/sim/trace"
 )
 
 func TestHalves(t *testing.T) { agree(t, "halves") }
@@ -22,12 +26,13 @@ func agree(t *testing.T, name string) {
 	net := slices.IndexFunc(Stories(), func(s Story) bool { return s.Name == name })
 	story := Stories()[net]
 	simulated := simulate(t, story)
-	expect(t, simulated)
+	whole(t, simulated)
 	if t.Failed() || !real() {
 		return
 	}
 	t.Parallel() // not before: virtual time has one processor for itself
 	processes := live(t, story, net)
+	whole(t, processes)
 	if err := Agree(simulated, processes); err != nil {
 		t.Errorf("the two worlds differ:\n%v", err)
 	}
@@ -37,6 +42,7 @@ func agree(t *testing.T, name string) {
 // simulate plays a story in virtual time.
 func simulate(t *testing.T, s Story) (result *Result) {
 	t.Helper()
+	began := time.Now()
 	sim.Bubble(t, func(t *testing.T) {
 		w, err := NewSimulated(1)
 		if err != nil {
@@ -44,6 +50,8 @@ func simulate(t *testing.T, s Story) (result *Result) {
 		}
 		result = on(t, w, s)
 	})
+	result.Run.Seed, result.Run.Wall = 1, time.Since(began)
+	result.Run.Replay = "go test ./sim/processes -run " + t.Name()
 	return result
 }
 
@@ -54,7 +62,10 @@ func live(t *testing.T, s Story, net int) *Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return on(t, w, s)
+	result := on(t, w, s)
+	result.Run.Wall = result.Run.Length
+	result.Run.Replay = "KITH_NETNS=1 go test ./sim/processes -run " + t.Name()
+	return result
 }
 
 func on(t *testing.T, w World, s Story) *Result {
@@ -69,18 +80,42 @@ func on(t *testing.T, w World, s Story) *Result {
 	return result
 }
 
-func expect(t *testing.T, r *Result) {
+// whole wants every promise kept, and a trace that tells the run. With
+// -artifacts, the trace stays behind, as JSON and as a page to look at.
+func whole(t *testing.T, r *Result) {
 	t.Helper()
-	for _, c := range r.Run.Checks {
+	run := r.Run
+	for _, c := range run.Checks {
 		if !c.OK {
-			t.Errorf("%s: %s", c.Name, c.Detail)
+			t.Errorf("%s: %s: %s", run.World, c.Name, c.Detail)
 		}
 	}
-	text, err := json.MarshalIndent(r.Run, "", " ")
+	if t.Failed() {
+		return
+	}
+	if len(run.Ops) != len(r.History.Ops()) || len(run.Samples) == 0 || len(run.Events) < 3 || len(run.Story.Lines) == 0 {
+		t.Errorf("%s: the trace has %d of %d operations, %d samples, %d events", run.World, len(run.Ops), len(r.History.Ops()), len(run.Samples), len(run.Events))
+	}
+	for _, o := range run.Ops {
+		if o.Level == "" || o.Outcome == trace.Done && o.Via == "" {
+			t.Errorf("%s: the trace does not tell how this was done: %+v", run.World, o)
+		}
+	}
+	if sick := func(s trace.NodeSample) bool { return s.State != "up" || slices.Contains(s.Sees, false) }; !slices.ContainsFunc(run.Samples,
+		func(s trace.Sample) bool { return slices.ContainsFunc(s.Nodes, sick) }) {
+		t.Errorf("%s: no sample shows that anything happened", run.World)
+	}
+	text, err := json.MarshalIndent(run, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(t.ArtifactDir(), r.Run.World+".json"), text, 0o600); err != nil {
+	var page bytes.Buffer
+	if err := report.Write(&page, run); err != nil {
 		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{".json": text, ".html": page.Bytes()} {
+		if err := os.WriteFile(filepath.Join(t.ArtifactDir(), run.World+name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
