@@ -65,6 +65,9 @@ func TestSidesAreThoseThatHearEachOther(t *testing.T) {
 			{At: at(5), Kind: "isolate", Nodes: f("a b"), From: f("a b"), To: f("c d e")}}, "5-60 A:a B:b C:cde"},
 		"one way": {[]trace.Event{
 			{At: at(5), Kind: "cut", From: f("a"), To: f("b"), Note: "a -> b (one way)"}, {At: at(7), Kind: "heal", Note: "a -> b"}}, "5-7 A:a B:b"},
+		"one way and the other, of which one is healed": {[]trace.Event{
+			{At: at(5), Kind: "cut", From: f("a"), To: f("b"), Note: "a -> b (one way)"},
+			{At: at(6), Kind: "cut", From: f("b"), To: f("a"), Note: "b -> a (one way)"}, {At: at(7), Kind: "heal", Note: "a -> b"}}, "5-60 A:a B:b"},
 		"the same again has the same letters": {[]trace.Event{
 			{At: at(1), Kind: "cut", From: f("a b"), To: f("c d e")}, {At: at(2), Kind: "heal"},
 			{At: at(3), Kind: "isolate", Nodes: f("a")}, {At: at(4), Kind: "heal"},
@@ -179,11 +182,11 @@ func TestDrawingsStayInTheirRows(t *testing.T) {
 func TestDrawnSharesAreTheCountedOnes(t *testing.T) {
 	a := axis{length: at(10), step: at(1), n: 10}
 	var done, refused, unknown strings.Builder
-	drawShares(tally{done: 5, refused: 3, unknown: 2}, a, 2, 4, &done, &refused, &unknown)
+	drawShares(tally{done: 6, refused: 3, unknown: 1}, a, 2, 4, &done, &refused, &unknown)
 	for _, c := range []struct{ got, want string }{
-		{done.String(), "M200 50H400V100H200z"},
-		{refused.String(), "M200 20H400V50H200z"},
-		{unknown.String(), "M200 0H400V20H200z"},
+		{done.String(), "M200 40H400V100H200z"},
+		{refused.String(), "M200 10H400V40H200z"},
+		{unknown.String(), "M200 0H400V10H200z"},
 	} {
 		if c.got != c.want {
 			t.Errorf("drawn %q, want %q", c.got, c.want)
