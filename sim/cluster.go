@@ -34,6 +34,10 @@ type Options struct {
 	Serf bool
 	// Disk changes a machine's disk when it is built in.
 	Disk func(d *disk.Disk)
+	// LyingDisks, from when a run's cluster is ready, say that they have synced
+	// and have not. Power cuts then lose what was acknowledged: to see what a
+	// broken promise looks like.
+	LyingDisks bool
 	// Node changes a machine's configuration before each of its starts.
 	Node func(machine int, cfg *node.Config)
 	// Tell is called with every fault of a story as it begins and as it ends.

@@ -61,6 +61,11 @@ func (r *Result) play() {
 		r.Err = fmt.Errorf("seed %d: %w", r.Options.Seed, err)
 		return
 	}
+	if r.Options.LyingDisks {
+		for _, m := range c.Machines {
+			m.Disk.Lie(true)
+		}
+	}
 	r.Story.setDefaults(c)
 	h, err := c.Play(r.Story)
 	r.History, r.Err = h, err

@@ -21,6 +21,9 @@ func (r *Result) Save() string {
 	}
 	s := r.Story
 	fmt.Fprintf(&b, "seed %d\nlength %v\nclients %d\nkeys %d\npause %v\nvalues %d\n", r.Options.Seed, s.Length, s.Clients, s.Keys, s.Pause, s.ValueSize)
+	if r.Options.LyingDisks {
+		fmt.Fprintln(&b, "disks lie")
+	}
 	b.WriteString(r.Schedule())
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
@@ -32,6 +35,7 @@ func ParseSaved(text string) (Options, Story, error) {
 	lines := strings.Split(text, "\n")
 	seed, found := uint64(0), false
 	said := map[string]string{}
+	lie := false
 	for i, line := range lines {
 		word, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch word {
@@ -45,9 +49,13 @@ func ParseSaved(text string) (Options, Story, error) {
 			seed, found = n, true
 		case "length", "clients", "keys", "pause", "values":
 			said[word] = strings.TrimSpace(value)
+		case "disks":
+			if lie = strings.TrimSpace(value) == "lie"; !lie {
+				return Options{}, Story{}, fmt.Errorf("line %d: disks %q: want lie, or no such line", i+1, value)
+			}
 		default:
 			if !strings.HasPrefix(word, "#") {
-				return Options{}, Story{}, fmt.Errorf("line %d: %q: want seed, length, clients, keys, pause, values or at", i+1, word)
+				return Options{}, Story{}, fmt.Errorf("line %d: %q: want seed, length, clients, keys, pause, values, disks or at", i+1, word)
 			}
 		}
 		lines[i] = ""
@@ -56,6 +64,20 @@ func ParseSaved(text string) (Options, Story, error) {
 		return Options{}, Story{}, fmt.Errorf("there is no line with a seed")
 	}
 	o, s := Swarm(seed, 2*time.Minute)
+	o.LyingDisks = lie
+	if err := s.override(said); err != nil {
+		return Options{}, Story{}, err
+	}
+	steps, err := ParseSchedule(strings.Join(lines, "\n"))
+	if err != nil {
+		return Options{}, Story{}, err
+	}
+	s.Steps = append([]Step{}, steps...) // an empty schedule is one, too
+	return o, s, nil
+}
+
+// override sets what a saved run says of the story.
+func (s *Story) override(said map[string]string) error {
 	for _, set := range []struct {
 		word     string
 		number   *int
@@ -84,13 +106,8 @@ func ParseSaved(text string) (Options, Story, error) {
 			got = int64(*set.number)
 		}
 		if err != nil || got < set.min || got > set.max {
-			return Options{}, Story{}, fmt.Errorf("%s %q: want %s to %s", set.word, value, least, most)
+			return fmt.Errorf("%s %q: want %s to %s", set.word, value, least, most)
 		}
 	}
-	steps, err := ParseSchedule(strings.Join(lines, "\n"))
-	if err != nil {
-		return Options{}, Story{}, err
-	}
-	s.Steps = append([]Step{}, steps...) // an empty schedule is one, too
-	return o, s, nil
+	return nil
 }

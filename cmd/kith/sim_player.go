@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/network"
@@ -31,6 +32,7 @@ type playRequest struct {
 	First, Every, Seeds uint64
 	Length              time.Duration
 	Shrink              int  // runs to shrink a failure with, at most
+	LyingDisks          bool // for seeds
 	Record              bool // give the trace and its hash
 }
 
@@ -121,7 +123,9 @@ func (p *player) play() error {
 		return p.err
 	}
 	for n, seed := uint64(0), p.ask.First; p.err == nil && (p.ask.Seeds == 0 || n < p.ask.Seeds); n, seed = n+1, seed+p.ask.Every {
-		p.one(sim.Swarm(seed, p.ask.Length))
+		o, s := sim.Swarm(seed, p.ask.Length)
+		o.LyingDisks = p.ask.LyingDisks
+		p.one(o, s)
 	}
 	return p.err
 }
@@ -191,6 +195,49 @@ func playing(ctx context.Context, ask playRequest, patience time.Duration, take 
 		return seed, ctx.Err()
 	}
 	return seed, err
+}
+
+// play is what the verbs share that play random schedules.
+type play struct {
+	length, watchdog time.Duration
+	lyingDisks       bool
+}
+
+// lengthDefault is the virtual time of a random run.
+const lengthDefault = 2 * time.Minute
+
+func (f *play) flags(flags *pflag.FlagSet) {
+	flags.DurationVar(&f.length, "length", lengthDefault, "virtual time that faults and clients have, of a seed")
+	flags.BoolVar(&f.lyingDisks, "lying-disks", false, "disks that forget what they say is synced, of a seed: to see a promise broken")
+	flags.DurationVar(&f.watchdog, "watchdog", 2*time.Minute, "give up when virtual time stands still for so long")
+}
+
+func (f *play) check() error {
+	if f.length < time.Second || f.length > 24*time.Hour {
+		return usagef("--length %v: want 1s to 24h", f.length)
+	}
+	if f.watchdog < time.Second {
+		return usagef("--watchdog %v: want 1s or more", f.watchdog)
+	}
+	return nil
+}
+
+// request is what a child is asked for to play SEED or FILE.
+func (a *app) request(name string, f play) (playRequest, error) {
+	if err := f.check(); err != nil {
+		return playRequest{}, err
+	}
+	saved, seed, err := a.savedOf(name)
+	return playRequest{Saved: saved, First: seed, Every: 1, Seeds: 1, Length: f.length, LyingDisks: f.lyingDisks}, err
+}
+
+// replay is the command that plays a seed again.
+func (f *play) replay(seed uint64) string {
+	line := fmt.Sprintf("kith sim replay %d --length %v", seed, f.length)
+	if f.lyingDisks {
+		line += " --lying-disks"
+	}
+	return line
 }
 
 // savedOf gives what SEED or FILE means, as a run that sim.ParseSaved reads, or

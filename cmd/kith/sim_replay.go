@@ -13,11 +13,8 @@ import (
 	"github.com/kithdb/kith/sim/trace"
 )
 
-// lengthDefault is the virtual time of a random run.
-const lengthDefault = 2 * time.Minute
-
 func (a *app) simReplayCommand() *cobra.Command {
-	var length, watchdog time.Duration
+	var f play
 	cmd := &cobra.Command{
 		Use:   "replay SEED|FILE",
 		Short: "Play a random schedule again and print its trace",
@@ -28,61 +25,30 @@ trace, byte for byte; its hash covers every message of the network as well.`,
 		Example: `  kith sim replay 42 --length 20s
   kith sim replay failed.txt --format json`,
 		Args: a.want(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkPlay(length, watchdog); err != nil {
-				return err
-			}
-			return a.simReplay(cmd, args[0], length, watchdog)
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.simReplay(cmd, args[0], f) },
 	}
-	playFlags(cmd, &length, &watchdog)
+	f.flags(cmd.Flags())
 	return cmd
 }
 
-func playFlags(cmd *cobra.Command, length, watchdog *time.Duration) {
-	cmd.Flags().DurationVar(length, "length", lengthDefault, "virtual time that faults and clients have, for a seed")
-	cmd.Flags().DurationVar(watchdog, "watchdog", 2*time.Minute, "give up when virtual time stands still for so long")
-}
-
-func checkPlay(length, watchdog time.Duration) error {
-	if length < time.Second || length > 24*time.Hour {
-		return usagef("--length %v: want 1s to 24h", length)
-	}
-	if watchdog < time.Second {
-		return usagef("--watchdog %v: want 1s or more", watchdog)
-	}
-	return nil
-}
-
-// requestOf is what a child is asked for to play SEED or FILE.
-func (a *app) requestOf(name string, length time.Duration) (playRequest, error) {
-	saved, seed, err := a.savedOf(name)
-	return playRequest{Saved: saved, First: seed, Every: 1, Seeds: 1, Length: length}, err
-}
-
-// replayLine is the command that plays SEED or FILE again.
-func replayLine(name string, saved bool, length time.Duration) string {
-	if saved {
-		return "kith sim replay " + name
-	}
-	return fmt.Sprintf("kith sim replay %s --length %v", name, length)
-}
-
-func (a *app) simReplay(cmd *cobra.Command, name string, length, watchdog time.Duration) error {
-	ask, err := a.requestOf(name, length)
+func (a *app) simReplay(cmd *cobra.Command, name string, f play) error {
+	ask, err := a.request(name, f)
 	if err != nil {
 		return err
 	}
 	ask.Record = true
 	var got *played
-	if _, err := playing(cmd.Context(), ask, watchdog, func(l playLine) { got = cmp.Or(got, l.Played) }); err != nil {
+	if _, err := playing(cmd.Context(), ask, f.watchdog, func(l playLine) { got = cmp.Or(got, l.Played) }); err != nil {
 		return err
 	}
 	if got == nil || got.Trace == nil {
 		return errNothing
 	}
 	run := got.Trace
-	run.Title, run.Replay = fmt.Sprintf("random faults of seed %d", run.Seed), replayLine(name, ask.Saved != "", length)
+	run.Title, run.Replay = fmt.Sprintf("random faults of seed %d", run.Seed), f.replay(run.Seed)
+	if ask.Saved != "" {
+		run.Replay = "kith sim replay " + name
+	}
 	if a.format == formatJSON {
 		err = a.writeJSON(struct {
 			runJSON

@@ -15,13 +15,13 @@ import (
 
 // simSearch is what the flags of sim search ask for.
 type simSearch struct {
-	seeds, from      uint64
-	minutes          float64
-	length, watchdog time.Duration
-	workers, shrink  int
-	keepGoing        bool
-	terminal         bool // people watch
-	output           string
+	play
+	seeds, from     uint64
+	minutes         float64
+	workers, shrink int
+	keepGoing       bool
+	output          string
+	terminal        bool // people watch
 }
 
 func (a *app) simSearchCommand() *cobra.Command {
@@ -53,7 +53,7 @@ and shrinks the run to a short one that still breaks a promise.`,
 	flags.IntVar(&f.shrink, "shrink", shrinkRuns, "shrink a failure with at most so many runs (0: don't)")
 	flags.BoolVar(&f.keepGoing, "keep-going", false, "don't stop at the first broken promise")
 	flags.StringVarP(&f.output, "output", "o", "", "write the shortest run that broke a promise to this file")
-	playFlags(cmd, &f.length, &f.watchdog)
+	f.play.flags(flags)
 	return cmd
 }
 
@@ -68,17 +68,18 @@ func (f *simSearch) check() error {
 	case f.shrink < 0:
 		return usagef("--shrink %d: want 0 or more", f.shrink)
 	}
-	return checkPlay(f.length, f.watchdog)
+	return f.play.check()
 }
 
 // search is one search under way.
 type search struct {
 	simSearch
 	began time.Time
-	stop  context.CancelFunc
+	stops []context.CancelFunc // one for each process
 
 	mu    sync.Mutex // guards what follows
 	total searchTotal
+	found int // the process that ended the search, counted from 1
 }
 
 // searchTotal is what a search has found. Field names are a contract: only
@@ -111,23 +112,21 @@ type faultTotal struct {
 	Bites    int `json:"bites"` // operations that did not succeed while it was on
 }
 
-func (a *app) simSearch(parent context.Context, f simSearch) error {
-	ctx, stop := context.WithCancel(parent)
-	defer stop()
-	s := &search{simSearch: f, began: time.Now(), stop: stop}
+func (a *app) simSearch(ctx context.Context, f simSearch) error {
+	s := &search{simSearch: f, began: time.Now()}
 	s.total = searchTotal{Schema: "sim-search/v1", From: f.from, Length: f.length.Seconds(), Faults: map[string]*faultTotal{}, Failures: []*failure{}, Shortest: []*failure{}}
 	bar := a.watch(s.line)
 	err := s.run(ctx)
 	bar.close()
 	s.total.Wall = time.Since(s.began).Seconds()
-	s.total.Interrupted = parent.Err() != nil
+	s.total.Interrupted = ctx.Err() != nil
 	slices.SortFunc(s.total.Failures, func(a, b *failure) int { return int(int64(a.Seed) - int64(b.Seed)) })
 	if err2 := a.tellSearch(&s.total, f); err2 != nil {
 		return err2
 	}
 	switch {
-	case parent.Err() != nil:
-		return parent.Err()
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case err != nil:
 		return err
 	case len(s.total.Failures) > 0:
@@ -140,20 +139,25 @@ func (a *app) simSearch(parent context.Context, f simSearch) error {
 func (s *search) run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	errs := make([]error, s.workers)
+	ctxs := make([]context.Context, s.workers)
 	for w := range s.workers {
-		ask := playRequest{First: s.from + uint64(w), Every: uint64(s.workers), Length: s.length, Shrink: s.shrink}
+		var stop context.CancelFunc
+		ctxs[w], stop = context.WithCancel(ctx)
+		defer stop()
+		s.stops = append(s.stops, stop)
+	}
+	for w := range s.workers {
+		ask := playRequest{First: s.from + uint64(w), Every: uint64(s.workers), Length: s.length, LyingDisks: s.lyingDisks, Shrink: s.shrink}
 		if s.seeds > 0 {
 			if ask.Seeds = (s.seeds + uint64(s.workers-1-w)) / uint64(s.workers); ask.Seeds == 0 {
 				continue
 			}
 		}
 		workers.Go(func() {
-			mine, stop := context.WithCancel(ctx)
-			defer stop()
-			seed, err := playing(mine, ask, s.watchdog, func(l playLine) { s.take(l, stop) })
-			if err != nil && mine.Err() == nil {
-				errs[w] = fmt.Errorf("seed %d (kith sim replay %d --length %v): %w", seed, seed, s.length, err)
-				s.stop()
+			seed, err := playing(ctxs[w], ask, s.watchdog, func(l playLine) { s.take(w, l) })
+			if err != nil && ctxs[w].Err() == nil {
+				errs[w] = fmt.Errorf("seed %d (%s): %w", seed, s.replay(seed), err)
+				s.end(w)
 			}
 		})
 	}
@@ -161,25 +165,40 @@ func (s *search) run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// take enters what a child says. stop ends that child: at the end of the time,
-// or of the search.
-func (s *search) take(l playLine, stop func()) {
+// end has all processes but one end what they do.
+func (s *search) end(but int) {
+	for w, stop := range s.stops {
+		if w != but {
+			stop()
+		}
+	}
+}
+
+// take enters what a process says.
+func (s *search) take(w int, l playLine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.found > 0 && s.found != w+1 {
+		return // another one has ended the search
+	}
 	switch {
 	case l.Seed != nil:
 		if s.minutes > 0 && time.Since(s.began) > time.Duration(s.minutes*float64(time.Minute)) {
-			stop()
+			s.stops[w]()
 		}
 	case l.Played != nil:
 		s.enter(l.Played)
-		if l.Played.Failure != nil && !s.keepGoing && s.shrink == 0 {
-			s.stop()
+		if l.Played.Failure != nil && !s.keepGoing {
+			s.found = w + 1
+			s.end(w) // this one shrinks what it has found
+			if s.shrink == 0 {
+				s.stops[w]()
+			}
 		}
 	case l.Shrunk != nil:
 		s.total.Shortest = append(s.total.Shortest, l.Shrunk)
 		if !s.keepGoing {
-			s.stop()
+			s.stops[w]()
 		}
 	}
 }
@@ -270,7 +289,7 @@ func (a *app) tellSearch(t *searchTotal, f simSearch) error {
 		}
 		fmt.Fprintln(a.out)
 		a.tellFailure(short, broken.Faults, file)
-		fmt.Fprintf(a.out, "\nas it was found: kith sim replay %d --length %v\n", broken.Seed, f.length)
+		fmt.Fprintf(a.out, "\nas it was found: %s\n", f.replay(broken.Seed))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -14,7 +15,7 @@ import (
 const shrinkRuns = 200
 
 func (a *app) simShrinkCommand() *cobra.Command {
-	var length, watchdog time.Duration
+	var f play
 	var file string
 	var runs int
 	cmd := &cobra.Command{
@@ -27,21 +28,18 @@ shortest run as text that kith sim replay reads.`,
   kith sim replay short.txt`,
 		Args: a.want(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkPlay(length, watchdog); err != nil {
-				return err
-			}
 			if runs < 1 {
 				return usagef("--runs %d: want 1 or more", runs)
 			}
-			ask, err := a.requestOf(args[0], length)
+			ask, err := a.request(args[0], f)
 			if err != nil {
 				return err
 			}
 			ask.Shrink = runs
-			return a.simShrink(cmd, ask, watchdog, file)
+			return a.simShrink(cmd, ask, f.watchdog, file)
 		},
 	}
-	playFlags(cmd, &length, &watchdog)
+	f.flags(cmd.Flags())
 	cmd.Flags().StringVarP(&file, "output", "o", "", "write the shortest run to this file")
 	cmd.Flags().IntVar(&runs, "runs", shrinkRuns, "play at most so many runs")
 	return cmd
@@ -85,7 +83,7 @@ func (a *app) simShrink(cmd *cobra.Command, ask playRequest, watchdog time.Durat
 	if a.format == formatJSON {
 		err = a.writeJSON(shrinkJSON{"sim-shrink/v1", first.Failure, short})
 	} else {
-		a.tellFailure(short, first.Failure.Faults, cmdOr(file, "FILE"))
+		a.tellFailure(short, first.Failure.Faults, cmp.Or(file, "FILE"))
 	}
 	if err != nil {
 		return err
@@ -116,11 +114,4 @@ func writeSaved(file string, f *failure) error {
 func (a *app) tellFailure(f *failure, before int, file string) {
 	fmt.Fprintf(a.out, "BROKEN: %s\nseed %d: %d faults became %d\n\n%s\n", f.Promise, f.Seed, before, f.Faults, strings.TrimRight(f.Error, "\n"))
 	fmt.Fprintf(a.out, "\nthe shortest run, for kith sim replay %s:\n\n%s", file, f.Saved)
-}
-
-func cmdOr(file, otherwise string) string {
-	if file == "" {
-		return otherwise
-	}
-	return file
 }
