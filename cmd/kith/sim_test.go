@@ -23,13 +23,17 @@ func TestChildOfTheseTests(t *testing.T) {
 		fmt.Println("first")
 		panic("as told")
 	case "slow":
-		for i := range 8 {
+		for i := range 25 {
 			fmt.Println(i)
-			time.Sleep(200 * time.Millisecond)
+			<-time.After(200 * time.Millisecond)
 		}
 		os.Exit(0)
 	}
 }
+
+// patience is more than a child takes to begin on a busy machine, and less than
+// the slow one takes in all.
+const patience = 4 * time.Second
 
 //go:noinline
 func hangHere(never chan struct{}) {
@@ -65,12 +69,13 @@ func dumped(t *testing.T, err error) string {
 // A simulation in which nothing moves any more is ended, and what every goroutine
 // was at is kept.
 func TestWatchdogEndsARunThatHangsAndKeepsItsGoroutines(t *testing.T) {
+	t.Parallel()
 	var lines []string
-	err := supervise(child("hangs"), time.Second, func(line []byte) error {
+	err := supervise(child("hangs"), patience, func(line []byte) error {
 		lines = append(lines, strings.TrimSpace(string(line)))
 		return nil
 	})
-	if err == nil || !strings.Contains(err.Error(), "hangs: virtual time stood still for 1s") {
+	if err == nil || !strings.Contains(err.Error(), "hangs: virtual time stood still for 4s") {
 		t.Fatal(err)
 	}
 	if dump := dumped(t, err); !strings.Contains(dump, "hangHere") {
@@ -83,9 +88,10 @@ func TestWatchdogEndsARunThatHangsAndKeepsItsGoroutines(t *testing.T) {
 
 // A run that goes on is left alone, however long it takes.
 func TestWatchdogLeavesASlowRunAlone(t *testing.T) {
+	t.Parallel()
 	n := 0
-	err := supervise(child("slow"), 30*time.Second, func([]byte) error { n++; return nil })
-	if err != nil || n != 8 {
+	err := supervise(child("slow"), patience, func([]byte) error { n++; return nil })
+	if err != nil || n != 25 {
 		t.Errorf("%d lines, %v", n, err)
 	}
 }
