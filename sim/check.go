@@ -15,6 +15,7 @@ import (
 //   - a deleted value stays deleted;
 //   - what a put has seen does not stand beside it, nor come back after it was
 //     acknowledged: siblings are equal to the oracle's;
+//   - no put is minted long after its client gave up, if clocks were right;
 //   - strict reads never go backwards: they show all that strict puts had done,
 //     and strict reads had shown, before they began, or what came after that.
 func Check(h *History, final map[string][]string) error {
@@ -24,7 +25,7 @@ func Check(h *History, final map[string][]string) error {
 		if !ok {
 			return fmt.Errorf("key %s was not read in the end", key)
 		}
-		k := newOracle(byKey[key], h.late)
+		k := newOracle(byKey[key], h)
 		for _, err := range k.check(shown) {
 			return fmt.Errorf("key %s: %w\nin the end it shows %s\n%s", key, err, list(shown), h.Story(key))
 		}
@@ -48,11 +49,12 @@ type oracle struct {
 	// must are the writes that a write has certainly seen; may adds those
 	// that a blind put may have met at its coordinator.
 	must, may map[string]map[string]bool
-	late      time.Duration // see History
+	late      time.Duration        // see History
+	minted    map[string]time.Time // see History
 }
 
-func newOracle(ops []*Op, late time.Duration) *oracle {
-	k := &oracle{ops: ops, late: late, puts: map[string]*Op{}, must: map[string]map[string]bool{}, may: map[string]map[string]bool{}}
+func newOracle(ops []*Op, h *History) *oracle {
+	k := &oracle{ops: ops, late: h.late, minted: h.minted, puts: map[string]*Op{}, must: map[string]map[string]bool{}, may: map[string]map[string]bool{}}
 	for _, o := range ops {
 		if !o.Read {
 			k.puts[o.Value] = o
@@ -122,7 +124,24 @@ func (k *oracle) check(final []string) []error {
 	if err := k.backwards(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := k.inTime(); err != nil {
+		errs = append(errs, err)
+	}
 	return errs
+}
+
+// inTime looks for puts that were minted when their clients had long given up.
+func (k *oracle) inTime() error {
+	for _, put := range k.ops {
+		at, shown := k.minted[put.Value]
+		if put.Read || !shown || k.late == 0 || put.Deadline.IsZero() {
+			continue
+		}
+		if late := at.Sub(put.Deadline); late > k.late {
+			return broken(InTime, "%s was minted %v after its client gave up", put.Value, late.Round(time.Millisecond))
+		}
+	}
+	return nil
 }
 
 // kept looks for acknowledged puts that are not there, or not in force.

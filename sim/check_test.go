@@ -36,6 +36,61 @@ func (s *script) get(saw ...string) *Op {
 	return s.add(Op{Read: true, Strict: true, Outcome: Done, Saw: saw})
 }
 
+// A context that a put returned covers what the put had seen, and perhaps the put.
+func TestChainedPutsMayReplaceEachOtherAndNothingElse(t *testing.T) {
+	for _, c := range []struct {
+		final []string
+		want  string
+	}{
+		{[]string{"b", "x"}, ""},
+		{[]string{"a", "b", "x"}, ""},
+		{[]string{"b"}, "acknowledged x is lost"},
+		{[]string{"a", "x"}, "acknowledged b is lost"},
+		{[]string{"b", "o", "x"}, "o is shown beside b, which had seen it"},
+	} {
+		s := newScript()
+		s.put("o", nil, Done)
+		read := s.get("o")
+		s.put("x", read, Done)
+		a := s.put("a", read, Done)
+		s.put("b", a.Next().Op, Done)
+		errorIs(t, Check(s.History, map[string][]string{"k": c.final}), c.want)
+	}
+}
+
+// Where clocks are right, a put that its client gave up is minted soon or never.
+func TestLatePutsAreNoExcuseWhereClocksAreRight(t *testing.T) {
+	for _, c := range []struct {
+		late   time.Duration
+		minted time.Duration // of the late one, after its deadline
+		final  []string
+		want   string
+	}{
+		{late: 0, minted: 9 * time.Second, final: []string{"a"}},
+		{late: 3 * time.Second, final: []string{"x"}},
+		{late: 3 * time.Second, minted: 2 * time.Second, final: []string{"a", "x"}},
+		{late: 3 * time.Second, final: []string{"a"}, want: "acknowledged x is lost"},
+		{late: 3 * time.Second, minted: 9 * time.Second, final: []string{"a", "x"}, want: "a was minted 9s after"},
+	} {
+		s := newScript()
+		s.late, s.minted = c.late, map[string]time.Time{}
+		a := s.put("a", nil, Unknown)
+		a.Deadline = a.Ended
+		s.minted["a"] = a.Deadline.Add(c.minted)
+		s.at = s.at.Add(5 * time.Second)
+		s.put("x", nil, Done)
+		errorIs(t, Check(s.History, map[string][]string{"k": c.final}), c.want)
+	}
+}
+
+// errorIs wants an error that has a text, or none.
+func errorIs(t *testing.T, err error, want string) {
+	t.Helper()
+	if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
 func TestCheckersFindWhatBreaksAPromise(t *testing.T) {
 	for name, c := range map[string]struct {
 		play  func(s *script)

@@ -147,6 +147,7 @@ func (c *Client) Get(key string, level client.Level, limit time.Duration) *Read 
 	for _, s := range result.Siblings {
 		if !s.Deleted {
 			saw = append(saw, nameOf(s.Value))
+			c.history.sawMinted(nameOf(s.Value), s.Time())
 		}
 	}
 	c.history.End(op, Done, saw, "by "+result.Receipt.Coordinator.Short())
@@ -206,6 +207,9 @@ func readBack(h *History, readers []*Client, homes func(key string) []int, level
 			values, err := agreed(readers, homes(key), key, level)
 			if err == nil {
 				out[key] = values
+				for _, v := range values {
+					h.sawMinted(v, readers[0].history.minted[v])
+				}
 				break
 			}
 			if !time.Now().Before(deadline) {

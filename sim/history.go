@@ -103,10 +103,13 @@ type History struct {
 	// late is how long after its client gave up a put may be minted at the
 	// latest; 0 if clocks were wrong, and nobody can tell.
 	late time.Duration
+	// minted is when values were minted that reads have shown, by the clock of
+	// the home that did it.
+	minted map[string]time.Time
 }
 
 // NewHistory begins a history.
-func NewHistory() *History { return &History{began: time.Now()} }
+func NewHistory() *History { return &History{began: time.Now(), minted: map[string]time.Time{}} }
 
 // Begin enters an operation.
 func (h *History) Begin(o *Op) *Op {
@@ -123,6 +126,13 @@ func (h *History) End(o *Op, outcome Outcome, saw []string, note string) {
 	defer h.mu.Unlock()
 	o.Ended, o.Outcome, o.Note = time.Now(), outcome, note
 	o.Saw = slices.Sorted(slices.Values(saw))
+}
+
+// sawMinted notes when a value that was read had been minted.
+func (h *History) sawMinted(value string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.minted[value] = at
 }
 
 // Ops gives the operations in the order of their beginning.

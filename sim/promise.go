@@ -14,6 +14,8 @@ const (
 	RefusedNowhere Promise = "no refused write exists"
 	Siblings       Promise = "siblings are those that the oracle has"
 	Forwards       Promise = "no quorum read goes backwards"
+	// InTime is for stories in which no clock is wrong.
+	InTime Promise = "no put is minted after its time"
 	// These two are of the cluster after it was healed, not of a history.
 	Converged Promise = "all homes show the same in the end"
 	OneRing   Promise = "all agree on the ring record"
@@ -51,7 +53,7 @@ func Judge(h *History, final map[string][]string) map[Promise]Finding {
 		if !ok {
 			continue
 		}
-		for _, err := range newOracle(byKey[key], h.late).check(shown) {
+		for _, err := range newOracle(byKey[key], h).check(shown) {
 			var b *Broken
 			if !errors.As(err, &b) {
 				panic("sim: a promise without a name: " + err.Error())
@@ -70,7 +72,7 @@ func Judge(h *History, final map[string][]string) map[Promise]Finding {
 func Missed(h *History) map[*Op]*Op {
 	out := map[*Op]*Op{}
 	for _, ops := range h.byKey() {
-		k := newOracle(ops, h.late)
+		k := newOracle(ops, h)
 		for _, read := range ops {
 			if !read.Read || read.Outcome != Done {
 				continue

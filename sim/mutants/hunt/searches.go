@@ -29,11 +29,17 @@ var searches = map[string]search{
 		return o, s
 	},
 	// loss has bits rot on one machine's disk, which has to find that out, and
-	// to count for no read any more.
+	// to count for no read any more. The other faults keep a home from a write,
+	// so that a read can miss it.
 	"loss": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
 		o, s := sim.Swarm(seed, length)
-		o.Nodes, o.Replicas = max(o.Nodes, 3), max(o.Replicas, 3)
-		s.Faults = append(slices.Clone(s.Faults[:min(len(s.Faults), 3)]), sim.LossFaults()...)
+		o.Replicas = 3
+		s.Faults = sim.LossFaults()
+		for _, f := range sim.AllFaults() {
+			if slices.Contains([]string{"halves", "isolate", "kill", "wrong view"}, f.Name) {
+				s.Faults = append(s.Faults, f)
+			}
+		}
 		return o, s
 	},
 }
