@@ -44,6 +44,9 @@ func (p *play) crowd() (stop func()) {
 	}
 }
 
+// sharedKey is one that all clients fight over.
+func sharedKey(n int) string { return fmt.Sprintf("shared %d", n) }
+
 // work does one operation after the other.
 func (p *play) work(ctx context.Context, c *sim.Client, rng *rand.Rand) {
 	for n := 0; ctx.Err() == nil; n++ {
@@ -63,7 +66,7 @@ func (p *play) work(ctx context.Context, c *sim.Client, rng *rand.Rand) {
 		case 2:
 			p.note(c.Get(fmt.Sprintf("blind %d", key), level, limit).Op, m)
 		default:
-			k := fmt.Sprintf("shared %d", key)
+			k := sharedKey(key)
 			read := c.Get(k, level, limit)
 			p.note(read.Op, m)
 			if read.Context == nil {

@@ -54,6 +54,7 @@ type play struct {
 	wrong map[Question][]string
 	named int      // keys that questions have made up
 	never []string // keys that nothing can have been written to
+	key   string   // the one that the trace's story is about
 
 	mu    sync.Mutex // guards what follows
 	began time.Time
@@ -95,7 +96,7 @@ func Play(w World, s Story) (*Result, error) {
 func newPlay(w World, s Story) *play {
 	p := &play{
 		world: w, names: w.Names(), history: sim.NewHistory(), began: time.Now(),
-		asked: map[Question]int{}, wrong: map[Question][]string{},
+		key: sharedKey(0), asked: map[Question]int{}, wrong: map[Question][]string{},
 		metas: map[*sim.Op]meta{}, ids: map[string]int{}, short: map[string]string{},
 	}
 	p.run = &trace.Run{Title: s.Title, Text: s.Text, World: w.Kind(), Replicas: replicas, Partitions: partitions}
@@ -264,12 +265,18 @@ func (p *play) end() error {
 		readers[i] = sim.Record(c.Client, p.names[i], nil)
 	}
 	final, err := sim.ReadBack(p.history, readers, p.homes, settleMax)
-	p.check("all homes agree", err == nil, "%s", text(err))
+	p.check(string(sim.Converged), err == nil, "%s", text(err))
 	if err != nil {
 		return err
 	}
-	err = sim.Check(p.history, final)
-	p.check("nothing acknowledged is lost, nothing refused exists, reads never go backwards", err == nil, "%s", text(err))
+	found := sim.Judge(p.history, final)
+	for _, promise := range sim.Promises() {
+		broken, ok := found[promise]
+		p.check(string(promise), !ok, "%s", text(broken.Err))
+		if ok {
+			p.key = broken.Key
+		}
+	}
 	for _, key := range p.never {
 		p.check("what a paused node got too late is not done after it woke", len(final[key]) == 0, "%s shows %v", key, final[key])
 	}

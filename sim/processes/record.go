@@ -116,12 +116,16 @@ func (p *play) finish(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.run.Length = time.Since(p.began)
+	missed := sim.Missed(p.history)
 	for _, op := range p.history.Ops() {
 		m := p.metas[op]
 		o := trace.Op{
 			At: op.Began.Sub(p.began), Took: op.Ended.Sub(op.Began), Client: op.Client, Via: m.via, Side: m.side,
 			Kind: "put", Key: op.Key, Value: op.Value, Level: m.level, Context: op.After != nil, Note: op.Note,
 			Outcome: trace.Outcome(op.Outcome.String()),
+		}
+		if put := missed[op]; put != nil {
+			o.Stale, o.Behind = true, op.Began.Sub(put.Ended)
 		}
 		switch {
 		case op.Read:
@@ -134,11 +138,5 @@ func (p *play) finish(err error) {
 		}
 		p.run.Ops = append(p.run.Ops, o)
 	}
-	if keys := p.history.Keys(); len(keys) > 0 {
-		key := keys[0]
-		if i := slices.Index(keys, "shared 0"); i >= 0 {
-			key = keys[i]
-		}
-		p.run.Story = trace.Story{Key: key, Lines: slices.Collect(strings.Lines(p.history.Story(key)))}
-	}
+	p.run.Story = trace.Story{Key: p.key, Lines: slices.Collect(strings.Lines(p.history.Story(p.key)))}
 }
