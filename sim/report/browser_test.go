@@ -107,7 +107,8 @@ func TestPageInABrowser(t *testing.T) {
 	if path == "" {
 		return
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox)
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
+		chromedp.WSURLReadTimeout(2*time.Minute)) // a busy machine starts it slowly
 	ctx, end := chromedp.NewExecAllocator(context.Background(), options...)
 	defer end()
 	chromium, end := chromedp.NewContext(ctx)
