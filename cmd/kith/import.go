@@ -32,8 +32,11 @@ the outcome of every record. A line that cannot be read ends the import.`,
   zcat backup.jsonl.gz | kith import -`,
 		Args: a.want(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if im.workers < 1 || im.batch < 1 || im.batch > importBatchMax {
-				return usagef("--concurrency %d, --batch %d: want at least 1, and a batch of at most %d", im.workers, im.batch, importBatchMax)
+			if im.workers < 1 || im.workers > importWorkersMax {
+				return usagef("--concurrency %d: want 1 to %d", im.workers, importWorkersMax)
+			}
+			if im.batch < 1 || im.batch > importBatchMax {
+				return usagef("--batch %d: want 1 to %d", im.batch, importBatchMax)
 			}
 			in, size, err := a.open(args[0])
 			if err != nil {
@@ -41,6 +44,9 @@ the outcome of every record. A line that cannot be read ends the import.`,
 			}
 			defer in.Close()
 			if logFile != "" {
+				if sameFile(in, logFile) {
+					return usagef("--log: %s is the file to import", logFile)
+				}
 				f, err := os.Create(logFile)
 				if err != nil {
 					return usagef("--log: %w", err)
@@ -82,6 +88,20 @@ func (a *app) open(name string) (io.ReadCloser, int64, error) {
 		return f, -1, nil
 	}
 	return f, st.Size(), nil
+}
+
+// sameFile says that path leads to the file that in reads.
+func sameFile(in io.Reader, path string) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	reads, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && reads.Mode().IsRegular() && os.SameFile(reads, there)
 }
 
 // importSummary is the document of import.

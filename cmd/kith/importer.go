@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	importBatchMax = 1024
+	importBatchMax   = 1024
+	importWorkersMax = 1024
 	// importBytes bounds the records in memory.
 	importBytes = 64 << 20
 	// importBatchBytes ends a batch early.
