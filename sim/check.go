@@ -40,77 +40,6 @@ func list(values []string) string {
 	return strings.Join(values, ", ")
 }
 
-// oracle knows of one key which write has certainly seen which, and which one
-// may have.
-type oracle struct {
-	ops     []*Op
-	puts    map[string]*Op // deletes among them
-	deletes []*Op
-	// must are the writes that a write has certainly seen; may adds those
-	// that a blind put may have met at its coordinator.
-	must, may map[string]map[string]bool
-	late      time.Duration        // see History
-	minted    map[string]time.Time // see History
-}
-
-func newOracle(ops []*Op, h *History) *oracle {
-	k := &oracle{ops: ops, late: h.late, minted: h.minted, puts: map[string]*Op{}, must: map[string]map[string]bool{}, may: map[string]map[string]bool{}}
-	for _, o := range ops {
-		if !o.Read {
-			k.puts[o.Value] = o
-		}
-		if o.Delete && o.Outcome != Refused {
-			k.deletes = append(k.deletes, o)
-		}
-	}
-	for v := range k.puts {
-		k.must[v] = map[string]bool{}
-		k.past(v, false, k.must[v])
-		k.may[v] = map[string]bool{}
-		k.past(v, true, k.may[v])
-	}
-	return k
-}
-
-// past collects what the write of v has seen.
-func (k *oracle) past(v string, may bool, into map[string]bool) {
-	put := k.puts[v]
-	switch {
-	case put == nil:
-	case put.After != nil:
-		for _, w := range put.After.Saw {
-			if !into[w] {
-				into[w] = true
-				k.past(w, may, into)
-			}
-		}
-		for _, w := range put.After.may {
-			if may && !into[w] {
-				into[w] = true
-				k.past(w, may, into)
-			}
-		}
-	case may:
-		for w, o := range k.puts {
-			if w != v && !into[w] && k.met(put, o) {
-				into[w] = true
-				k.past(w, may, into)
-			}
-		}
-	}
-}
-
-// met says that a blind put may have been minted after another one had begun.
-func (k *oracle) met(put, o *Op) bool {
-	switch {
-	case put.Outcome == Done || put.Outcome == Refused:
-		return o.Began.Before(put.Ended)
-	case k.late == 0 || put.Deadline.IsZero():
-		return true
-	}
-	return o.Began.Before(put.Deadline.Add(k.late))
-}
-
 // check holds everything against what is shown in the end, and gives what each
 // of its parts has found first.
 func (k *oracle) check(final []string) []error {
@@ -155,7 +84,7 @@ func (k *oracle) kept(final []string) error {
 			return broken(Kept, "acknowledged %s is lost", v)
 		}
 		for _, s := range final {
-			if k.must[v][s] {
+			if k.replaced(s, v) {
 				return broken(Siblings, "%s is there, which acknowledged %s had seen", s, v)
 			}
 		}
@@ -178,7 +107,7 @@ func (k *oracle) shown(values []string) error {
 			return broken(Siblings, "%s is shown twice", v)
 		}
 		for _, w := range values {
-			if k.must[w][v] {
+			if k.replaced(v, w) {
 				return broken(Siblings, "%s is shown beside %s, which had seen it", v, w)
 			}
 		}
@@ -186,55 +115,69 @@ func (k *oracle) shown(values []string) error {
 	return nil
 }
 
-// covered says that v is shown, or something that may have seen it, or that it
-// need not be: a delete is never shown, and may have hidden what it had seen.
-func (k *oracle) covered(v string, values []string) bool {
-	return k.puts[v].Delete ||
-		slices.ContainsFunc(values, func(s string) bool { return s == v || k.may[s][v] }) ||
-		slices.ContainsFunc(k.deletes, func(d *Op) bool { return k.may[d.Value][v] })
-}
-
 // backwards looks for a strict read that shows less than was known before it
 // began.
 func (k *oracle) backwards() error {
-	for _, read := range k.ops {
-		if !read.Read || read.Outcome != Done {
+	var told, reads []*Op // strict operations that tell of writes, and the reads to check
+	for _, o := range k.ops {
+		if o.Outcome != Done {
 			continue
 		}
-		if err := k.shown(read.Saw); err != nil {
-			return fmt.Errorf("%v: %w", read, err)
-		}
-		if !read.Strict {
-			continue
-		}
-		for v, since := range k.known(read.Began) {
-			if !k.covered(v, read.Saw) {
-				return broken(Forwards, "%v: went backwards: %s was there since %v", read, v, since)
+		if o.Read {
+			if err := k.shown(o.Saw); err != nil {
+				return fmt.Errorf("%v: %w", o, err)
 			}
-			for _, s := range read.Saw {
-				if k.must[v][s] {
-					return broken(Forwards, "%v: went backwards: %s is shown, which %s had replaced since %v", read, s, v, since)
-				}
+		}
+		if o.Strict {
+			told = append(told, o)
+			if o.Read {
+				reads = append(reads, o)
 			}
+		}
+	}
+	slices.SortStableFunc(told, func(a, b *Op) int { return a.Ended.Compare(b.Ended) })
+	slices.SortStableFunc(reads, func(a, b *Op) int { return a.Began.Compare(b.Began) })
+	known := make([]*Op, len(k.list)) // who told first of the write
+	for _, read := range reads {
+		for len(told) > 0 && told[0].Ended.Before(read.Began) {
+			k.learn(known, told[0])
+			told = told[1:]
+		}
+		if err := k.showsAll(read, known); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// known are the writes that strict operations had done or shown before a moment,
-// with those that told.
-func (k *oracle) known(before time.Time) map[string]*Op {
-	out := map[string]*Op{}
-	for _, o := range k.ops {
-		if !o.Strict || o.Outcome != Done || !o.Ended.Before(before) {
-			continue
-		}
-		if !o.Read {
-			out[o.Value] = o
-		}
-		for _, v := range o.Saw {
-			out[v] = o
+// learn enters the writes that a strict operation has done or shown.
+func (k *oracle) learn(known []*Op, o *Op) {
+	values := o.Saw
+	if !o.Read {
+		values = []string{o.Value}
+	}
+	for _, v := range values {
+		if i, ok := k.index[v]; ok && known[i] == nil {
+			known[i] = o
 		}
 	}
-	return out
+}
+
+// showsAll holds a read against what was known before it.
+func (k *oracle) showsAll(read *Op, known []*Op) error {
+	for i, since := range known {
+		if since == nil {
+			continue
+		}
+		v := k.list[i].Value
+		if !k.covered(v, read.Saw) {
+			return broken(Forwards, "%v: went backwards: %s was there since %v", read, v, since)
+		}
+		for _, s := range read.Saw {
+			if k.replaced(s, v) {
+				return broken(Forwards, "%v: went backwards: %s is shown, which %s had replaced since %v", read, s, v, since)
+			}
+		}
+	}
+	return nil
 }
