@@ -122,7 +122,7 @@ func (b *bug) plant(tree, dir string) (overlay string, err error) {
 
 // build compiles the hunt with an overlay.
 func build(tree, overlay, to string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-overlay", overlay, "-o", to, "./sim/mutants/hunt")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-overlay", overlay, "-o", to, "./sim/mutants/hunt")
 	cmd.Dir = tree
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
