@@ -122,7 +122,19 @@ func (c *Cluster) tellChanges(last, next *View) {
 // retellTimes are when a state is told again after it was told, from one time to
 // the next: a change of tags goes out in a handful of packets, and what loses them
 // also loses the change until whole states are exchanged, half a minute later.
+// They are means: the nodes of a cluster that is founded all tell at one moment,
+// and must not all tell again at one.
 var retellTimes = [...]time.Duration{time.Second, 4 * time.Second}
+
+const (
+	// paddingMax keeps changes of tags apart: memberlist's queue, when a change
+	// has replaced the only one in it, numbers from the beginning again, and a
+	// later one of equal length and number then takes the place of the first
+	// before that was sent. Readers leave the bytes behind the fields alone.
+	paddingMax = 32
+	// tagsMax is what serf takes of our one tag.
+	tagsMax = 505
+)
 
 // tellLoop is the only one that changes the tags. The newest state is told;
 // those that came and went between two tellings are not.
@@ -131,6 +143,7 @@ func (c *Cluster) tellLoop(ctx context.Context) {
 	defer retell.Stop()
 	retell.Stop() // nothing has been told yet
 	told := 0     // how often the newest state was told again
+	rng := chance(c.cfg.Seed, "tell")
 	for {
 		select {
 		case <-c.tell:
@@ -144,11 +157,12 @@ func (c *Cluster) tellLoop(ctx context.Context) {
 		}
 		// The only error of a well-formed change is that it was not sent yet.
 		// It stays queued, and is told again.
-		if err := c.serf.SetTags(c.tags()); err != nil {
+		if err := c.serf.SetTags(padded(c.tags(), rng.IntN(paddingMax))); err != nil {
 			c.log.Debug("the new state is not sent yet", "error", err)
 		}
 		if told < len(retellTimes) {
-			retell.Reset(retellTimes[told])
+			mean := retellTimes[told]
+			retell.Reset(mean/2 + time.Duration(rng.Int64N(int64(mean))))
 		}
 	}
 }
@@ -161,4 +175,11 @@ func (c *Cluster) tags() map[string]string {
 		rpcAddr: c.cfg.RPCAddr, name: c.cfg.Name, zone: c.cfg.Zone,
 	}
 	return map[string]string{tagKey: t.encode()}
+}
+
+// padded makes tags longer by so many bytes, or as many as there is room for.
+func padded(t map[string]string, n int) map[string]string {
+	n = min(n, max(tagsMax-len(t[tagKey]), 0))
+	t[tagKey] += string(make([]byte, n))
+	return t
 }
