@@ -31,6 +31,9 @@ func decodeRecord(line []byte) (key, value []byte, err error) {
 	if !utf8.Valid(line) {
 		return nil, nil, errors.New("not UTF-8: use key_base64 and value_base64 for other bytes")
 	}
+	if bytes.HasPrefix(line, []byte("\ufeff")) {
+		return nil, nil, errors.New("begins with a byte order mark: save the text without one")
+	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	var r recordJSON
@@ -39,6 +42,9 @@ func decodeRecord(line []byte) (key, value []byte, err error) {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return nil, nil, errors.New("more than one JSON value on the line")
+	}
+	if err := checkNames(line); err != nil {
+		return nil, nil, err
 	}
 	replaced := bytes.Count(line, []byte("\uFFFD")) + strings.Count(strings.ToLower(string(line)), `\ufffd`)
 	for _, s := range []*string{r.Key, r.Value} {
@@ -56,6 +62,47 @@ func decodeRecord(line []byte) (key, value []byte, err error) {
 		return nil, nil, err
 	}
 	return key, value, nil
+}
+
+// checkNames refuses fields that encoding/json takes for others: it does not tell
+// Key from key, and of two with one name it keeps the last. line is an object
+// with no other object in it.
+func checkNames(line []byte) error {
+	seen := make(map[string]bool, 2)
+	for rest := line; ; {
+		_, text, ok := bytes.Cut(rest, []byte{'"'})
+		if !ok {
+			return nil
+		}
+		n := stringLength(text)
+		rest = bytes.TrimLeft(text[min(n+1, len(text)):], " \t\r\n")
+		if !bytes.HasPrefix(rest, []byte{':'}) {
+			continue // a value
+		}
+		name := string(text[:n])
+		switch name {
+		case "key", "key_base64", "value", "value_base64":
+		default:
+			return fmt.Errorf("unknown field %q", name)
+		}
+		if seen[name] {
+			return fmt.Errorf("%q comes twice", name)
+		}
+		seen[name] = true
+	}
+}
+
+// stringLength is where the JSON text ends that b begins with.
+func stringLength(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i
+		}
+	}
+	return len(b)
 }
 
 func oneOf(name string, text *string, encoded *[]byte) ([]byte, error) {

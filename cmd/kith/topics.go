@@ -42,9 +42,9 @@ itself:
 
   {"key_base64":"/wA=","value":"Ada"}
 
-Other fields are refused, and so is text that is not UTF-8 or has half of a
-surrogate pair: it would come back as something else. Blank lines are skipped.
-A line has at most 32 MiB.
+Other fields, and fields that come twice, are refused, and so is text that is
+not UTF-8 or has half of a surrogate pair: it would come back as something else.
+Blank lines are skipped. A line has at most 32 MiB.
 
 The log of import --log has one object a line:
 
