@@ -191,9 +191,18 @@ func (a *app) welcome(d *devFlags, nodes []*node.Node) {
 Data is kept in %s. Interrupt (Ctrl-C) to end it.
 
 Try, in another terminal:
-  kith put greeting hello%[4]s
-  kith get greeting%[4]s
-  kith ring greeting%[4]s
-  kith status%[4]s
-`, len(nodes), strings.Join(addrs, ","), kept, at)
+  %[5]s put greeting hello%[4]s
+  %[5]s get greeting%[4]s
+  %[5]s ring greeting%[4]s
+  %[5]s status%[4]s
+`, len(nodes), strings.Join(addrs, ","), kept, at, typed(os.Args[0]))
+}
+
+// typed is how people call this program: by the path that they used, or by its
+// name where it was found on their PATH.
+func typed(arg0 string) string {
+	if filepath.Dir(arg0) == "." && !strings.HasPrefix(arg0, "./") {
+		return "kith"
+	}
+	return arg0
 }

@@ -186,3 +186,13 @@ func TestSizesReadAsTheyAreShown(t *testing.T) {
 		}
 	}
 }
+
+func TestNextStepsCallTheProgramAsItWasCalled(t *testing.T) {
+	for arg0, want := range map[string]string{
+		"kith": "kith", "kith.exe": "kith", "./kith": "./kith", "bin/kith": "bin/kith", "/usr/bin/kith": "/usr/bin/kith",
+	} {
+		if got := typed(arg0); got != want {
+			t.Errorf("%s: got %s, want %s", arg0, got, want)
+		}
+	}
+}
