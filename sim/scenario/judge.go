@@ -162,6 +162,7 @@ func (r *runner) operations(w Operations) (ok bool, detail string) {
 		detail = fmt.Sprintf("the slowest of %d took %v", all, slowest)
 	}
 	if !ok && first != nil && w.How != "sometimes" && w.How != "never" {
+		r.wrong = cmp.Or(r.wrong, first.Key)
 		detail += fmt.Sprintf("; the first that did not, at %s: %v", clock(first.trace.At), first)
 	}
 	return ok, detail

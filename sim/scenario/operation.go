@@ -106,11 +106,7 @@ func why(err error) string {
 	if !errors.As(err, &e) || e.Err == nil {
 		return err.Error()
 	}
-	text := e.Err.Error()
-	if e.Need > 0 {
-		text = fmt.Sprintf("need %d homes, got %d: %s", e.Need, e.Got, text)
-	}
-	return text
+	return e.Err.Error()
 }
 
 // get reads a key.

@@ -116,6 +116,7 @@ type runner struct {
 	queue   []pending
 	reads   map[string]*read // of the script, by name
 	damaged map[int]bool     // disks whose bytes the script has changed
+	wrong   string           // the key of the first operation that was not as expected
 	stop    context.CancelFunc
 	loads   sync.WaitGroup
 
@@ -221,7 +222,8 @@ func (r *runner) prepare() error {
 	for i, m := range r.cluster.Machines {
 		r.run.Nodes = append(r.run.Nodes, trace.Node{Name: r.Nodes[i], Zone: zone[r.Nodes[i]]})
 		r.ids[m.ID()] = i
-		pairs = append(pairs, m.ID().Short()+" "+r.Nodes[i], r.Nodes[i], m.ID().String(), r.Nodes[i], m.ID().Short(), r.Nodes[i], m.Addr, r.Nodes[i])
+		id, short, name := m.ID().String(), m.ID().Short(), r.Nodes[i]
+		pairs = append(pairs, name+" "+short, name, short+" "+name, name, id, name, short, name, m.Addr, name)
 	}
 	r.plain = strings.NewReplacer(pairs...)
 	base := network.Link{Latency: time.Millisecond, Jitter: time.Millisecond}

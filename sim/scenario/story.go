@@ -47,8 +47,8 @@ func (r *runner) story(found map[sim.Promise]sim.Finding) trace.Story {
 	return s
 }
 
-// storyKey chooses: what the caller wants, what broke, or the key with the most
-// that was not plain success.
+// storyKey chooses: what the caller wants, what broke, what was not as expected,
+// or the key with the most that was not plain success.
 func (r *runner) storyKey(found map[sim.Promise]sim.Finding) string {
 	if r.options.Key != "" {
 		return r.options.Key
@@ -57,6 +57,9 @@ func (r *runner) storyKey(found map[sim.Promise]sim.Finding) string {
 		if f, broken := found[p]; broken {
 			return f.Key
 		}
+	}
+	if r.wrong != "" {
+		return r.wrong
 	}
 	score := map[string]int{}
 	for _, o := range r.ops {
