@@ -65,8 +65,10 @@ func talliesOf(run *trace.Run) []*tally {
 // mendings are the events after which copies can become equal again.
 var mendings = []string{"heal", "start", "resume"}
 
-// equalAgain says when the last mending of the script was and how long after it
-// all copies were equal for good; ok is false if they were not before the end.
+// equalAgain says when the last mending of the script was, and how long after it
+// all copies were equal for the first time; ok is false if they never were. While
+// there is load some copies always differ for a moment, so that they need not stay
+// so.
 func equalAgain(run *trace.Run) (mended, after time.Duration, ok bool) {
 	end := run.Length
 	if n := len(run.Samples); n > 0 {
@@ -77,13 +79,12 @@ func equalAgain(run *trace.Run) (mended, after time.Duration, ok bool) {
 			mended = e.At
 		}
 	}
-	for _, s := range slices.Backward(run.Samples) {
-		if s.Differ > 0 || s.At < mended {
-			break
+	for _, s := range run.Samples {
+		if s.At >= mended && s.Differ == 0 {
+			return mended, s.At - mended, true
 		}
-		after, ok = s.At-mended, true
 	}
-	return mended, after, ok
+	return mended, 0, false
 }
 
 // equalText tells it in a sentence.
@@ -91,15 +92,15 @@ func equalText(run *trace.Run) string {
 	if len(run.Samples) == 0 {
 		return ""
 	}
-	mended, after, ok := equalAgain(run)
 	last := run.Samples[len(run.Samples)-1]
-	switch {
-	case !ok:
-		return fmt.Sprintf("copies: %d of %d keys differed when the script was over; a read brings a key's copies together", last.Differ, last.Keys)
-	case mended == 0:
-		return fmt.Sprintf("copies: all %d keys were equal on all their homes %s after the beginning", last.Keys, duration(after))
+	over := fmt.Sprintf("all %d keys were equal on all their homes when the script was over", last.Keys)
+	if last.Differ > 0 {
+		over = fmt.Sprintf("%d of %d keys differed when the script was over; a read brings a key's copies together", last.Differ, last.Keys)
 	}
-	return fmt.Sprintf("copies: all %d keys were equal on all their homes %s after the last mending, at %.3f", last.Keys, duration(after), mended.Seconds())
+	if mended, after, ok := equalAgain(run); ok && mended > 0 {
+		return fmt.Sprintf("copies: all equal %s after the last mending, at %.3f; %s", duration(after), mended.Seconds(), over)
+	}
+	return "copies: " + over
 }
 
 // summary prints what became of the operations, what held, and how to see it

@@ -119,19 +119,19 @@ func sampled(differ []int, heals ...int) *trace.Run {
 	return run
 }
 
-// Copies are equal again when they stay so, counted from the last mending of the
-// script.
+// How long copies took is counted from the last mending of the script.
 func TestEqualAgainIsCountedFromTheLastMending(t *testing.T) {
 	for _, c := range []struct {
 		differ []int
 		heals  []int
 		want   string
 	}{
-		{[]int{0, 4, 4, 2, 0, 0}, []int{2}, "equal on all their homes 2.00s after the last mending, at 2.000"},
-		{[]int{0, 4, 0, 2, 0, 0}, []int{1, 3}, "1.00s after the last mending, at 3.000"},
-		{[]int{0, 4, 0, 2, 0, 1}, []int{1}, "1 of 9 keys differed when the script was over"},
-		{[]int{0, 0, 0}, nil, "0.000ms after the beginning"},
-		{[]int{0, 0, 0}, []int{7}, "0.000ms after the beginning"}, // of the settling, not of the script
+		{[]int{0, 4, 4, 2, 0, 0}, []int{2}, "all equal 2.00s after the last mending, at 2.000; all 9 keys were equal"},
+		{[]int{0, 4, 0, 2, 0, 0}, []int{1, 3}, "all equal 1.00s after the last mending, at 3.000; all 9 keys were equal"},
+		{[]int{0, 4, 0, 2, 0, 1}, []int{1}, "all equal 1.00s after the last mending, at 1.000; 1 of 9 keys differed when the script was over"},
+		{[]int{0, 4, 2, 2}, []int{1}, "copies: 2 of 9 keys differed when the script was over"},
+		{[]int{0, 0, 0}, nil, "copies: all 9 keys were equal on all their homes when the script was over"},
+		{[]int{0, 0, 0}, []int{7}, "copies: all 9 keys were equal"}, // healed by the settling, not by the script
 	} {
 		if got := equalText(sampled(c.differ, c.heals...)); !strings.Contains(got, c.want) {
 			t.Errorf("%v healed at %v: %s\nwant %s", c.differ, c.heals, got, c.want)
