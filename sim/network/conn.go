@@ -29,7 +29,8 @@ func (h *Host) conn(to rpc.Peer) *conn {
 		}
 	}
 	n := h.net
-	c := &conn{from: h, to: to, name: n.nameAt[to.Addr], until: time.Now().Add(n.cfg.DialTimeout), pending: map[*request]bool{}}
+	c := &conn{from: h, to: to, name: n.nameAt[to.Addr], pending: map[*request]bool{}}
+	c.until = time.Now().Add(n.cfg.DialTimeout + c.there().untie())
 	h.conns = append(h.conns, c)
 	n.counts.Dials++
 	n.schedule(c.until, func() {
