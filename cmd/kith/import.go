@@ -130,7 +130,7 @@ func (a *app) runImport(ctx context.Context, im *importer, in io.Reader, size in
 		return fmt.Sprintf("%d done, %d refused, %d unknown, %.0f/s", n.Done, n.Refused, n.Unknown,
 			float64(n.Records)/time.Since(begun).Seconds()), done
 	})
-	failed := im.run(ctx, in)
+	failed := im.run(ctx, newInput(ctx, in))
 	bar.close()
 	sum := im.counts()
 	sum.Seconds = time.Since(begun).Seconds()

@@ -29,7 +29,7 @@ were written meanwhile by others stay beside it as siblings.`,
 			value := []byte(args[1])
 			if args[1] == "-" {
 				var err error
-				if value, err = readValue(a.in); err != nil {
+				if value, err = readValue(cmd.Context(), a.in); err != nil {
 					return err
 				}
 			}
@@ -81,8 +81,8 @@ func (a *app) write(ctx context.Context, token string, do writer, verb, key stri
 }
 
 // readValue reads a value that is no larger than any cluster takes.
-func readValue(in io.Reader) ([]byte, error) {
-	value, err := io.ReadAll(io.LimitReader(in, client.ValueMax+1))
+func readValue(ctx context.Context, in io.Reader) ([]byte, error) {
+	value, err := io.ReadAll(io.LimitReader(newInput(ctx, in), client.ValueMax+1))
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
