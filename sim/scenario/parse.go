@@ -137,6 +137,9 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		var st Step
 		st, err = parseStep(first, l)
 		s.Steps = append(s.Steps, st)
+		if errors.Is(err, errNoStep) && first != "at" {
+			return fmt.Errorf("no line begins with %q: want cluster, zone, replicas, partitions, network, load, expect, or a step: %s", first, stepWords)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", first, err)
@@ -226,7 +229,8 @@ func parseLoad(l *line) (Load, error) {
 		return load, err
 	}
 	if l.take("at") {
-		if load.At, err = names("node", []string{l.next()}); err != nil {
+		option := oneWordOf("direct", "blind", "context")
+		if load.At, err = l.nodes(func(w string) bool { return isPair(w) || option(w) }); err != nil {
 			return load, err
 		}
 	}

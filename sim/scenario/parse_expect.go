@@ -144,7 +144,7 @@ func (o *Operations) parseChoice(l *line) (err error) {
 	}
 	if l.take("on") {
 		l.take("side")
-		if o.On, err = names("node", []string{l.next()}); err != nil {
+		if o.On, err = l.nodes(oneWordOf("where", "succeed", "are", "take")); err != nil {
 			return err
 		}
 	}

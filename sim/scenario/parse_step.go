@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,12 @@ import (
 
 // opTimeout is what a single operation has unless told.
 const opTimeout = 5 * time.Second
+
+// errNoStep: a line of the script begins with another word.
+var errNoStep = errors.New("no step begins with")
+
+const stepWords = "cut, isolate, flap, heal, stop, kill, powercut, start, pause, resume, rolling, link, disk, clock, view, " +
+	"put, delete, get, read-local, read-all, wait, note, end"
 
 // parseStep reads a line of the script.
 func parseStep(first string, l *line) (Step, error) {
@@ -98,9 +105,7 @@ func parseAction(first string, l *line) (Action, error) {
 	case "":
 		return nil, fmt.Errorf("want something to do")
 	}
-	return nil, fmt.Errorf("%q is no word to begin with: want cluster, zone, replicas, partitions, network, load, expect, "+
-		"or a step, perhaps after at TIME: cut, isolate, flap, heal, stop, kill, powercut, start, pause, resume, rolling, "+
-		"link, disk, clock, view, put, delete, get, read-local, read-all, wait, note, end", first)
+	return nil, fmt.Errorf("%w %q: want %s", errNoStep, first, stepWords)
 }
 
 // before takes the words up to an option that must be the last, and its value.
@@ -180,6 +185,10 @@ func (l *line) nodes(isOption func(string) bool) ([]string, error) {
 	nodes, err := names("node", l.words[:i])
 	l.words = l.words[i:]
 	return nodes, err
+}
+
+func oneWordOf(words ...string) func(string) bool {
+	return func(w string) bool { return slices.Contains(words, w) }
 }
 
 func isPair(word string) bool { return strings.Contains(word, "=") }

@@ -105,10 +105,12 @@ func TestErrorsNameTheLineAndTheBound(t *testing.T) {
 		head + "load x r=most":                                `r= level "most": want one, quorum, all or 1 to`,
 		head + "load x rate=1000/s to=1m":                     "loads of about 60000 operations: want at most 20000",
 		head + "load x to=1s\nload x to=1s":                   "line 3: load x is there twice",
-		head + "frobnicate a":                                 `"frobnicate" is no word to begin with`,
+		head + "frobnicate a":                                 `line 2: no line begins with "frobnicate": want cluster, zone,`,
 		head + "at 10 cut a | b":                              `line 2: at: time "10": want a number and a unit`,
 		head + "at 2h cut a | b":                              "line 2: at: time 2h: want 0s to 1h",
 		head + "at 5s heal\nat 4s heal":                       "line 3: at 4s: the step before is at 5s",
+		head + "at 5s load x":                                 `line 2: at: no step begins with "load": want cut, isolate,`,
+		"cluster full":                                        `node "full": the word means something else here`,
 		head + "at 5s":                                        "line 2: at: want something to do",
 		head + "cut a b":                                      "want two sides with | between",
 		head + "cut a | a":                                    "node a is on both sides",
@@ -172,6 +174,26 @@ func TestAllMistakesOfATextAreTold(t *testing.T) {
 	_, err := scenario.Parse("it", "cluster a b\ncut a\n\nkill\nheal")
 	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "line 4") {
 		t.Errorf("want lines 2 and 4: %v", err)
+	}
+}
+
+// Lists of nodes have commas or blanks between, wherever they stand.
+func TestListsHaveCommasOrBlanks(t *testing.T) {
+	with := func(sep string) string {
+		list := "a" + sep + "b"
+		return "cluster " + list + sep + "c\nzone z " + list + "\nload x at " + list + " direct rate=5/s\ncut " + list + " | c\nkill " + list +
+			"\nlink " + list + " -> c loss=1%\ndisk " + list + " slow\nclock " + list + " +1m\nat 5s end\nexpect reads on side " + list + " where held succeed\n"
+	}
+	commas, err := scenario.Parse("commas", with(","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blanks, err := scenario.Parse("blanks", with(" "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(plain(commas), plain(blanks)) {
+		t.Errorf("%v\n%v", commas, blanks)
 	}
 }
 
