@@ -83,6 +83,34 @@ func TestHomeLearnsTheRecordThatARequestNames(t *testing.T) {
 	})
 }
 
+// TestHomesWaitForTheRecordOfANewcomer: a standby may know of its place before the
+// homes have heard of the new record, and of where it is.
+func TestHomesWaitForTheRecordOfANewcomer(t *testing.T) {
+	for _, heard := range []bool{true, false} {
+		inWorld(t, 4, 3, func(w *world) {
+			next := w.ring(3, 1, 2, 3)
+			key := w.keyWhere(func(key string) bool { return !slices.Contains(w.homesIn(w.record, key), 0) })
+			w.mustPut(1, key, "v", nil)
+			w.adopt(next, 0)
+			for i := 1; i < 4; i++ {
+				w.nodes[i].deaf.Store(1)
+			}
+			if heard {
+				time.AfterFunc(time.Second, func() { w.adopt(next, 1, 2, 3) })
+			}
+			began := time.Now()
+			resp, err := w.get(0, key, api.Quorum)
+			took := time.Since(began)
+			switch {
+			case heard && (err != nil || !resp.Found || took < time.Second):
+				t.Errorf("after %v: %+v, %v", took, resp, err)
+			case !heard && !errors.Is(err, api.ErrUnavailable) && !errors.Is(err, api.ErrNotReady):
+				t.Errorf("nobody knows the record, and after %v the answer is %v", took, err)
+			}
+		})
+	}
+}
+
 func TestGetFollowsTheRing(t *testing.T) {
 	inWorld(t, 5, 3, func(w *world) {
 		for i := range 20 {

@@ -197,7 +197,16 @@ func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (
 		}
 		peer, ok := c.peer(from)
 		if !ok {
-			return nil, fmt.Errorf("learning the ring record after epoch %d: the address of %s is not known", than, from.Short())
+			// What tells us of a newcomer tells the record too: that comes soon.
+			told, cancel := context.WithTimeout(ctx, strangerMax)
+			select {
+			case <-changed:
+				cancel()
+				continue
+			case <-told.Done():
+				cancel()
+				return nil, fmt.Errorf("learning the ring record after epoch %d: the address of %s is not known", than, from.Short())
+			}
 		}
 		if err := c.cfg.Rings.Learn(ctx, peer, than+1); err != nil {
 			return nil, fmt.Errorf("learning the ring record after epoch %d: %w", than, err)

@@ -38,6 +38,11 @@ const (
 
 	// reroutesMax bounds how often one request follows a newer ring record.
 	reroutesMax = 8
+
+	// strangerMax is how long a request by a newer ring record waits for that
+	// record if gossip has not told yet where its sender is: a standby is told
+	// of its place before all others have heard of it.
+	strangerMax = 2 * time.Second
 )
 
 // Rings is the ring record on this node; *topology.Topology satisfies it.

@@ -47,7 +47,8 @@ type home struct {
 	stop  context.CancelFunc
 	ended chan struct{}
 
-	offset atomic.Int64 // of its clock, in nanoseconds
+	offset atomic.Int64  // of its clock, in nanoseconds
+	deaf   atomic.Uint64 // bit i: it has not heard yet where node i is
 }
 
 // now is the node's wall clock.
@@ -56,7 +57,10 @@ func (h *home) now() time.Time { return time.Now().Add(time.Duration(h.offset.Lo
 // View implements kv.Members.
 func (h *home) View() *gossip.View {
 	v := new(gossip.View)
-	for _, o := range h.w.nodes {
+	for i, o := range h.w.nodes {
+		if h.deaf.Load()>>i&1 == 1 {
+			continue
+		}
 		v.Peers = append(v.Peers, gossip.Peer{ID: o.id, Name: o.name, RPCAddr: o.peer.Addr, Alive: true})
 	}
 	return v
