@@ -96,7 +96,8 @@ func TestHomesWaitForTheRecordOfANewcomer(t *testing.T) {
 				w.nodes[i].deaf.Store(1)
 			}
 			if heard {
-				time.AfterFunc(time.Second, func() { w.adopt(next, 1, 2, 3) })
+				told := time.AfterFunc(time.Second, func() { w.adopt(next, 1, 2, 3) })
+				defer told.Stop()
 			}
 			began := time.Now()
 			resp, err := w.get(0, key, api.Quorum)
