@@ -103,10 +103,13 @@ func (a *app) bench(ctx context.Context, b *bench) error {
 	if err := a.printBench(report); err != nil {
 		return err
 	}
-	if report.Reads.Count+report.Writes.Count == 0 {
-		return fmt.Errorf("no operation was done; the first failed with: %w", b.firstError())
+	if report.Reads.Count+report.Writes.Count > 0 {
+		return nil
 	}
-	return nil
+	if err := b.firstError(); err != nil {
+		return fmt.Errorf("no operation was done; the first failed with: %w", err)
+	}
+	return errors.New("no operation was done in time: measure for longer")
 }
 
 // benchClients makes one client, or one for each caller.
