@@ -124,7 +124,10 @@ func (o opening) open() (_ *opened, err error) {
 		return nil, err
 	}
 	o.weigh(out, ev, m, j)
-	return out, o.begin(out)
+	if err := o.begin(out); err != nil {
+		return nil, err // what is closed must not be handed out
+	}
+	return out, nil
 }
 
 // close gives back what was opened.
