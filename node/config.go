@@ -67,6 +67,10 @@ const (
 	ClusterDefault = "kith"
 )
 
+// ErrConfig says that a Config breaks a rule, which the error names: nothing was
+// started or changed.
+var ErrConfig = errors.New("bad configuration")
+
 // complete fills in the defaults and checks the rest.
 func (c Config) complete() (Config, error) {
 	def := func(s *string, v string) {
@@ -96,7 +100,10 @@ func (c Config) complete() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return c, nil
 }
 
 func (c *Config) check() error {

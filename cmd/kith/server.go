@@ -149,6 +149,9 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	}
 	n, err := node.Start(cfg)
 	if err != nil {
+		if errors.Is(err, node.ErrConfig) {
+			return usagef("%w", err)
+		}
 		return &exitError{status: exitUnexpected, err: err}
 	}
 	select {
