@@ -13,8 +13,8 @@ import (
 // The committer waits for more records only while others keep coming: alone, a
 // write is committed at once.
 const (
-	windowRecords = 24
-	windowMax     = 400 * time.Microsecond
+	windowRecords = 48
+	windowMax     = 800 * time.Microsecond
 	idleAfter     = 2 * time.Millisecond // without a commit, nobody is waited for
 
 	clockBytesMax = 1 << 20 // of clocks in one batch
