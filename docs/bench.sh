@@ -46,7 +46,9 @@ if int(s1) > int(s0):
 print(json.dumps(b))
 PY
 }
-"$kith" bench --count 100000 --keys 50000 --size 128 --format json >/dev/null # every key is there
+# Every key is there, and what the loading left to compact is compacted.
+"$kith" bench --count 100000 --keys 50000 --size 128 --format json >/dev/null
+"$kith" bench --duration 3s --keys 50000 --size 128 --format json >/dev/null
 for connections in shared own; do
 	cell "kith/write/$connections" --connections $connections
 	cell "kith/read/$connections" --connections $connections --reads 1 --no-load
