@@ -84,9 +84,34 @@ type Merge struct {
 	// Record was checked by version.Parse, and Encoded is its encoding.
 	Record  version.Record
 	Encoded []byte
+	// Verdict says that the sender is a home of the partition that also says
+	// what it has incorporated, in Base: of a sibling that Base covers and
+	// Record lacks it knows that it was replaced or forgotten, so it goes
+	// here too. With a verdict Record may have nothing but its Key, and
+	// Encoded be nil: the sender has no record of it.
+	Verdict bool
+	Base    version.Context
 	Sink    MergeSink
 
 	link link
+}
+
+// LoggedKey is a dot with the key that it was written to.
+type LoggedKey struct {
+	Dot version.Dot
+	Key []byte
+}
+
+// StandIn is a record that this node keeps for a home which was believed dead.
+// It is no copy: it counts for no read, and goes home.
+type StandIn struct {
+	Home      ring.NodeID
+	Partition ring.Partition
+	// Record was checked by version.Parse, and Encoded is its encoding.
+	Record  version.Record
+	Encoded []byte
+	// Sink learns when it is on disk, or why not.
+	Sink MergeSink
 }
 
 // MergeSink takes what becomes of a merge, from the committer, as PutSink does.
@@ -127,4 +152,7 @@ type Stats struct {
 	CacheHits  int64
 	CacheMiss  int64
 	Reopenings int64
+	// StandIns are records kept for other homes, and StandInBytes their size.
+	StandIns     int64
+	StandInBytes int64
 }

@@ -71,13 +71,7 @@ func (c *Clock) Add(d version.Dot, mine bool) bool {
 
 func (c *Clock) find(actor version.Actor) (int, bool) {
 	return slices.BinarySearchFunc(c.Actors, actor, func(a ActorClock, actor version.Actor) int {
-		switch {
-		case a.Actor < actor:
-			return -1
-		case a.Actor > actor:
-			return 1
-		}
-		return 0
+		return compareActors(a.Actor, actor)
 	})
 }
 

@@ -16,6 +16,9 @@ const (
 	Scan   rpc.Route[ScanRequest, ScanResponse]     = "kv.scan"
 	Ring   rpc.Route[RingRequest, RingResponse]     = "cluster.ring"
 	Status rpc.Route[StatusRequest, StatusResponse] = "cluster.status"
+
+	Inspect rpc.Route[InspectRequest, InspectResponse] = "kv.inspect"
+	Repair  rpc.Route[RepairRequest, RepairResponse]   = "repair.run"
 )
 
 // Level says how many homes must answer.
@@ -80,6 +83,11 @@ type PutRequest struct {
 	// Forwarded says that the sender is a node that is no home of the key.
 	Forwarded bool
 	Stamp     uint64
+	// TTL is how long the value can be read, in milliseconds after the
+	// write's own stamp; 0 is for ever. A delete has none.
+	TTL uint64
+	// Sloppy lets members that stand in for homes believed dead count for W.
+	Sloppy bool
 }
 
 // PutResponse is the outcome of a write that W homes have on disk.
@@ -231,4 +239,6 @@ type MemberStatus struct {
 	// their ratio is how many writes share an fsync.
 	Records int64 `json:"records"`
 	Syncs   int64 `json:"syncs"`
+	// Repair says how far the member's copies are from the other homes'.
+	Repair RepairStatus `json:"repair"`
 }

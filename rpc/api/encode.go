@@ -77,7 +77,7 @@ func (m *GetResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *PutRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 8)
+	b = wire.AppendArray(b, 10)
 	b = wire.AppendBytes(b, m.Key)
 	b = wire.AppendBytes(b, m.Value)
 	b = wire.AppendBool(b, m.Delete)
@@ -85,7 +85,9 @@ func (m *PutRequest) AppendWire(b []byte) []byte {
 	b = wire.AppendBytes(b, m.Context)
 	b = wire.AppendUint(b, m.NotAfter)
 	b = wire.AppendBool(b, m.Forwarded)
-	return wire.AppendUint(b, m.Stamp)
+	b = wire.AppendUint(b, m.Stamp)
+	b = wire.AppendUint(b, m.TTL)
+	return wire.AppendBool(b, m.Sloppy)
 }
 
 // ParseWire implements wire.Parser.
@@ -99,6 +101,8 @@ func (m *PutRequest) ParseWire(r *wire.Reader) error {
 	m.NotAfter = s.Uint()
 	m.Forwarded = s.Bool()
 	m.Stamp = s.Uint()
+	m.TTL = s.Uint()
+	m.Sloppy = s.Bool()
 	return s.End()
 }
 

@@ -1,0 +1,121 @@
+package antientropy
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// Store is what repair needs of this node's records; *store.Store satisfies it.
+type Store interface {
+	// Era changes whenever clocks were emptied or the files opened anew: what
+	// was read of clocks before is then void.
+	Era() uint64
+	// ClockOf is a copy of the partition's clock, which claims only what is
+	// on disk.
+	ClockOf(p ring.Partition) store.Clock
+	// ClocksChanged lists, sorted, the partitions whose clock has changed
+	// since the reading now of an earlier call with the same Era; 0 lists
+	// all that have a clock.
+	ClocksChanged(since uint64) (changed []ring.Partition, now uint64)
+	// Incorporate claims dots whose effects were merged from a home that
+	// claims them, if Era is still era. It returns when the merges queued
+	// before it are on disk.
+	Incorporate(p ring.Partition, dots store.DotSet, era uint64) error
+	// KeysOf finds, in the dot log, the keys that the dots were written to,
+	// each key once and sorted, and the dots that the log does not know.
+	KeysOf(p ring.Partition, dots store.DotSet) (keys []store.LoggedKey, unknown store.DotSet, err error)
+
+	Merge(m *store.Merge)
+	Get(p ring.Partition, key []byte) ([]byte, error)
+	Scan(p ring.Partition, after []byte, limit int, each func(key, record []byte) bool) error
+
+	// TreeOf is a copy of the partition's hash tree, and a number that
+	// changes with it; false while it cannot be trusted: it is being built,
+	// or the partition is damaged.
+	TreeOf(p ring.Partition) (tree *store.Tree, changes uint64, ok bool)
+	// Purge removes the record of a key if its leaf is still the given one,
+	// all its siblings are tombstones or had expired at the time given in
+	// milliseconds since 1970, and the clock's bases cover all that it has
+	// seen. It returns when that is on disk; false says that one of these
+	// does not hold.
+	Purge(p ring.Partition, key []byte, leaf version.Digest, now uint64) (bool, error)
+
+	// CountsForRead is false for a partition that has lost something.
+	CountsForRead(p ring.Partition) bool
+	Health() store.Health
+	// Changed is closed at the next change of Health.
+	Changed() <-chan struct{}
+	// Repaired says that the partition holds again what was lost, if Era is
+	// still era. It returns when that is on disk.
+	Repaired(p ring.Partition, era uint64) error
+
+	// StandIns gives up to limit records kept for a home, in the order of
+	// partition and key, behind the key after of partition p (nil: from the
+	// first one of p).
+	StandIns(home ring.NodeID, p ring.Partition, after []byte, limit int) ([]store.StandIn, error)
+	// StandInHomes lists the homes for which records are kept, sorted.
+	StandInHomes() ([]ring.NodeID, error)
+	// DropStandIn removes a record that was kept, if it has not changed since
+	// StandIns gave it.
+	DropStandIn(s *store.StandIn) error
+}
+
+// Rings is the ring record on this node; *topology.Topology satisfies it.
+type Rings interface {
+	// Current is nil until the node belongs to a cluster.
+	Current() *ring.Record
+	// Changed is closed at the next change of Current.
+	Changed() <-chan struct{}
+}
+
+// Members says where everybody is.
+type Members interface {
+	View() *gossip.View
+	// Changed is closed at the next change of View.
+	Changed() <-chan struct{}
+}
+
+// Circuits says which peers answer; *rpc.Guard satisfies it.
+type Circuits interface {
+	Open(id ring.NodeID) bool
+	Latency(id ring.NodeID) (mean, p95 time.Duration)
+}
+
+// Config is what a Repair works with. All fields are needed but for those with a
+// default.
+type Config struct {
+	Self      ring.NodeID
+	Store     Store
+	Rings     Rings
+	Members   Members
+	Transport rpc.Transport
+	Circuits  Circuits
+	// Now is the wall clock; stamps are the node's, behind Stamp.
+	Now func() time.Time
+	// Stamp reads the node's hybrid logical clock.
+	Stamp func() version.Stamp
+	// Seed of the jitter.
+	Seed   uint64
+	Logger *slog.Logger
+
+	// ClocksEvery is how often clocks are exchanged with each home; default
+	// 3 s, with jitter.
+	ClocksEvery time.Duration
+	// AuditEvery is how long it takes until every partition was audited with
+	// every other home of it; default 10 minutes.
+	AuditEvery time.Duration
+	// ScrubEvery is how long one pass over all records on disk takes; default
+	// 24 hours.
+	ScrubEvery time.Duration
+	// ForgetAfter is how old a tombstone is at least when it is forgotten;
+	// default 1 minute. It is no part of what makes that safe.
+	ForgetAfter time.Duration
+	// BytesPerSecond bounds what this node pulls; default 64 MiB.
+	BytesPerSecond int
+}

@@ -1,0 +1,164 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/kithdb/kith/store/version"
+)
+
+// ActorDots are dots of one actor: ranges of numbers, sorted, with gaps between
+// them.
+type ActorDots struct {
+	Actor  version.Actor
+	Ranges []Range
+}
+
+// DotSet is a set of dots, sorted by actor; no actor stands in it without a
+// range. The nil DotSet is empty.
+type DotSet []ActorDots
+
+// Has says that the dot is in the set.
+func (s DotSet) Has(d version.Dot) bool {
+	i, ok := slices.BinarySearchFunc(s, d.Actor, func(a ActorDots, actor version.Actor) int {
+		return compareActors(a.Actor, actor)
+	})
+	if !ok {
+		return false
+	}
+	r := s[i].Ranges
+	at, _ := slices.BinarySearchFunc(r, d.Seq, func(r Range, n uint64) int {
+		if r.Last < n {
+			return -1
+		}
+		return 1
+	})
+	return at < len(r) && d.Seq >= r[at].First
+}
+
+// Count is how many dots the set has, up to the largest number there is.
+func (s DotSet) Count() uint64 {
+	n := uint64(0)
+	for i := range s {
+		for _, r := range s[i].Ranges {
+			n += r.Last - r.First + 1
+		}
+	}
+	return n
+}
+
+// ranges are all that the clock claims of the actor.
+func (a *ActorClock) ranges() []Range {
+	out := make([]Range, 0, len(a.Ranges)+1)
+	if a.Base > 0 {
+		out = append(out, Range{1, a.Base})
+	}
+	return append(out, a.Ranges...)
+}
+
+// Minus returns the dots that c claims and other does not.
+func (c *Clock) Minus(other *Clock) DotSet {
+	var out DotSet
+	for i := range c.Actors {
+		a := &c.Actors[i]
+		mine := a.ranges()
+		if j, ok := other.find(a.Actor); ok {
+			mine = subtract(mine, other.Actors[j].ranges())
+		}
+		if len(mine) > 0 {
+			out = append(out, ActorDots{a.Actor, mine})
+		}
+	}
+	return out
+}
+
+// And returns the dots of the set that the clock claims.
+func (s DotSet) And(c *Clock) DotSet {
+	var out DotSet
+	for i := range s {
+		j, ok := c.find(s[i].Actor)
+		if !ok {
+			continue
+		}
+		if both := intersect(s[i].Ranges, c.Actors[j].ranges()); len(both) > 0 {
+			out = append(out, ActorDots{s[i].Actor, both})
+		}
+	}
+	return out
+}
+
+// Without returns the dots of the set that the clock does not claim.
+func (s DotSet) Without(c *Clock) DotSet {
+	var out DotSet
+	for i := range s {
+		left := s[i].Ranges
+		if j, ok := c.find(s[i].Actor); ok {
+			left = subtract(left, c.Actors[j].ranges())
+		}
+		if len(left) > 0 {
+			out = append(out, ActorDots{s[i].Actor, left})
+		}
+	}
+	return out
+}
+
+// Bases are the numbers up to which the clock claims every dot of an actor.
+func (c *Clock) Bases() version.Context {
+	var out version.Context
+	for i := range c.Actors {
+		if a := &c.Actors[i]; a.Base > 0 {
+			out = append(out, version.Dot{Actor: a.Actor, Seq: a.Base})
+		}
+	}
+	return out
+}
+
+// subtract returns what a has and b lacks.
+func subtract(a, b []Range) []Range {
+	var out []Range
+	j := 0
+	for _, r := range a {
+		for j < len(b) && b[j].Last < r.First {
+			j++
+		}
+		for k := j; k < len(b) && b[k].First <= r.Last && r.First <= r.Last; k++ {
+			if b[k].First > r.First {
+				out = append(out, Range{r.First, b[k].First - 1})
+			}
+			if b[k].Last >= r.Last {
+				r.First = r.Last + 1 // nothing is left; Last is no clock's largest number
+				break
+			}
+			r.First = b[k].Last + 1
+		}
+		if r.First <= r.Last {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// intersect returns what both have.
+func intersect(a, b []Range) []Range {
+	var out []Range
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		if first, last := max(a[i].First, b[j].First), min(a[i].Last, b[j].Last); first <= last {
+			out = append(out, Range{first, last})
+		}
+		if a[i].Last < b[j].Last {
+			i++
+		} else {
+			j++
+		}
+	}
+	return out
+}
+
+func compareActors(a, b version.Actor) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
