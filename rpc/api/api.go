@@ -49,7 +49,8 @@ type Value struct {
 	Tombstone bool
 	// Stamp is the sibling's hybrid logical time.
 	Stamp uint64
-	// Expiry is in milliseconds since 1970; 0 is never.
+	// Expiry is in milliseconds since 1970; 0 is never. A value that has
+	// expired is a tombstone to its readers.
 	Expiry uint64
 }
 
@@ -84,11 +85,19 @@ type PutRequest struct {
 	Forwarded bool
 	Stamp     uint64
 	// TTL is how long the value can be read, in milliseconds after the
-	// write's own stamp; 0 is for ever. A delete has none.
+	// write's own stamp, up to TTLMax; 0 is for ever. A delete has none.
 	TTL uint64
 	// Sloppy lets members that stand in for homes believed dead count for W.
 	Sloppy bool
+	// Expiry is when the value stops to be readable, in milliseconds since
+	// 1970, for who knows that and not how long; 0 is never. It may have
+	// passed. A request has a TTL, an Expiry or neither.
+	Expiry uint64
 }
+
+// TTLMax is the longest TTL, in milliseconds: 100 years. No Expiry is further
+// from the write's own stamp either.
+const TTLMax = 100 * 365 * 24 * 3600 * 1000
 
 // PutResponse is the outcome of a write that W homes have on disk.
 type PutResponse struct {
@@ -104,7 +113,8 @@ type Receipt struct {
 	Epoch uint64
 	// Coordinator is the node that did it.
 	Coordinator ring.NodeID
-	// Answered are the homes that had answered or acknowledged by then.
+	// Answered are the homes that had answered or acknowledged by then, and
+	// the stand-ins that were counted for homes.
 	Answered []ring.NodeID
 	Need     uint8
 	// Siblings that the key has now, as far as the coordinator knows.
@@ -161,6 +171,8 @@ type ScanRequest struct {
 type ScanItem struct {
 	Key, Value []byte
 	Siblings   int
+	// Expiry of the winner, in milliseconds since 1970; 0 is never.
+	Expiry uint64
 }
 
 // ScanResponse is a page, sorted by key.

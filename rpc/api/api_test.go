@@ -33,7 +33,7 @@ func samples() []message {
 		Found: true, Winner: 1, Context: []byte("ctx"), Receipt: receipt, Stamp: 1 << 50,
 		Values: []api.Value{{Tombstone: true, Stamp: 5}, {Data: []byte("v"), Stamp: 6, Expiry: 7}},
 	}
-	put := api.PutRequest{Key: []byte("k"), Value: []byte("v"), W: api.All, Context: []byte("c"), NotAfter: 9, Forwarded: true, Stamp: 8}
+	put := api.PutRequest{Key: []byte("k"), Value: []byte("v"), W: api.All, Context: []byte("c"), NotAfter: 9, Forwarded: true, Stamp: 8, TTL: 11, Sloppy: true, Expiry: 12}
 	done := api.PutResponse{Context: []byte("c"), Receipt: receipt, Stamp: 10}
 	return []message{
 		&api.GetRequest{Key: []byte("k"), R: api.Quorum, Stamp: 1}, &get, &put, &done, &receipt,
@@ -42,7 +42,7 @@ func samples() []message {
 		&api.PutAllRequest{Puts: []api.PutRequest{put, {Key: []byte("d"), Delete: true}}},
 		&api.PutAllResponse{Results: []api.PutResult{{Response: done}, {Error: []byte("e")}}},
 		&api.ScanRequest{Partition: 1023, After: []byte("a"), Prefix: []byte("p"), Limit: 10, R: 1, KeysOnly: true},
-		&api.ScanResponse{Items: []api.ScanItem{{Key: []byte("k"), Value: []byte("v"), Siblings: 2}}, Next: []byte("n")},
+		&api.ScanResponse{Items: []api.ScanItem{{Key: []byte("k"), Value: []byte("v"), Siblings: 2, Expiry: 3}}, Next: []byte("n")},
 	}
 }
 

@@ -77,7 +77,7 @@ func (m *GetResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *PutRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 10)
+	b = wire.AppendArray(b, 11)
 	b = wire.AppendBytes(b, m.Key)
 	b = wire.AppendBytes(b, m.Value)
 	b = wire.AppendBool(b, m.Delete)
@@ -87,7 +87,8 @@ func (m *PutRequest) AppendWire(b []byte) []byte {
 	b = wire.AppendBool(b, m.Forwarded)
 	b = wire.AppendUint(b, m.Stamp)
 	b = wire.AppendUint(b, m.TTL)
-	return wire.AppendBool(b, m.Sloppy)
+	b = wire.AppendBool(b, m.Sloppy)
+	return wire.AppendUint(b, m.Expiry)
 }
 
 // ParseWire implements wire.Parser.
@@ -103,6 +104,7 @@ func (m *PutRequest) ParseWire(r *wire.Reader) error {
 	m.Stamp = s.Uint()
 	m.TTL = s.Uint()
 	m.Sloppy = s.Bool()
+	m.Expiry = s.Uint()
 	return s.End()
 }
 
@@ -310,10 +312,11 @@ func (m *ScanRequest) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *ScanItem) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 3)
+	b = wire.AppendArray(b, 4)
 	b = wire.AppendBytes(b, m.Key)
 	b = wire.AppendBytes(b, m.Value)
-	return wire.AppendUint(b, uint64(m.Siblings))
+	b = wire.AppendUint(b, uint64(m.Siblings))
+	return wire.AppendUint(b, m.Expiry)
 }
 
 // ParseWire implements wire.Parser.
@@ -322,6 +325,7 @@ func (m *ScanItem) ParseWire(r *wire.Reader) error {
 	m.Key = s.Bytes()
 	m.Value = s.Bytes()
 	m.Siblings = int(s.UintMax(1 << 20))
+	m.Expiry = s.Uint()
 	return s.End()
 }
 
