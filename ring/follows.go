@@ -7,20 +7,30 @@ import (
 
 // Follows checks that r is valid and may be decided as the successor of prev,
 // and names the rule that it breaks. Of a partition's homes only one may change
-// at a time, and only by a move that went through its phases; the founding is
-// the one exception.
+// at a time, and only by a move that went through its phases. There are two
+// exceptions: the founding, and a member in the place of one that is Lost, with
+// which nothing else changes.
 func (r *Record) Follows(prev *Record) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("epoch %d: %w", r.Epoch, err)
 	}
-	for _, check := range []func(*Record) error{
-		r.followsShape, r.followsMembers, r.followsPartitions,
-	} {
-		if err := check(prev); err != nil {
-			return fmt.Errorf("epoch %d after %d: %w", r.Epoch, prev.Epoch, err)
-		}
+	if err := r.follows(prev); err != nil {
+		return fmt.Errorf("epoch %d after %d: %w", r.Epoch, prev.Epoch, err)
 	}
 	return nil
+}
+
+func (r *Record) follows(prev *Record) error {
+	if err := r.followsShape(prev); err != nil {
+		return err
+	}
+	if old, m := r.replacement(prev); !old.IsZero() {
+		return r.followsReplacement(prev, old, m)
+	}
+	if err := r.followsMembers(prev); err != nil {
+		return err
+	}
+	return r.followsPartitions(prev)
 }
 
 func (r *Record) followsShape(prev *Record) error {
@@ -47,8 +57,13 @@ func (r *Record) followsShape(prev *Record) error {
 
 func (r *Record) followsMembers(prev *Record) error {
 	for i := range prev.Members {
-		if id := prev.Members[i].ID; r.index(id) < 0 && !r.IsBanned(id) {
-			return fmt.Errorf("member %s was removed but not banned", id.Short())
+		was := &prev.Members[i]
+		is := r.Member(was.ID)
+		switch {
+		case is == nil && !r.IsBanned(was.ID):
+			return fmt.Errorf("member %s was removed but not banned", was.ID.Short())
+		case is != nil && was.State == Lost && is.State != Lost:
+			return fmt.Errorf("member %s was lost and became %v", was.ID.Short(), is.State)
 		}
 	}
 	for _, id := range prev.Banned {
@@ -60,7 +75,8 @@ func (r *Record) followsMembers(prev *Record) error {
 }
 
 // followsPartitions checks, for every partition, that its homes changed by a
-// move alone and that its fence changed exactly with its homes or move.
+// move alone and that its fence changed exactly with its homes or move, or with
+// one of its homes becoming Lost.
 func (r *Record) followsPartitions(prev *Record) error {
 	for i := range r.Partitions {
 		p := Partition(i)
@@ -73,7 +89,7 @@ func (r *Record) followsPartitions(prev *Record) error {
 		} else if after != nil {
 			return fmt.Errorf("%v: a cluster is founded without moves", after)
 		}
-		if !sameMove(before, after) {
+		if !sameMove(before, after) || r.givesUp(prev, p) {
 			changed = true
 		}
 		want := prev.Since[p]
@@ -116,6 +132,16 @@ func (r *Record) followsMove(prev *Record, p Partition, changed bool, before, af
 		return fmt.Errorf("%v became %v", before, after.Phase)
 	}
 	return nil
+}
+
+// givesUp says that one of the partition's homes is newly Lost.
+func (r *Record) givesUp(prev *Record, p Partition) bool {
+	for _, id := range r.Homes(p) {
+		if was := prev.Member(id); r.Member(id).State == Lost && was != nil && was.State != Lost {
+			return true
+		}
+	}
+	return false
 }
 
 func sameMove(a, b *Move) bool {

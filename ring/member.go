@@ -22,6 +22,9 @@ const (
 	// Leaving is home of what has not been moved away yet, and of nothing
 	// else.
 	Leaving MemberState = 3
+	// Lost has lost its disk and does not come back: it has its slots until
+	// somebody takes its place, and fulfils nothing for them.
+	Lost MemberState = 4
 )
 
 // String gives the state as one word.
@@ -33,6 +36,8 @@ func (s MemberState) String() string {
 		return "active"
 	case Leaving:
 		return "leaving"
+	case Lost:
+		return "lost"
 	}
 	return fmt.Sprintf("state %d", uint8(s))
 }
@@ -73,7 +78,7 @@ func (m *Member) validate() error {
 	if m.Weight == 0 {
 		return fmt.Errorf("member %s: weight 0, want 1 to 65535", m.ID.Short())
 	}
-	if m.State < Standby || m.State > Leaving {
+	if m.State < Standby || m.State > Lost {
 		return fmt.Errorf("member %s: unknown %v", m.ID.Short(), m.State)
 	}
 	return nil
