@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,9 +185,9 @@ func (l *lives) store() error {
 	l.dirty.Store(false)
 	l.mu.Lock()
 	b := wire.AppendArray(nil, len(l.met))
-	for id, m := range l.met {
+	for _, id := range slices.SortedFunc(maps.Keys(l.met), ring.NodeID.Compare) {
 		b = wire.AppendBytes(wire.AppendArray(b, 2), id[:])
-		b = m.life().append(b)
+		b = l.met[id].life().append(b)
 	}
 	l.mu.Unlock()
 	err := l.node.store.SetMeta(livesName, b)
@@ -232,19 +235,24 @@ func (l *lives) Told(by ring.NodeID, batches uint64) {
 }
 
 // run greets every member once, as soon as it can be reached, and keeps what
-// members tell.
+// members tell. However long greetings take, the wait for them ends in time.
 func (l *lives) run(ctx context.Context) error {
-	patience, retry, keep := time.NewTimer(settleMax), time.NewTimer(helloRetry), time.NewTicker(keepEvery)
+	ctx, stop := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	defer stop()
+	keeping.Go(func() { l.keepUp(ctx) })
+	patience := time.AfterFunc(settleMax, func() { l.settled.Store(true) })
 	defer patience.Stop()
+	retry := time.NewTimer(helloRetry)
 	defer retry.Stop()
-	defer keep.Stop()
 	for {
 		changed := l.node.members.Changed()
 		missing, err := l.greetAll(ctx)
 		if err != nil {
 			return err
 		}
-		l.settle()
+		l.settle() // the ring record may have come since somebody answered
 		retry.Stop()
 		if missing {
 			retry.Reset(helloRetry)
@@ -252,38 +260,51 @@ func (l *lives) run(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-retry.C:
-		case <-patience.C:
-			l.settled.Store(true)
-		case <-keep.C:
-			if l.dirty.Load() && l.store() != nil {
-				continue // the store says why; it is tried again
-			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// greetAll greets those who are alive and were not greeted, and says whether one
-// of them did not answer.
+// keepUp puts on disk, now and then, what members have told.
+func (l *lives) keepUp(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if l.dirty.Load() {
+				_ = l.store() // the store says why; it is tried again
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// greetAll greets those who are alive and were not greeted, all at once: one that
+// is silent holds up nobody. It says whether one of them did not answer.
 func (l *lives) greetAll(ctx context.Context) (missing bool, err error) {
+	var greetings sync.WaitGroup
+	var mu sync.Mutex // guards missing and err
 	for _, p := range l.node.members.View().Peers {
 		if _, done := l.greeted.Load(p.ID); done || p.ID == l.node.id || !p.Alive || p.RPCAddr == "" {
 			continue
 		}
-		done, err := l.greet(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr})
-		if err != nil {
-			return false, err
-		}
-		if done {
-			l.greeted.Store(p.ID, struct{}{})
-		}
-		missing = missing || !done
+		greetings.Go(func() {
+			done, failure := l.greet(ctx, rpc.Peer{ID: p.ID, Addr: p.RPCAddr})
+			mu.Lock()
+			defer mu.Unlock()
+			err = errors.Join(err, failure)
+			missing = missing || !done
+		})
 	}
-	return missing, nil
+	greetings.Wait()
+	return missing, err
 }
 
-// greet tells a peer about this life. It is done once the peer has answered.
+// greet tells a peer about this life. It is done once the peer has answered, and
+// what its answer means for this disk is on disk.
 func (l *lives) greet(ctx context.Context, to rpc.Peer) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
@@ -291,13 +312,24 @@ func (l *lives) greet(ctx context.Context, to rpc.Peer) (done bool, err error) {
 	if err != nil {
 		return false, nil // it is greeted again
 	}
-	why := l.own.follows(resp.Known)
-	if why == nil || l.node.store.Health().LossyAll {
-		return true, nil
+	if why := l.own.follows(resp.Known); why != nil {
+		if err := l.declare(to, why); err != nil {
+			return false, err
+		}
 	}
-	err = l.node.store.DeclareLoss(fmt.Sprintf("member %s says: %v: the data directory was restored from an old backup, or the disk has lost what it had synced",
-		to.ID.Short(), why))
-	return true, err
+	l.greeted.Store(to.ID, struct{}{})
+	l.settle()
+	return true, nil
+}
+
+// declare takes a peer's word that this disk has gone back in time. One word is
+// enough.
+func (l *lives) declare(by rpc.Peer, why error) error {
+	if l.node.store.Health().LossyAll {
+		return nil
+	}
+	return l.node.store.DeclareLoss(fmt.Sprintf("member %s says: %v: the data directory was restored from an old backup, or the disk has lost what it had synced",
+		by.ID.Short(), why))
 }
 
 // settle ends the wait once a majority of the ring's members, this one counted,
@@ -313,5 +345,7 @@ func (l *lives) settle() {
 			others++
 		}
 	}
-	l.settled.Store(others >= len(r.Members)/2)
+	if others >= len(r.Members)/2 {
+		l.settled.Store(true) // never back: it may have been settled meanwhile
+	}
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -31,9 +32,12 @@ func (h *Host) conn(to rpc.Peer) *conn {
 	n := h.net
 	c := &conn{from: h, to: to, name: n.nameAt[to.Addr], pending: map[*request]bool{}}
 	c.until = time.Now().Add(n.cfg.DialTimeout + c.there().untie())
-	h.conns = append(h.conns, c)
+	at, _ := slices.BinarySearchFunc(h.conns, c, func(a, b *conn) int {
+		return cmp.Or(cmp.Compare(a.to.Addr, b.to.Addr), a.to.ID.Compare(b.to.ID))
+	})
+	h.conns = slices.Insert(h.conns, at, c)
 	n.counts.Dials++
-	n.schedule(c.until, func() {
+	n.schedule(c.until, c.there().rank, func() {
 		if c.target == nil {
 			c.fail(fmt.Errorf("dial: no answer in %v", n.cfg.DialTimeout))
 		}
@@ -50,8 +54,8 @@ func (c *conn) dial() {
 	if c.broken || c.target != nil {
 		return
 	}
-	c.there().about("dial", 0)
-	c.from.net.schedule(time.Now().Add(c.there().delay(0)), c.dialed)
+	c.there().about("dial", 0, 0)
+	c.there().schedule(c.there().delay(0), c.dialed)
 }
 
 // dialed is the first packet's arrival.
@@ -62,19 +66,20 @@ func (c *conn) dialed() {
 	case c.broken || c.target != nil:
 	case !c.there().cut.IsZero() || !c.back().cut.IsZero() || n.off[c.to.Addr],
 		target != nil && target.paused, c.from.paused:
-		n.schedule(time.Now().Add(redial), c.dial)
+		c.there().about("redial", 0, 0)
+		c.there().schedule(redial, c.dial)
 	case target == nil:
-		c.back().about("refusal", 0)
-		n.schedule(time.Now().Add(c.back().delay(0)), func() {
+		c.back().about("refusal", 0, 0)
+		c.back().schedule(c.back().delay(0), func() {
 			if c.target == nil {
 				c.fail(fmt.Errorf("dial: connection refused"))
 			}
 		})
 	default:
-		c.back().about("handshake", 0)
-		c.there().about("handshake", 0)
+		c.back().about("handshake", 0, 0)
+		c.there().about("handshake", 0, 0)
 		shake := c.back().delay(0) + c.there().delay(0) + c.back().delay(0)
-		n.schedule(time.Now().Add(shake), func() { c.shaken(target) })
+		c.there().schedule(shake, func() { c.shaken(target) })
 	}
 }
 
@@ -149,7 +154,7 @@ func (c *conn) letGo() {
 	l := c.there()
 	for _, r := range sorted(c.pending) {
 		if r.packet != nil {
-			l.about("loss of "+r.route, len(r.body))
+			l.about("loss of "+r.route, len(r.body), r.sum)
 			r.packet.dropped = l.rng.IntN(2) == 0
 		}
 	}

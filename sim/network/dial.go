@@ -36,7 +36,7 @@ func (s *Socket) Dial(addr string, timeout time.Duration) (net.Conn, error) {
 		d.finish(nil, net.ErrClosed)
 	} else {
 		s.dials = append(s.dials, d)
-		d.expiry = n.schedule(time.Now().Add(timeout), func() { d.finish(nil, os.ErrDeadlineExceeded) })
+		d.expiry = n.schedule(time.Now().Add(timeout), 0, func() { d.finish(nil, os.ErrDeadlineExceeded) })
 		d.attempt()
 	}
 	n.unlock()
@@ -54,8 +54,8 @@ func (d *dialing) attempt() {
 	}
 	n := d.from.host.net
 	d.name = n.nameAtSocket(d.to)
-	d.there().about("stream dial", 0)
-	n.schedule(time.Now().Add(d.there().delay(0)), d.arrive)
+	d.there().about("stream dial", 0, 0)
+	d.there().schedule(d.there().delay(0), d.arrive)
 }
 
 // silent says that an answer can't come now.
@@ -71,10 +71,10 @@ func (d *dialing) arrive() {
 	switch {
 	case d.over:
 	case d.silent(target):
-		n.schedule(time.Now().Add(redial), d.attempt)
+		d.there().schedule(redial, d.attempt)
 	default:
-		d.back().about("stream answer", 0)
-		n.schedule(time.Now().Add(d.back().delay(0)), func() { d.answered(target) })
+		d.back().about("stream answer", 0, 0)
+		d.back().schedule(d.back().delay(0), func() { d.answered(target) })
 	}
 }
 
@@ -84,7 +84,7 @@ func (d *dialing) answered(target *Socket) {
 	switch {
 	case d.over:
 	case d.silent(target):
-		d.from.host.net.schedule(time.Now().Add(redial), d.attempt)
+		d.there().schedule(redial, d.attempt)
 	case target == nil || target.closed:
 		d.finish(nil, syscall.ECONNREFUSED)
 	default:

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -22,7 +23,7 @@ type Host struct {
 	// net.mu guards the rest
 	dead     bool
 	paused   bool
-	deferred []func()          // what a paused host will do, with the network locked
+	deferred []deferral        // what a paused host will do
 	open     map[*request]bool // handed in and not completed
 	conns    []*conn
 	sockets  []*Socket
@@ -96,7 +97,7 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 		deadline = time.Now().Add(10 * time.Second)
 	}
 	body, err := rpc.AppendMessage(nil, msg)
-	r := &request{from: h, to: to, route: route, body: body, deadline: deadline, patience: time.Until(deadline), c: c}
+	r := &request{from: h, to: to, route: route, body: body, sum: checksum(body), deadline: deadline, patience: time.Until(deadline), c: c}
 	n := h.net
 	n.mu.Lock()
 	if n.closed { // its goroutine calls nobody any more
@@ -107,7 +108,7 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 	defer n.unlock()
 	n.counts.Sent++
 	n.seq++
-	r.seq = n.seq
+	r.sent, r.seq = time.Since(n.began), n.seq
 	h.open[r] = true
 	n.trace("sent", h.name, n.nameAt[to.Addr], route, len(body))
 	switch {
@@ -117,7 +118,7 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 		r.finish(nil, fmt.Errorf("%w: %w: %d bytes, at most %d", rpc.ErrNotSent, rpc.ErrTooLarge, len(body), n.cfg.FrameMax))
 	case h.paused:
 		n.counts.Held++
-		h.postpone(r.start)
+		h.postpone(uint64(r.sum), r.start)
 	default:
 		r.start()
 	}
@@ -163,14 +164,26 @@ func (h *Host) Resume() {
 	h.net.trace("resumed", h.name, "", "", 0)
 	waiting := h.deferred
 	h.deferred = nil
+	slices.SortStableFunc(waiting, func(a, b deferral) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.rank, b.rank))
+	})
 	h.rng.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
-	for _, f := range waiting {
-		f()
+	for _, d := range waiting {
+		h.net.schedule(time.Now(), 0, d.do)
 	}
 }
 
+// deferral is something that a paused host will do, with the network locked.
+type deferral struct {
+	at   time.Duration // since when, since the network began
+	rank uint64        // says what it is about
+	do   func()
+}
+
 // postpone keeps f for Resume.
-func (h *Host) postpone(f func()) { h.deferred = append(h.deferred, f) }
+func (h *Host) postpone(rank uint64, f func()) {
+	h.deferred = append(h.deferred, deferral{time.Since(h.net.began), rank, f})
+}
 
 // die ends a process; aloud, its peers are told by their connections.
 func (h *Host) die(aloud bool) {
@@ -192,15 +205,15 @@ func (h *Host) die(aloud bool) {
 				continue
 			}
 			silence := func() {
-				n.schedule(time.Now().Add(n.cfg.StallTimeout), func() { c.lose("no answer from the peer") })
+				n.schedule(time.Now().Add(n.cfg.StallTimeout), c.there().seed, func() { c.lose("no answer from the peer") })
 			}
 			if !aloud {
 				silence()
 				continue
 			}
 			l := n.link(h.name, other.name)
-			l.about("news", 0)
-			n.schedule(time.Now().Add(l.delay(0)), func() {
+			l.about("news", 0, 0)
+			l.schedule(l.delay(0), func() {
 				if !l.cut.IsZero() {
 					silence() // nor can the news arrive
 					return

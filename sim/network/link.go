@@ -38,6 +38,7 @@ type link struct {
 	seed     uint64
 	source   rand.PCG // set anew for each message: see about
 	rng      *rand.Rand
+	rank     uint64        // of what is scheduled for that message
 	instant  time.Duration // of the last draws
 	alike    []uint64      // what the messages of that instant look like
 	own      *Link         // nil: the network's
@@ -52,6 +53,7 @@ type packet struct {
 	to      *Host
 	conn    *conn // nil for a stream's
 	size    int
+	sum     uint32 // of its bytes
 	note    string
 	dropped bool
 	deliver func() // with the network locked
@@ -59,8 +61,9 @@ type packet struct {
 
 // about begins the draws for one message. They come from what it is and from the
 // time, not from how many were drawn before: the order in which several are sent
-// at one instant is the scheduler's, and must not matter.
-func (l *link) about(what string, size int) {
+// at one instant is the scheduler's, and must not matter. bytes is a checksum of
+// its bytes.
+func (l *link) about(what string, size int, bytes uint32) {
 	now := time.Since(l.net.began)
 	if now != l.instant {
 		l.instant, l.alike = now, l.alike[:0]
@@ -69,7 +72,7 @@ func (l *link) about(what string, size int) {
 	for i := range len(what) {
 		sum = (sum ^ uint64(what[i])) * fnvPrime
 	}
-	sum = fnv64(fnv64(sum, uint64(size)), uint64(now))
+	sum = fnv64(fnv64(sum, uint64(bytes)<<32|uint64(uint32(size))), uint64(now))
 	same := uint64(1)
 	for _, other := range l.alike {
 		if other == sum {
@@ -78,6 +81,13 @@ func (l *link) about(what string, size int) {
 	}
 	l.alike = append(l.alike, sum)
 	l.source.Seed(l.seed+same, sum)
+	l.rank = fnv64(l.seed+same, sum)
+}
+
+// schedule fires f after a time, with the network locked. It stands before or after
+// others of that instant by what the last draws were about.
+func (l *link) schedule(after time.Duration, f func()) *event {
+	return l.net.schedule(time.Now().Add(after), l.rank, f)
 }
 
 // FNV-1a, without the allocations of package hash: every message draws.
@@ -114,7 +124,7 @@ func (l *link) delay(size int) time.Duration {
 // seconds, and what happens at one instant has no order: a dial that is given up
 // just when its caller asks again would end in either way.
 func (l *link) untie() time.Duration {
-	l.about("timeout", 0)
+	l.about("timeout", 0, 0)
 	return time.Duration(l.rng.Int64N(int64(time.Millisecond)))
 }
 
@@ -152,8 +162,8 @@ func (l *link) chance(p float64) bool { return p > 0 && l.rng.Float64() < min(p,
 // transmit sends a packet on its way. The network is locked.
 func (l *link) transmit(p *packet) {
 	l.net.counts.Bytes += int64(p.size)
-	l.about(p.note, p.size)
-	l.net.schedule(time.Now().Add(l.delay(p.size)), func() { l.arrive(p) })
+	l.about(p.note, p.size, p.sum)
+	l.schedule(l.delay(p.size), func() { l.arrive(p) })
 }
 
 // arrive ends a packet's way: at its host, or before a cut.
@@ -168,7 +178,7 @@ func (l *link) arrive(p *packet) {
 		l.held = append(l.held, p)
 	case p.to.paused:
 		l.net.counts.Held++
-		p.to.postpone(func() { l.arrive(p) })
+		p.to.postpone(uint64(p.sum), func() { l.arrive(p) })
 	case p.conn != nil && !p.conn.broken && l.resets(p.note, p.size):
 		l.net.counts.Dropped++
 		p.conn.lose("connection reset")
@@ -182,7 +192,7 @@ func (l *link) resets(note string, size int) bool {
 	if l.shape().Reset == 0 {
 		return false
 	}
-	l.about("arrival of "+note, size)
+	l.about("arrival of "+note, size, 0)
 	return l.chance(l.shape().Reset)
 }
 
@@ -195,7 +205,7 @@ func (l *link) sever() {
 	since := time.Now()
 	l.cut = since
 	l.net.trace("cut", l.from, l.to, "", 0)
-	l.net.schedule(since.Add(l.net.cfg.StallTimeout), func() {
+	l.net.schedule(since.Add(l.net.cfg.StallTimeout), l.seed, func() {
 		if l.cut.Equal(since) {
 			l.net.stall(l.from, l.to)
 			l.net.stall(l.to, l.from)
@@ -215,9 +225,8 @@ func (l *link) mend() {
 	held := l.held
 	l.held = nil
 	for _, p := range held {
-		l.about("again "+p.note, p.size)
-		wait := time.Duration(l.rng.Int64N(int64(time.Second)))
-		l.net.schedule(time.Now().Add(wait), func() { l.arrive(p) })
+		l.about("again "+p.note, p.size, p.sum)
+		l.schedule(time.Duration(l.rng.Int64N(int64(time.Second))), func() { l.arrive(p) })
 	}
 }
 

@@ -13,8 +13,10 @@
 //
 // It promises to replay: the same calls in the same order give the same
 // deliveries, and so do calls that change places within one instant. All handlers
-// and completers are called from one goroutine, without locks. Beside rpc, a host
-// may have sockets for datagrams and streams, which the same links carry.
+// and completers are called from one goroutine, without locks, one in a
+// nanosecond: in virtual time, all that follows from one has happened before the
+// next. Beside rpc, a host may have sockets for datagrams and streams, which the
+// same links carry.
 package network
 
 import (
@@ -98,6 +100,7 @@ type Network struct {
 	sockets   map[string]*Socket // by address, the closed ones too
 	events    eventHeap
 	until     time.Duration // when the loop wakes by itself, since began
+	free      time.Duration // the loop has done what it did before this, since began
 	seq       uint64
 	calls     []func() // call-outs that wait for the loop
 	traces    []Event
@@ -148,8 +151,7 @@ func (n *Network) Counts() Counts {
 // unlock unlocks, and wakes the loop if there is something to do before it
 // would wake by itself.
 func (n *Network) unlock() {
-	idle := !n.closed && len(n.calls) == 0 && len(n.traces) == 0 &&
-		(len(n.events) == 0 || n.events[0].at >= n.until)
+	idle := !n.closed && len(n.traces) == 0 && n.next() >= n.until
 	n.mu.Unlock()
 	if idle {
 		return
@@ -168,9 +170,6 @@ func (n *Network) run() {
 	defer timer.Stop()
 	for {
 		wait, more := n.step()
-		if wait == 0 {
-			continue
-		}
 		if !more {
 			return
 		}
@@ -182,45 +181,65 @@ func (n *Network) run() {
 	}
 }
 
-// step fires the first event that is due and makes the calls that wait. It says
-// how long there is nothing to do, or that there never will be.
+// never is when there is nothing to do, since the network began.
+const never = time.Duration(1<<63 - 1)
+
+// next is when the loop has something to do, since the network began. The network
+// is locked.
+func (n *Network) next() time.Duration {
+	switch {
+	case len(n.calls) > 0:
+		return n.free
+	case len(n.events) > 0:
+		return max(n.free, n.events[0].at)
+	}
+	return never
+}
+
+// step makes the first call that waits, or fires the first event that is due and
+// makes the call that it leads to. It says how long there is nothing to do, or
+// that there never will be. What two messages lead to would have no order if they
+// came at one instant: so the loop does one thing in a nanosecond.
 func (n *Network) step() (wait time.Duration, more bool) {
 	n.mu.Lock()
 	now := time.Since(n.began)
-	due := len(n.events) > 0 && n.events[0].at <= now
-	if due {
-		heap.Pop(&n.events).(*event).fire()
+	var call func()
+	if n.next() <= now {
+		n.free = now + 1
+		if len(n.calls) == 0 {
+			heap.Pop(&n.events).(*event).fire()
+		}
+		if len(n.calls) > 0 {
+			call, n.calls = n.calls[0], n.calls[1:]
+		}
 	}
-	calls, traces, closed := n.calls, n.traces, n.closed
-	n.calls, n.traces = nil, nil
-	wait = time.Hour
-	if len(n.events) > 0 {
-		wait = max(n.events[0].at-now, 0)
-	}
+	traces := n.traces
+	n.traces = nil
+	wait = min(n.next()-now, time.Hour)
 	n.until = now + wait
+	more = !n.closed || len(n.calls) > 0
 	n.mu.Unlock()
 	for _, e := range traces {
 		n.cfg.Trace(e)
 	}
-	for _, call := range calls {
+	if call != nil {
 		call()
 	}
-	if due || len(calls) > 0 {
-		return 0, true
-	}
-	return wait, !closed
+	return wait, more || call != nil
 }
 
 // later has f called by the loop, without the lock. The network is locked.
 func (n *Network) later(f func()) { n.calls = append(n.calls, f) }
 
-// schedule fires f at a time, with the network locked.
-func (n *Network) schedule(at time.Time, f func()) *event {
+// schedule fires f at a time, with the network locked. Events of one time and rank
+// are fired in the order in which they were scheduled: if goroutines do that at
+// one instant, that order is the scheduler's, and their ranks should differ.
+func (n *Network) schedule(at time.Time, rank uint64, f func()) *event {
 	if n.closed {
 		return nil
 	}
 	n.seq++
-	e := &event{at: at.Sub(n.began), seq: n.seq, fire: f}
+	e := &event{at: at.Sub(n.began), rank: rank, seq: n.seq, fire: f}
 	heap.Push(&n.events, e)
 	return e
 }
@@ -276,14 +295,15 @@ func (n *Network) sortedLinks() []*link {
 // event is something that will happen, the network being locked.
 type event struct {
 	at   time.Duration // since the network began
+	rank uint64        // says what it is about
 	seq  uint64
 	fire func()
 
 	index int // in the heap
 }
 
-// eventHeap has the earliest event first, and of one instant the one that was
-// scheduled first.
+// eventHeap has the earliest event first, and of one instant the one of the lowest
+// rank.
 type eventHeap []*event
 
 // Len implements heap.Interface.
@@ -293,6 +313,9 @@ func (h eventHeap) Len() int { return len(h) }
 func (h eventHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
+	}
+	if h[i].rank != h[j].rank {
+		return h[i].rank < h[j].rank
 	}
 	return h[i].seq < h[j].seq
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"time"
@@ -17,19 +18,28 @@ type request struct {
 	to       rpc.Peer
 	route    string
 	body     []byte
+	sum      uint32 // of body
 	deadline time.Time
 	patience time.Duration // what was left at Send; the receiver adds it to its arrival
 	c        rpc.Completer
-	seq      uint64
+	sent     time.Duration // when, since the network began
+	seq      uint64        // of those of one instant
 	conn     *conn
 	packet   *packet // nil until it has left
 	expiry   *event
 	done     bool
 }
 
-// sorted gives requests in the order of Send.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// sorted gives requests in the order of Send, and those of one instant by what they
+// are.
 func sorted(set map[*request]bool) []*request {
-	return slices.SortedFunc(maps.Keys(set), func(a, b *request) int { return cmp.Compare(a.seq, b.seq) })
+	return slices.SortedFunc(maps.Keys(set), func(a, b *request) int {
+		return cmp.Or(cmp.Compare(a.sent, b.sent), cmp.Compare(a.route, b.route), cmp.Compare(a.sum, b.sum), cmp.Compare(a.seq, b.seq))
+	})
 }
 
 // start gives the request to its connection. The network is locked.
@@ -37,6 +47,10 @@ func (r *request) start() {
 	n := r.from.net
 	if n.closed || r.from.dead {
 		r.finish(nil, errGone(rpc.ErrNotSent))
+		return
+	}
+	if r.from.paused {
+		r.from.postpone(uint64(r.sum), r.start)
 		return
 	}
 	if !time.Now().Before(r.deadline) {
@@ -53,8 +67,8 @@ func (r *request) start() {
 	c.bytes += len(r.body)
 	// Timers are never exact; a bit of chance keeps two of one instant apart.
 	l := c.there()
-	l.about("deadline of "+r.route, int(r.patience))
-	r.expiry = n.schedule(r.deadline.Add(time.Duration(l.rng.Int64N(int64(time.Millisecond)))), r.expire)
+	l.about("deadline of "+r.route, int(r.patience), r.sum)
+	r.expiry = n.schedule(r.deadline.Add(time.Duration(l.rng.Int64N(int64(time.Millisecond)))), l.rank, r.expire)
 	if c.target != nil {
 		r.transmit()
 	}
@@ -64,7 +78,7 @@ func (r *request) start() {
 func (r *request) transmit() {
 	n, target := r.from.net, r.conn.target
 	l := r.conn.there()
-	r.packet = &packet{to: target, conn: r.conn, size: len(r.body), note: r.route}
+	r.packet = &packet{to: target, conn: r.conn, size: len(r.body), sum: r.sum, note: r.route}
 	r.packet.deliver = func() { r.deliver(target) }
 	l.transmit(r.packet)
 	if l.chance(l.shape().Duplicate) && (n.cfg.Duplicable == nil || n.cfg.Duplicable(r.route)) {
@@ -107,7 +121,7 @@ func (r *request) answer(server *Host, reply []byte, err error) {
 		return
 	}
 	if server.paused {
-		server.postpone(func() { r.answer(server, reply, err) })
+		server.postpone(uint64(r.sum), func() { r.answer(server, reply, err) })
 		return
 	}
 	if len(reply) > n.cfg.FrameMax {
@@ -117,7 +131,7 @@ func (r *request) answer(server *Host, reply []byte, err error) {
 	}
 	n.trace("answered", server.name, r.from.name, r.route, len(reply))
 	n.link(server.name, r.from.name).transmit(&packet{
-		to: r.from, conn: r.conn, size: len(reply), note: r.route,
+		to: r.from, conn: r.conn, size: len(reply), sum: checksum(reply), note: r.route,
 		deliver: func() {
 			if !r.done && !r.conn.broken {
 				n.counts.Answered++
@@ -142,7 +156,7 @@ func (r *request) complete(reply []byte, err error) {
 		return
 	}
 	if r.from.paused {
-		r.from.postpone(func() { r.complete(reply, err) })
+		r.from.postpone(uint64(r.sum), func() { r.complete(reply, err) })
 		return
 	}
 	r.finish(reply, err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"time"
 )
 
 // unreadMax is how many bytes of datagrams wait for a paused process; what comes
@@ -113,17 +112,17 @@ func (s *Socket) Send(to string, body []byte) error {
 	n.counts.Datagrams++
 	n.counts.Bytes += int64(len(body))
 	l := n.link(s.host.name, n.nameAtSocket(to))
-	l.about("datagram", len(body))
+	l.about("datagram", len(body), checksum(body))
 	if s.host.paused || l.chance(l.shape().Loss) {
 		s.lose(l, len(body))
 		return nil
 	}
 	d := &datagram{from: s, to: to, link: l, body: slices.Clone(body)}
-	n.schedule(time.Now().Add(l.pace()+l.linger(len(body))), d.arrive)
+	l.schedule(l.pace()+l.linger(len(body)), d.arrive)
 	if l.chance(l.shape().Duplicate) {
 		n.counts.Duplicated++
 		again := &datagram{from: s, to: to, link: l, body: slices.Clone(body)}
-		n.schedule(time.Now().Add(l.pace()+l.linger(len(body))), again.arrive)
+		l.schedule(l.pace()+l.linger(len(body)), again.arrive)
 	}
 	return nil
 }
@@ -152,7 +151,7 @@ func (d *datagram) arrive() {
 		d.from.lose(d.link, len(d.body))
 	case target.host.paused:
 		target.unread += len(d.body)
-		target.host.postpone(func() {
+		target.host.postpone(uint64(checksum(d.body)), func() {
 			target.unread -= len(d.body)
 			d.arrive()
 		})

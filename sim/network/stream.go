@@ -130,7 +130,7 @@ func (s *stream) transmit(body []byte) {
 func (s *stream) deliver(l *link, size int, f func()) {
 	p := &packet{to: s.peer.socket.host, size: size, note: "stream", deliver: f}
 	if s.socket.host.paused {
-		s.socket.host.postpone(func() { l.transmit(p) })
+		s.socket.host.postpone(0, func() { l.transmit(p) })
 		return
 	}
 	l.transmit(p)
