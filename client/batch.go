@@ -19,6 +19,11 @@ type Put struct {
 	Delete bool
 	// Context, if set, makes the write replace exactly what it names.
 	Context Context
+	// TTL, if set, is how long the value can be read, as with WithTTL, and
+	// Expires until when, as with WithExpiry. One of them may be set; it goes
+	// before the option of the call.
+	TTL     time.Duration
+	Expires time.Time
 }
 
 // A Read is the outcome of one key of GetAll.
@@ -100,7 +105,12 @@ func (c *Client) PutAll(ctx context.Context, puts []Put, opts ...CallOption) []W
 		if p.Delete {
 			it.op.name, value = "delete", nil
 		}
-		requests[i], it.err = c.putRequest(&it.op, p.Key, value, options.level, p.Context)
+		one := options
+		one.context = p.Context
+		if p.Delete || p.TTL != 0 || !p.Expires.IsZero() { // the option is for puts that say nothing
+			one.life = life{ttl: p.TTL, hasTTL: p.TTL != 0, expires: p.Expires}
+		}
+		requests[i], it.err = c.putRequest(&it.op, p.Key, value, &one)
 		it.index = i
 		it.size = len(p.Key) + len(value) + len(p.Context) + putSize
 	}

@@ -66,7 +66,7 @@ func (o Outcome) String() string {
 
 // Error is why a call failed. Every error of a Client's data calls is one.
 type Error struct {
-	// Op is get, put, delete, scan, status or ring.
+	// Op is get, put, delete, scan, inspect, status or ring.
 	Op string
 	// Key is the one that was asked for; the prefix of a scan.
 	Key []byte

@@ -56,7 +56,7 @@ func (c *Client) Delete(ctx context.Context, key []byte, opts ...CallOption) (Wr
 func (c *Client) write(ctx context.Context, o op, value []byte, opts []CallOption) (Written, error) {
 	o.deadline = c.deadlineOf(ctx)
 	options := callOf(opts)
-	req, err := c.putRequest(&o, o.key, value, options.level, options.context)
+	req, err := c.putRequest(&o, o.key, value, &options)
 	if err != nil {
 		return Written{}, newError(&o, "", 0, err)
 	}
@@ -70,22 +70,50 @@ func (c *Client) write(ctx context.Context, o op, value []byte, opts []CallOptio
 	return writtenOf(resp), nil
 }
 
-func (c *Client) putRequest(o *op, key, value []byte, w Level, token Context) (api.PutRequest, error) {
+func (c *Client) putRequest(o *op, key, value []byte, options *call) (api.PutRequest, error) {
 	if err := checkKey(key); err != nil {
 		return api.PutRequest{}, err
 	}
 	if len(value) > ValueMax {
 		return api.PutRequest{}, fmt.Errorf("value of %d bytes, most is %d: %w", len(value), ValueMax, ErrTooLarge)
 	}
-	return api.PutRequest{
+	req := api.PutRequest{
 		Key:      key,
 		Value:    value,
 		Delete:   o.name == "delete",
-		W:        api.Level(w),
-		Context:  token,
+		W:        api.Level(options.level),
+		Context:  options.context,
 		NotAfter: c.clock.notAfter(time.Until(o.deadline)),
 		Stamp:    c.clock.stamp.Load(),
-	}, nil
+		Sloppy:   options.sloppy,
+	}
+	var err error
+	req.TTL, req.Expiry, err = options.life.wire(req.Delete)
+	return req, err
+}
+
+// wire is how a put's request says it.
+func (l *life) wire(deletes bool) (ttl, expiry uint64, err error) {
+	if deletes && (l.hasTTL || !l.expires.IsZero()) {
+		return 0, 0, fmt.Errorf("a delete has no expiry: %w", ErrBadRequest)
+	}
+	if l.hasTTL && !l.expires.IsZero() {
+		return 0, 0, fmt.Errorf("both a TTL and an expiry: %w", ErrBadRequest)
+	}
+	if l.hasTTL {
+		if l.ttl < time.Millisecond || l.ttl > TTLMax {
+			return 0, 0, fmt.Errorf("TTL of %v: 1ms to %v: %w", l.ttl, TTLMax, ErrBadRequest)
+		}
+		return uint64((l.ttl + time.Millisecond - 1) / time.Millisecond), 0, nil
+	}
+	if l.expires.IsZero() {
+		return 0, 0, nil
+	}
+	ms := l.expires.UnixMilli()
+	if ms < 1 {
+		return 0, 0, fmt.Errorf("expiry at %v: after 1970: %w", l.expires, ErrBadRequest)
+	}
+	return 0, uint64(ms), nil
 }
 
 // noticed has the ring fetched when a node has used a newer one.

@@ -101,6 +101,15 @@ type call struct {
 	level    Level
 	context  Context
 	keysOnly bool
+	life     life
+	sloppy   bool
+}
+
+// life is how long a value can be read: a TTL, or until when, or for ever.
+type life struct {
+	ttl     time.Duration
+	expires time.Time
+	hasTTL  bool
 }
 
 func (l Level) apply(c *call) { c.level = l }
@@ -114,6 +123,35 @@ func WithContext(token Context) CallOption { return withContext(token) }
 type withContext Context
 
 func (t withContext) apply(c *call) { c.context = Context(t) }
+
+// TTLMax is the longest TTL: 100 years.
+const TTLMax = api.TTLMax * time.Millisecond
+
+// WithTTL lets a put's value be read for d only, counted from the write; then the
+// key reads as if it had been deleted. It is rounded up to milliseconds; less than
+// one or more than TTLMax is refused, and so is a delete with a TTL. Reads ignore
+// it. Of WithTTL and WithExpiry the last one counts.
+func WithTTL(d time.Duration) CallOption { return withLife{ttl: d, hasTTL: true} }
+
+// WithExpiry lets a put's value be read until t, by the cluster's clocks and to
+// the millisecond. The time may have passed: then the key reads as absent at once,
+// which is what it means to restore a value that has expired. The zero time is
+// never. What was said of WithTTL holds.
+func WithExpiry(t time.Time) CallOption { return withLife{expires: t} }
+
+type withLife life
+
+func (l withLife) apply(c *call) { c.life = life(l) }
+
+// Sloppy lets a write be done also where too few homes of the key can be reached:
+// members that keep it for them until they are back are counted for W, and the
+// Receipt says so. Until then a read at quorum may miss such a write. At least one
+// home must be reached. Reads ignore it.
+func Sloppy() CallOption { return sloppy{} }
+
+type sloppy struct{}
+
+func (sloppy) apply(c *call) { c.sloppy = true }
 
 // KeysOnly makes a scan leave out the values.
 func KeysOnly() CallOption { return keysOnly{} }

@@ -3,6 +3,7 @@ package client
 import (
 	"encoding/base64"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -31,6 +32,8 @@ type Result struct {
 	// Value is the winner's: of all siblings the one with the latest stamp.
 	// It is nil if the key was not found; an empty value is not nil.
 	Value []byte
+	// Expires is when Value stops to be readable; zero is never.
+	Expires time.Time
 	// Siblings are all concurrent writes of the key that no later write has
 	// replaced, deleted ones included. There is one unless writers were
 	// concurrent, and none for a key that was never written.
@@ -44,15 +47,16 @@ type Result struct {
 
 // A Sibling is one of the concurrent writes of a key.
 type Sibling struct {
-	// Value is nil for a delete.
+	// Value is nil for a delete, and once it has expired.
 	Value []byte
-	// Deleted says that the write was a delete.
+	// Deleted says that the write was a delete, or has expired.
 	Deleted bool
 	// Winner says that this is the sibling whose value a Result has.
 	Winner bool
 	// Stamp orders writes in (almost) real time.
 	Stamp uint64
-	// Expires is when the sibling reads as absent; zero is never.
+	// Expires is when the sibling reads as absent, or since when it does;
+	// zero is never, and a delete's.
 	Expires time.Time
 }
 
@@ -76,7 +80,8 @@ type Receipt struct {
 	// Coordinator is the node that did it.
 	Coordinator ring.NodeID
 	// Answered are the homes that had answered a read, or had a write on
-	// disk, when the operation was done. Others may follow.
+	// disk, when the operation was done. Others may follow. With Sloppy,
+	// some of them are members that keep the write for a home.
 	Answered []ring.NodeID
 	// Need is how many homes were asked for.
 	Need int
@@ -120,15 +125,22 @@ func resultOf(r *api.GetResponse) Result {
 		if s.Value == nil && !s.Deleted {
 			s.Value = []byte{}
 		}
-		if v.Expiry != 0 {
-			s.Expires = time.UnixMilli(int64(v.Expiry))
-		}
+		s.Expires = expiryTime(v.Expiry)
 		out.Siblings[i] = s
 	}
 	if r.Found {
 		out.Value = out.Siblings[r.Winner].Value
+		out.Expires = out.Siblings[r.Winner].Expires
 	}
 	return out
+}
+
+// expiryTime is the time of an expiry in milliseconds since 1970, zero for never.
+func expiryTime(ms uint64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(min(ms, math.MaxInt64)))
 }
 
 func writtenOf(r *api.PutResponse) Written {

@@ -19,6 +19,8 @@ type Item struct {
 	Value []byte // nil with KeysOnly
 	// Siblings that the key has; more than one is a conflict to resolve.
 	Siblings int
+	// Expires is when the value stops to be readable; zero is never.
+	Expires time.Time
 	// Partition that the key belongs to.
 	Partition ring.Partition
 }
@@ -141,6 +143,7 @@ func (c *Client) scanPartition(ctx context.Context, p int, prefix []byte, option
 			if it.Value == nil && !options.keysOnly {
 				items[i].Value = []byte{}
 			}
+			items[i].Expires = expiryTime(it.Expiry)
 		}
 		select {
 		case pages <- page{items: items}:

@@ -31,6 +31,7 @@ type world struct {
 	mu     sync.Mutex
 	record *ring.Record      // guarded by mu
 	data   map[string][]byte // guarded by mu
+	expiry map[string]uint64 // guarded by mu; of data
 	stamp  uint64            // guarded by mu
 	rings  map[uint64]int    // guarded by mu; requests for the ring, by the epoch that was known
 	away   map[*far]bool     // guarded by mu; whom all nodes hold for unreachable
@@ -67,7 +68,7 @@ func inBubble(t *testing.T, nodes int, f func(t *testing.T, w *world)) {
 }
 
 func newWorld(t *testing.T, nodes int) *world {
-	w := &world{t: t, net: network.New(network.Config{Seed: 1}), data: map[string][]byte{}, stamp: 1 << 40, rings: map[uint64]int{}, away: map[*far]bool{}}
+	w := &world{t: t, net: network.New(network.Config{Seed: 1}), data: map[string][]byte{}, expiry: map[string]uint64{}, stamp: 1 << 40, rings: map[uint64]int{}, away: map[*far]bool{}}
 	var members []ring.Member
 	for i := range nodes {
 		id := ring.NodeID{15: byte(i + 1)}
@@ -118,6 +119,13 @@ func (w *world) start(id ring.NodeID, addr string) *far {
 	api.PutAll.HandleInline(n.mux, rpc.ClassClient, n.answerPutAll)
 	api.GetAll.HandleInline(n.mux, rpc.ClassClient, n.answerGetAll)
 	api.Scan.HandleInline(n.mux, rpc.ClassClient, n.answerScan)
+	api.Inspect.HandleInline(n.mux, rpc.ClassClient, func(c *rpc.Call, req *api.InspectRequest) {
+		c.Reply(&api.InspectResponse{Key: req.Key, Epoch: 1, Equal: true, Copies: []api.CopyInfo{{
+			Member: n.id.String(), Found: true, CountsForRead: true,
+			Siblings:     []api.SiblingInfo{{DotInfo: api.DotInfo{Actor: "00000000000000aa", Seq: 7}, Stamp: 5, Written: 6, Expiry: 8, Size: 9}},
+			Incorporated: []api.DotInfo{{Actor: "00000000000000aa", Seq: 7}},
+		}}, Why: []string{"all is well"}})
+	})
 	api.Ring.HandleInline(n.mux, rpc.ClassControl, n.answerRing)
 	api.Status.HandleInline(n.mux, rpc.ClassControl, func(c *rpc.Call, _ *api.StatusRequest) {
 		c.Reply(&api.StatusResponse{Node: n.id.String(), Ready: true})
@@ -186,6 +194,7 @@ func (n *far) put(req *api.PutRequest) (*api.PutResponse, error) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
 	n.w.data[string(req.Key)] = append([]byte{}, req.Value...)
+	n.w.expiry[string(req.Key)] = req.Expiry
 	if req.Delete {
 		delete(n.w.data, string(req.Key))
 	}
@@ -218,7 +227,7 @@ func (n *far) get(key []byte) (*api.GetResponse, error) {
 	resp := &api.GetResponse{Context: []byte("of " + string(key)), Receipt: receipt, Stamp: n.w.stamp}
 	if v, ok := n.w.data[string(key)]; ok {
 		resp.Found = true
-		resp.Values = []api.Value{{Data: v, Stamp: n.w.stamp}}
+		resp.Values = []api.Value{{Data: v, Stamp: n.w.stamp, Expiry: n.w.expiry[string(key)]}}
 	}
 	return resp, nil
 }
@@ -290,7 +299,7 @@ func (n *far) answerScan(c *rpc.Call, req *api.ScanRequest) {
 			resp.Next = resp.Items[2].Key
 			break
 		}
-		resp.Items = append(resp.Items, api.ScanItem{Key: k, Value: n.w.data[key], Siblings: 1})
+		resp.Items = append(resp.Items, api.ScanItem{Key: k, Value: n.w.data[key], Siblings: 1, Expiry: n.w.expiry[key]})
 	}
 	c.Reply(resp)
 }

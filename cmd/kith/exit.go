@@ -85,7 +85,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {
-		a.complain(err, "USAGE", "see kith help "+a.verb)
+		a.complain(err, "USAGE", strings.TrimSpace("see kith help "+a.verb))
 		return exitUsage
 	}
 	if ctx.Err() != nil && !client.Unknown(err) {

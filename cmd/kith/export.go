@@ -22,7 +22,9 @@ func (a *app) exportCommand() *cobra.Command {
 partition and sorted by key within each. Every partition is read from as many
 homes as --r asks for; if one cannot be read the export ends at once with an
 error: what was printed until then is incomplete, and nothing is ever left out
-silently. Of siblings, the winner is printed, and their number is told.`,
+silently. Of siblings, the winner is printed, and their number is told. A value
+with an expiry has it in "expires", which import takes; what has expired is not
+printed.`,
 		Example: `  kith export > backup.jsonl
   kith export --prefix user: > users.jsonl`,
 		Args: a.want(0, 0),
@@ -55,7 +57,7 @@ func (a *app) export(ctx context.Context, prefix []byte, r client.Level) error {
 	var line []byte
 	for it, err := range c.Scan(ctx, prefix, r) {
 		if err == nil {
-			if line, err = encodeRecord(line[:0], it.Key, it.Value); err == nil {
+			if line, err = encodeRecord(line[:0], it.Key, it.Value, it.Expires); err == nil {
 				_, err = out.Write(line)
 			}
 		}

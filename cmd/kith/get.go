@@ -66,6 +66,7 @@ type gotJSON struct {
 	keyText
 	Found bool `json:"found"`
 	valueText
+	Expires  *time.Time    `json:"expires,omitempty"`
 	Siblings []siblingJSON `json:"siblings"`
 	Context  string        `json:"context"`
 	Receipt  receiptJSON   `json:"receipt"`
@@ -90,36 +91,49 @@ func gotOf(key []byte, found bool, res client.Result) gotJSON {
 	}
 	if found {
 		out.valueText = valueOf(res.Value)
+		out.Expires = timeOrNil(res.Expires)
 	}
 	for i, s := range res.Siblings {
 		j := siblingJSON{Deleted: s.Deleted, Winner: s.Winner, Time: s.Time().UTC()}
 		if !s.Deleted {
 			j.valueText = valueOf(s.Value)
 		}
-		if !s.Expires.IsZero() {
-			e := s.Expires.UTC()
-			j.Expires = &e
-		}
+		j.Expires = timeOrNil(s.Expires)
 		out.Siblings[i] = j
 	}
 	return out
 }
 
+// timeOrNil is a time for JSON, nil for the zero time.
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
 func siblingRows(siblings []client.Sibling) [][]string {
-	rows := [][]string{{"WINNER", "TIME", "SIZE", "VALUE"}}
+	rows := [][]string{{"WINNER", "TIME", "EXPIRES", "SIZE", "VALUE"}}
 	for _, s := range siblings {
 		winner := ""
 		if s.Winner {
 			winner = "*"
 		}
-		value, size := "(deleted)", ""
+		value, size, expires := "(deleted)", "", ""
+		if !s.Expires.IsZero() {
+			value, expires = "(expired)", instant(s.Expires)
+		}
 		if !s.Deleted {
 			value, size = preview(s.Value), byteSize(int64(len(s.Value)))
 		}
-		rows = append(rows, []string{winner, s.Time().UTC().Format("2006-01-02T15:04:05.000Z"), size, value})
+		rows = append(rows, []string{winner, instant(s.Time()), expires, size, value})
 	}
 	return rows
 }
+
+// instant shows a time to the millisecond.
+func instant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // preview is the beginning of a value, on one line.
 func preview(value []byte) string {

@@ -14,6 +14,8 @@ import (
 func (a *app) importCommand() *cobra.Command {
 	var im importer
 	var logFile string
+	var ttl ttlFlag
+	var sloppy bool
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "Write the records of a JSON lines file",
@@ -21,8 +23,10 @@ func (a *app) importCommand() *cobra.Command {
 
   {"key":"...","value":"..."}
 
-with key_base64 and value_base64 instead where bytes are not UTF-8. Records of
-one key are written in the order of the file; others in any order.
+with key_base64 and value_base64 instead where bytes are not UTF-8. A record may
+have "expires", in milliseconds since 1970, or "ttl", a duration; others live as
+long as --ttl says, or for ever. Records of one key are written in the order of
+the file; others in any order.
 
 At the end it counts what was done, what was refused (nothing was written) and
 what is unknown (it may have been written). The exit status is 5 if anything is
@@ -38,6 +42,7 @@ the outcome of every record. A line that cannot be read ends the import.`,
 			if im.batch < 1 || im.batch > importBatchMax {
 				return usagef("--batch %d: want 1 to %d", im.batch, importBatchMax)
 			}
+			im.options = writeOptions(&ttl, sloppy)
 			in, size, err := a.open(args[0])
 			if err != nil {
 				return err
@@ -61,6 +66,8 @@ the outcome of every record. A line that cannot be read ends the import.`,
 		},
 	}
 	addLevel(cmd, &im.w, "w", "homes that must have each record on disk")
+	addSloppy(cmd, &sloppy)
+	cmd.Flags().Var(&ttl, "ttl", "how long the values can be read, of records that do not say it")
 	cmd.Flags().IntVar(&im.workers, "concurrency", 8, "batches under way at once")
 	cmd.Flags().IntVar(&im.batch, "batch", 128, "records in a batch")
 	cmd.Flags().StringVar(&logFile, "log", "", "write each record's outcome to this file, as JSON lines")

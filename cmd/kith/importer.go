@@ -32,6 +32,7 @@ const (
 type importer struct {
 	client  *client.Client
 	w       levelFlag
+	options []client.CallOption // beside w
 	workers int
 	batch   int
 	timeout time.Duration // of each batch
@@ -70,15 +71,15 @@ func (im *importer) run(ctx context.Context, in io.Reader) error {
 		if err != nil {
 			return err
 		}
-		key, value, err := decodeRecord(line)
-		if err == nil && len(key) == 0 {
+		put, err := decodeRecord(line)
+		if err == nil && len(put.Key) == 0 {
 			err = errors.New("key is empty")
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", lines.n, err)
 		}
-		memory.take(len(key) + len(value))
-		queues[maphash.Bytes(seed, key)%uint64(len(queues))] <- client.Put{Key: key, Value: value}
+		memory.take(len(put.Key) + len(put.Value))
+		queues[maphash.Bytes(seed, put.Key)%uint64(len(queues))] <- put
 	}
 	return nil
 }
@@ -125,7 +126,7 @@ func (im *importer) write(ctx context.Context, batch []client.Put) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, im.timeout)
 	defer cancel()
-	for i, r := range im.client.PutAll(ctx, batch, im.w.level) {
+	for i, r := range im.client.PutAll(ctx, batch, append(im.options[:len(im.options):len(im.options)], im.w.level)...) {
 		outcome := "done"
 		switch {
 		case r.Err == nil:

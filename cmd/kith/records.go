@@ -7,44 +7,84 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
+
+	"github.com/kithdb/kith/client"
 )
 
 // recordJSON is one line of import and export.
 type recordJSON struct {
 	keyText
 	valueText
+	// Expires is in milliseconds since 1970; export gives it.
+	Expires *int64 `json:"expires,omitempty"`
+	// TTL is a duration, for files that people write.
+	TTL *string `json:"ttl,omitempty"`
 }
 
-// encodeRecord gives a record as one line, with its newline.
-func encodeRecord(b []byte, key, value []byte) ([]byte, error) {
+// encodeRecord gives a record as one line, with its newline. A zero expires is
+// left out.
+func encodeRecord(b []byte, key, value []byte, expires time.Time) ([]byte, error) {
 	buf := bytes.NewBuffer(b)
 	e := json.NewEncoder(buf)
 	e.SetEscapeHTML(false)
-	err := e.Encode(recordJSON{keyOf(key), valueOf(value)})
+	r := recordJSON{keyText: keyOf(key), valueText: valueOf(value)}
+	if !expires.IsZero() {
+		ms := expires.UnixMilli()
+		r.Expires = &ms
+	}
+	err := e.Encode(r)
 	return buf.Bytes(), err
 }
 
 // decodeRecord reads one line. Whatever encoding/json would repair silently is
 // refused: a key must not become another one.
-func decodeRecord(line []byte) (key, value []byte, err error) {
+func decodeRecord(line []byte) (client.Put, error) {
+	r, err := parseRecord(line)
+	if err != nil {
+		return client.Put{}, err
+	}
+	var put client.Put
+	if put.Key, err = oneOf("key", r.Key, r.KeyBase64); err != nil {
+		return client.Put{}, err
+	}
+	if put.Value, err = oneOf("value", r.Value, r.ValueBase64); err != nil {
+		return client.Put{}, err
+	}
+	switch {
+	case r.Expires != nil && r.TTL != nil:
+		return client.Put{}, errors.New(`both "expires" and "ttl"`)
+	case r.Expires != nil && *r.Expires < 1:
+		return client.Put{}, fmt.Errorf(`"expires": %d: want milliseconds since 1970`, *r.Expires)
+	case r.Expires != nil:
+		put.Expires = time.UnixMilli(*r.Expires)
+	case r.TTL != nil:
+		if put.TTL, err = parseTTL(*r.TTL); err != nil {
+			return client.Put{}, fmt.Errorf(`"ttl": %q: %w`, *r.TTL, err)
+		}
+	}
+	return put, nil
+}
+
+// parseRecord reads the fields of a line.
+func parseRecord(line []byte) (r recordJSON, err error) {
 	if !utf8.Valid(line) {
-		return nil, nil, errors.New("not UTF-8: use key_base64 and value_base64 for other bytes")
+		return r, errors.New("not UTF-8: use key_base64 and value_base64 for other bytes")
 	}
 	if bytes.HasPrefix(line, []byte("\ufeff")) {
-		return nil, nil, errors.New("begins with a byte order mark: save the text without one")
+		return r, errors.New("begins with a byte order mark: save the text without one")
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
-	var r recordJSON
 	if err := d.Decode(&r); err != nil {
-		return nil, nil, plainJSON(err)
+		return r, plainJSON(err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, nil, errors.New("more than one JSON value on the line")
+		return r, errors.New("more than one JSON value on the line")
 	}
 	if err := checkNames(line); err != nil {
-		return nil, nil, err
+		return r, err
 	}
 	replaced := bytes.Count(line, []byte("\uFFFD")) + strings.Count(strings.ToLower(string(line)), `\ufffd`)
 	for _, s := range []*string{r.Key, r.Value} {
@@ -53,15 +93,9 @@ func decodeRecord(line []byte) (key, value []byte, err error) {
 		}
 	}
 	if replaced < 0 {
-		return nil, nil, errors.New("half of a surrogate pair (\\ud800 to \\udfff alone) is no character: use key_base64 and value_base64")
+		return r, errors.New("half of a surrogate pair (\\ud800 to \\udfff alone) is no character: use key_base64 and value_base64")
 	}
-	if key, err = oneOf("key", r.Key, r.KeyBase64); err != nil {
-		return nil, nil, err
-	}
-	if value, err = oneOf("value", r.Value, r.ValueBase64); err != nil {
-		return nil, nil, err
-	}
-	return key, value, nil
+	return r, nil
 }
 
 // checkNames refuses fields that encoding/json takes for others: it does not tell
@@ -81,7 +115,7 @@ func checkNames(line []byte) error {
 		}
 		name := string(text[:n])
 		switch name {
-		case "key", "key_base64", "value", "value_base64":
+		case "key", "key_base64", "value", "value_base64", "expires", "ttl":
 		default:
 			return fmt.Errorf("unknown field %q", name)
 		}
@@ -117,6 +151,18 @@ func oneOf(name string, text *string, encoded *[]byte) ([]byte, error) {
 	return nil, fmt.Errorf("no %q", name)
 }
 
+// parseTTL reads a duration that a value may live.
+func parseTTL(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, errors.New("want a duration such as 90s, 10m or 24h")
+	}
+	if d < time.Millisecond || d > client.TTLMax {
+		return 0, errors.New("want 1ms to 876000h, which is 100 years")
+	}
+	return d, nil
+}
+
 // plainJSON words the mistakes that people make.
 func plainJSON(err error) error {
 	var kind *json.UnmarshalTypeError
@@ -125,6 +171,9 @@ func plainJSON(err error) error {
 		return fmt.Errorf("want a JSON object, got %s", kind.Value)
 	case errors.As(err, &kind):
 		field := kind.Field[strings.LastIndexByte(kind.Field, '.')+1:]
+		if field == "expires" {
+			return fmt.Errorf("%q: want whole milliseconds since 1970, got %s", field, kind.Value)
+		}
 		return fmt.Errorf("%q: want text, got %s", field, kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("JSON ends too early")

@@ -86,6 +86,7 @@ out, 130 interrupted.`,
 	root.AddCommand(
 		a.serverCommand(), a.devCommand(),
 		a.putCommand(), a.getCommand(), a.deleteCommand(),
+		a.inspectCommand(), a.whyCommand(),
 		a.statusCommand(), a.ringCommand(),
 		a.importCommand(), a.exportCommand(),
 		a.benchCommand(),
@@ -93,7 +94,39 @@ out, 130 interrupted.`,
 		a.versionCommand(), a.completionCommand(),
 		exitCodesTopic(), recordsTopic(),
 	)
+	root.SetHelpCommand(a.helpCommand(root))
 	return root
+}
+
+// helpCommand shows the help of a verb or topic; one that does not exist is a
+// mistake, and not an occasion for general help.
+func (a *app) helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [VERB]",
+		Short: "Help on a verb or topic",
+		ValidArgsFunction: func(_ *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, sub := range cmd.Commands() {
+				if (sub.IsAvailableCommand() || sub.IsAdditionalHelpTopicCommand()) && strings.HasPrefix(sub.Name(), begin) {
+					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				a.verb = "" // the verbs and topics
+				return usagef("no help on %q", strings.Join(args, " "))
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
 }
 
 // dial makes the client that the flags ask for.

@@ -42,6 +42,14 @@ itself:
 
   {"key_base64":"/wA=","value":"Ada"}
 
+A record may say how long its value can be read: "expires" is a time in
+milliseconds since 1970, as export prints it, and "ttl" a duration, such as 90s,
+10m or 24h, that begins when the record is written. One that expired before it is
+imported is written all the same: it replaces what is there, and reads as absent.
+
+  {"key":"session:7","value":"open","expires":1900000000000}
+  {"key":"session:8","value":"open","ttl":"30m"}
+
 Other fields, and fields that come twice, are refused, and so is text that is
 not UTF-8 or has half of a surrogate pair: it would come back as something else.
 Blank lines are skipped. A line has at most 32 MiB.

@@ -22,7 +22,7 @@ func messages() []message {
 	return []message{
 		&api.GetRequest{}, &api.GetResponse{}, &api.PutRequest{}, &api.PutResponse{}, &api.Receipt{},
 		&api.GetAllRequest{}, &api.GetAllResponse{}, &api.PutAllRequest{}, &api.PutAllResponse{},
-		&api.ScanRequest{}, &api.ScanResponse{},
+		&api.ScanRequest{}, &api.ScanResponse{}, &api.InspectRequest{}, &api.InspectResponse{},
 	}
 }
 
@@ -43,6 +43,15 @@ func samples() []message {
 		&api.PutAllResponse{Results: []api.PutResult{{Response: done}, {Error: []byte("e")}}},
 		&api.ScanRequest{Partition: 1023, After: []byte("a"), Prefix: []byte("p"), Limit: 10, R: 1, KeysOnly: true},
 		&api.ScanResponse{Items: []api.ScanItem{{Key: []byte("k"), Value: []byte("v"), Siblings: 2, Expiry: 3}}, Next: []byte("n")},
+		&api.InspectRequest{Key: []byte("k"), Local: true},
+		&api.InspectResponse{Key: []byte("k"), Partition: 1, Slot: 2, Epoch: 3, Equal: true, Why: []string{"a", "b"}, Copies: []api.CopyInfo{
+			{Member: "m", Name: "n", StandsInFor: "o", Error: "e"},
+			{
+				Member: "p", Found: true, Digest: "d", Seen: []api.DotInfo{{Actor: "a", Seq: 1}}, CountsForRead: true,
+				Siblings:     []api.SiblingInfo{{DotInfo: api.DotInfo{Actor: "a", Seq: 1}, Tombstone: true, Stamp: 2, Written: -3, Expiry: 4, Expired: true, Size: 5, Digest: "v"}},
+				Incorporated: []api.DotInfo{{Actor: "a", Seq: 1}},
+			},
+		}},
 	}
 }
 
