@@ -108,6 +108,11 @@ func (c *committer) run() {
 		case <-c.clockTick.C:
 			c.persistClocks()
 		case <-c.marksTick.C:
+			select { // both tick at one instant now and then: clocks go first
+			case <-c.clockTick.C:
+				c.persistClocks()
+			default:
+			}
 			c.syncMarks()
 		case <-c.failure:
 			c.failure = nil
@@ -322,7 +327,7 @@ func (c *committer) persistClocks() {
 
 // syncMarks lets no mark stay unsynced when nothing follows it.
 func (c *committer) syncMarks() {
-	if c.failed != nil || c.writing != nil || !c.marksDirty || time.Since(c.lastDone) < marksSyncEvery {
+	if c.failed != nil || c.writing != nil || !c.building.empty() || !c.marksDirty || time.Since(c.lastDone) < marksSyncEvery {
 		return
 	}
 	c.marksDirty = false
