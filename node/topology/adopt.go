@@ -172,4 +172,5 @@ func (t *Topology) Register(mux *rpc.Mux) {
 	pullRoute.Handle(mux, rpc.ClassControl, t.servePull)
 	tellRoute.Handle(mux, rpc.ClassControl, t.serveTell)
 	voteRoute.Handle(mux, rpc.ClassControl, t.serveVote)
+	seesRoute.Handle(mux, rpc.ClassControl, t.serveSees)
 }

@@ -43,6 +43,9 @@ type Config struct {
 	// Replicas and Partitions are the founder's choice for the cluster; 0
 	// is ring.ReplicasDefault and ring.PartitionsDefault.
 	Replicas, Partitions int
+	// Replace, optional, is the ID, or its first 8 digits or more, of a lost
+	// member whose place this node takes.
+	Replace string
 
 	Disk       Disk
 	Membership Membership
@@ -57,6 +60,9 @@ type Config struct {
 	// Foreign, optional, are the peers that the membership turned away
 	// because they belong to another cluster.
 	Foreign func() []gossip.Foreign
+	// Reached, optional, says that requests to a member are answered; default
+	// is what gossip says.
+	Reached func(ring.NodeID) bool
 	// Ready, optional, replaces the word that others are told of this
 	// node's state, for instance "failed"; empty leaves it as it is.
 	Ready  func() string
@@ -78,6 +84,9 @@ func (c *Config) complete() error {
 	}
 	if c.Foreign == nil {
 		c.Foreign = func() []gossip.Foreign { return nil }
+	}
+	if c.Reached == nil {
+		c.Reached = func(ring.NodeID) bool { return true }
 	}
 	if c.Ready == nil {
 		c.Ready = func() string { return "" }

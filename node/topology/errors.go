@@ -7,8 +7,8 @@ import (
 	"github.com/kithdb/kith/rpc"
 )
 
-// Why a record or a request was refused. All but ErrUnconfirmed and
-// ErrFounderLost cross the wire.
+// Why a record or a request was refused. All but ErrUnconfirmed, ErrFounderLost
+// and ErrReplace cross the wire.
 var (
 	// ErrNotJoined: the node holds no ring record yet.
 	ErrNotJoined = errors.New("not a member of any cluster yet")
@@ -32,6 +32,9 @@ var (
 	// ErrFounderLost: this node has founded a cluster of a name that is in
 	// use.
 	ErrFounderLost = errors.New("a cluster of this name exists already")
+	// ErrReplace: this node cannot take the place of the member that it was
+	// told to replace, and never will.
+	ErrReplace = errors.New("cannot take the place")
 )
 
 // errClient answers who is no node and would change the ring.

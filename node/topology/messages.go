@@ -16,6 +16,8 @@ const (
 	tellRoute rpc.Route[tellRequest, tellResponse] = "ring.tell"
 	// vote is a prepare or an accept in the register of one epoch.
 	voteRoute rpc.Route[voteRequest, voteResponse] = "ring.vote"
+	// sees asks a node whether it reaches a member.
+	seesRoute rpc.Route[seesRequest, seesResponse] = "ring.sees"
 )
 
 type pullRequest struct {
@@ -49,6 +51,10 @@ type voteRequest struct {
 type voteResponse struct {
 	Reply paxos.Reply
 }
+
+type seesRequest struct{ Member ring.NodeID }
+
+type seesResponse struct{ Reached bool }
 
 func (m *pullRequest) AppendWire(b []byte) []byte {
 	b = wire.AppendArray(b, 2)
@@ -131,6 +137,26 @@ func (m *voteResponse) ParseWire(r *wire.Reader) error {
 	m.Reply.Accepted = parseBallot(&s)
 	m.Reply.Value = s.Bytes()
 	m.Reply.Decided = s.Bytes()
+	return s.End()
+}
+
+func (m *seesRequest) AppendWire(b []byte) []byte {
+	return wire.AppendBytes(wire.AppendArray(b, 1), m.Member[:])
+}
+
+func (m *seesRequest) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	s.Fixed(m.Member[:])
+	return s.End()
+}
+
+func (m *seesResponse) AppendWire(b []byte) []byte {
+	return wire.AppendBool(wire.AppendArray(b, 1), m.Reached)
+}
+
+func (m *seesResponse) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	m.Reached = s.Bool()
 	return s.End()
 }
 

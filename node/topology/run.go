@@ -26,7 +26,7 @@ const (
 // Run keeps this node's record up with the cluster's, tells others which one it
 // holds, founds the cluster where that is this node's to do, and makes the node
 // a member. It returns nil when ctx ends, and otherwise an error for which the
-// node must stop: ErrFounderLost, or ring.ErrBanned. To be called once.
+// node must stop: ErrFounderLost, ErrReplace or ring.ErrBanned. To be called once.
 func (t *Topology) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -121,15 +121,21 @@ func (t *Topology) ahead(view *gossip.View, held *decided) (ahead []gossip.Peer,
 // that it stays one.
 func (t *Topology) settle(ctx context.Context) error {
 	chance := t.generator("settle")
-	failures := 0
+	failures, said := 0, ""
 	for ctx.Err() == nil {
 		viewed, changed := t.cfg.Membership.Changed(), t.Changed()
 		err := t.settleOnce(ctx)
 		switch {
 		case errors.Is(err, ErrFounderLost):
 			return err
-		case errors.Is(err, ring.ErrBanned):
+		case replaceEnds(err):
 			return err
+		case errors.As(err, new(*waiting)) && ctx.Err() == nil:
+			if why := err.Error(); why != said {
+				said = why
+				t.log.Warn("cannot take the place of the lost member yet", "reason", err)
+			}
+			pause(ctx, chance, lookMax, viewed, changed)
 		case err == nil || ctx.Err() != nil:
 			failures = 0
 			pause(ctx, chance, lookMax, viewed, changed)
@@ -149,6 +155,8 @@ func (t *Topology) settleOnce(ctx context.Context) error {
 	}
 	change := standby(t.cfg.Self)
 	switch {
+	case r.Founded() && t.cfg.Replace != "" && r.HomeCount(t.cfg.Self.ID) == 0:
+		return t.replace(ctx, r)
 	case r.Founded() && r.Member(t.cfg.Self.ID) != nil:
 		return nil
 	case !r.Founded():
@@ -200,7 +208,8 @@ func (t *Topology) stranger(r *ring.Record) error {
 		}
 	}
 	return fmt.Errorf("%w: member %s at %s belongs to cluster %q with ID %s, but this node has just founded one with ID %s; "+
-		"this is probably the old founder with a lost disk: stop it, empty its data directory and start it with --join %s, without --expect",
+		"this is probably the old founder with a lost disk: stop it, empty its data directory and start it without --expect: "+
+		"kith server --data DIR --join %s --replace OLD-ID, with the ID that kith status shows for the lost founder",
 		ErrFounderLost, one.ID, one.Addr, r.Name, one.Cluster, r.Cluster, join)
 }
 

@@ -39,6 +39,8 @@ type Topology struct {
 	chance    *rand.Rand    // used by whose turn it is to propose
 
 	abstains atomic.Pointer[string] // why; nil while this node votes
+	// replacing is what a replacement waits for; nil before the first try.
+	replacing atomic.Pointer[string]
 }
 
 // decided is a record together with its encoding.
@@ -138,12 +140,19 @@ func (t *Topology) mayVote() error {
 	return nil
 }
 
+// banned is an error if this node is a member no more, or was given up as lost:
+// its copies may be stale in a way that nobody looks for, and count for nothing.
 func (t *Topology) banned(r *ring.Record) error {
-	if !r.IsBanned(t.cfg.Self.ID) {
+	m := r.Member(t.cfg.Self.ID)
+	if !r.IsBanned(t.cfg.Self.ID) && (m == nil || m.State != ring.Lost) {
 		return nil
 	}
-	return fmt.Errorf("member %s, cluster %q: %w: to come back, it needs an empty directory, and with it a new ID",
-		t.cfg.Self.ID, r.Name, ring.ErrBanned)
+	how := "it was removed, or another node has taken its place"
+	if m != nil {
+		how = "it was given up as lost"
+	}
+	return fmt.Errorf("member %s, cluster %q: %w: %s at ring epoch %d or before; to come back, it needs an empty directory, and with it a new ID",
+		t.cfg.Self.ID, r.Name, ring.ErrBanned, how, r.Epoch)
 }
 
 // foundAlone makes the first record, with this node as its only member. The

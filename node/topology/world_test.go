@@ -36,6 +36,8 @@ type world struct {
 	// onSend, if set, sees every request and says whether it is lost.
 	onSend func(from, to ring.NodeID, route string, msg any) (lost bool)
 	sent   map[string]int
+	// onAdopt, if set, sees every record that a node adopts, before it does.
+	onAdopt func(n *disk, r *ring.Record)
 	// decided has, by cluster and epoch, the one digest that may be stored.
 	decided map[string][32]byte
 }
@@ -310,7 +312,11 @@ func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partit
 		h.w.t.Errorf("seed %d: two records of epoch %d are adopted", h.w.seed, r.Epoch)
 	}
 	h.w.decided[name] = r.Digest()
+	onAdopt := h.w.onAdopt
 	h.w.mu.Unlock()
+	if onAdopt != nil {
+		onAdopt(h.disk, r)
+	}
 	return h.write(func() {
 		h.meta["ring"] = slices.Clone(record)
 		h.fences = h.fences[:0]

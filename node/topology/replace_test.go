@@ -1,0 +1,317 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// newcomer is a directory that takes the place of a member.
+func (w *world) newcomer(old ring.NodeID) *node {
+	return w.node(Config{Replace: old.Short()})
+}
+
+// standsIn waits until all hold a record in which m has the place of old.
+func (w *world) standsIn(m, old *node, nodes ...*node) *ring.Record {
+	w.t.Helper()
+	w.until("the newcomer has the place of the lost one", func() bool {
+		for _, n := range nodes {
+			if r := n.Current(); r == nil || r.Member(old.id) != nil || r.HomeCount(m.id) == 0 || r.Digest() != nodes[0].Current().Digest() {
+				return false
+			}
+		}
+		return true
+	})
+	return nodes[0].Current()
+}
+
+func TestANewcomerTakesThePlaceOfALostMember(t *testing.T) {
+	for seed := range uint64(runs(6)) {
+		inWorld(t, seed, func(t *testing.T, w *world) {
+			nodes := w.founded(5, 3)
+			w.storm(seed%2 == 1)
+			old := nodes[seed%5]
+			before := old.Current()
+			old.kill()
+			m := w.newcomer(old.id)
+			m.start()
+			left := append(slices.DeleteFunc(slices.Clone(nodes), func(n *node) bool { return n == old }), m)
+			r := w.standsIn(m, old, left...)
+			if !r.IsBanned(old.id) || r.HomeCount(m.id) != before.HomeCount(old.id) || r.IsKeeper(m.id) != before.IsKeeper(old.id) || m.Replacing() != "" {
+				t.Fatalf("seed %d: banned %v, %d homes of %d, waiting for %q", seed, r.IsBanned(old.id), r.HomeCount(m.id), before.HomeCount(old.id), m.Replacing())
+			}
+			for p := range ring.Partition(r.Partitions) {
+				want := slices.Clone(before.Homes(p))
+				if s := slices.Index(want, old.id); s >= 0 {
+					want[s] = m.id
+				}
+				if !slices.Equal(r.Homes(p), want) {
+					t.Fatalf("seed %d, partition %d: %v became %v", seed, p, before.Homes(p), r.Homes(p))
+				}
+			}
+			if err := nodes[(seed+1)%5].add(1); err != nil {
+				t.Fatalf("seed %d: the ring does not change any more: %v", seed, err)
+			}
+		})
+	}
+}
+
+// The same command again, after it is done, does nothing.
+func TestAReplacementThatIsDoneIsDone(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(3, 3)
+		nodes[2].kill()
+		m := w.newcomer(nodes[2].id)
+		m.start()
+		epoch := w.standsIn(m, nodes[2], nodes[0], nodes[1], m).Epoch
+		m.kill()
+		m.start()
+		time.Sleep(time.Minute)
+		if got := m.Current().Epoch; got != epoch || m.life.isDead() {
+			t.Fatalf("epoch %d became %d", epoch, got)
+		}
+	})
+}
+
+func (w *world) ends(n *node, want error, words ...string) {
+	w.t.Helper()
+	select {
+	case <-n.life.done:
+	case <-time.After(5 * time.Minute):
+		w.t.Fatalf("it goes on, waiting for %q", n.Replacing())
+	}
+	if err := n.life.err; !errors.Is(err, want) {
+		w.t.Fatalf("it ended with %v, want %v", err, want)
+	}
+	for _, word := range words {
+		if !strings.Contains(n.life.err.Error(), word) {
+			w.t.Errorf("%q does not say %q", n.life.err, word)
+		}
+	}
+}
+
+func TestAMemberThatLivesIsNotReplaced(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(3, 3)
+		m := w.newcomer(nodes[2].id)
+		m.start()
+		w.ends(m, ErrReplace, "alive", nodes[2].id.String(), "n3:1")
+		if r := w.agree(2, nodes...); r.Epoch != 2 {
+			t.Fatalf("epoch %d: the ring has changed", r.Epoch)
+		}
+	})
+}
+
+func TestNobodyIsReplacedWhileAnotherMemberReachesIt(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(5, 3)
+		m, old := w.newcomer(nodes[4].id), nodes[4]
+		w.mu.Lock()
+		for _, n := range append(slices.Clone(nodes[:3]), m) {
+			w.cuts[pair(n.id, old.id)] = true // only n4 still reaches it
+		}
+		w.mu.Unlock()
+		m.start()
+		w.until("it says who reaches it", func() bool { return strings.Contains(m.Replacing(), "n4:1") })
+		time.Sleep(time.Minute)
+		if r := nodes[0].Current(); r.Epoch != 2 {
+			t.Fatalf("epoch %d: the ring has changed", r.Epoch)
+		}
+		old.kill()
+		w.standsIn(m, old, nodes[0], nodes[1], nodes[2], nodes[3], m)
+	})
+}
+
+func TestAReplacementNamesWhatItCannotReplace(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(3, 3)
+		idle := w.node(Config{})
+		idle.start()
+		w.agree(3, append(nodes, idle)...)
+		idle.kill()
+		for name, want := range map[string]string{
+			"1234":                      "at least the first 8 digits",
+			strings.Repeat("5", 32):     "no such member",
+			idle.id.String():            "home of nothing",
+			nodes[1].id.String() + "00": "no such member",
+		} {
+			m := w.node(Config{Replace: name})
+			m.start()
+			w.ends(m, ErrReplace, want, strings.ToLower(name))
+		}
+		self := w.node(Config{})
+		self.cfg.Replace = self.id.String()
+		self.start()
+		w.ends(self, ErrReplace)
+	})
+}
+
+// Of two newcomers one gets the place, and the other learns that it is taken.
+func TestAPlaceIsTakenOnce(t *testing.T) {
+	for seed := range uint64(runs(6)) {
+		inWorld(t, seed, func(t *testing.T, w *world) {
+			nodes := w.founded(4, 3)
+			nodes[3].kill()
+			a, b := w.newcomer(nodes[3].id), w.newcomer(nodes[3].id)
+			a.start()
+			time.Sleep(time.Duration(w.dice.IntN(100)) * time.Millisecond)
+			b.start()
+			var loser *node
+			select {
+			case <-a.life.done:
+				loser = a
+			case <-b.life.done:
+				loser = b
+			case <-time.After(5 * time.Minute):
+				t.Fatalf("seed %d: both go on", seed)
+			}
+			w.ends(loser, ErrReplace, "replaced or removed already")
+			winner := a
+			if loser == a {
+				winner = b
+			}
+			w.standsIn(winner, nodes[3], nodes[0], nodes[1], nodes[2], winner)
+		})
+	}
+}
+
+// What was given up and is only late: it stops, and says why, whether it was
+// running or is started again.
+func TestAReplacedMemberThatComesBackStops(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(5, 3)
+		old := nodes[4]
+		m := w.newcomer(old.id)
+		w.cut(old)
+		m.start()
+		w.mu.Lock()
+		w.cuts[pair(m.id, old.id)] = true
+		w.mu.Unlock()
+		w.standsIn(m, old, nodes[0], nodes[1], nodes[2], nodes[3], m)
+		if old.Current().Epoch != 2 {
+			t.Fatal("it was not cut off")
+		}
+		w.heal()
+		w.ends(old, ring.ErrBanned, "another node has taken its place", "empty directory", "new ID")
+		old.kill()
+		if err := old.open(); !errors.Is(err, ring.ErrBanned) || !strings.Contains(err.Error(), old.id.String()) {
+			t.Errorf("it starts again: %v", err)
+		}
+	})
+}
+
+func TestAMemberThatWasGivenUpStopsBeforeAnybodyHasItsPlace(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(5, 3)
+		old, away := nodes[4], nodes[3]
+		m := w.newcomer(old.id)
+		w.cut(old)
+		away.kill() // so that the newcomer must wait
+		w.mu.Lock()
+		w.cuts[pair(m.id, old.id)] = true
+		w.mu.Unlock()
+		m.start()
+		w.until("it is given up", func() bool {
+			is := nodes[0].Current().Member(old.id)
+			return is != nil && is.State == ring.Lost
+		})
+		w.heal()
+		w.ends(old, ring.ErrBanned, "given up as lost")
+	})
+}
+
+// fenced checks, whenever somebody adopts a replacement, that of every partition
+// enough other homes have stored that the member is lost: with what they refuse, no
+// quorum is left that a write of the newcomer does not meet.
+func (w *world) fenced(old *node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := old.Current()
+	w.onAdopt = func(_ *disk, r *ring.Record) {
+		if r.Member(old.id) != nil {
+			return
+		}
+		for p := range ring.Partition(before.Partitions) {
+			homes := before.Homes(p)
+			if !slices.Contains(homes, old.id) {
+				continue
+			}
+			have := 0
+			for _, n := range w.nodes {
+				if n == old || !slices.Contains(homes, n.id) {
+					continue
+				}
+				n.disk.mu.Lock()
+				held, err := ring.Decode(n.disk.meta["ring"])
+				n.disk.mu.Unlock()
+				if err == nil && (held.Member(old.id) == nil || held.Member(old.id).State == ring.Lost) {
+					have++
+				}
+			}
+			if need := before.Replicas - before.Replicas/2; have < need {
+				w.t.Errorf("seed %d, partition %d: replaced when %d of %d other homes knew that it is lost", w.seed, p, have, need)
+			}
+		}
+	}
+}
+
+func TestThePlaceIsTakenOnlyWhenNoQuorumIsLeftThatHasNotHeard(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(5, 3)
+		old, away := nodes[4], nodes[3]
+		w.fenced(old)
+		m := w.newcomer(old.id)
+		w.cut(old, away) // alive, and with a quorum of some partitions
+		w.mu.Lock()
+		w.cuts[pair(m.id, old.id)], w.cuts[pair(m.id, away.id)] = true, true
+		w.mu.Unlock()
+		m.start()
+		w.until("it says whom it waits for", func() bool { return strings.Contains(m.Replacing(), "n4:1") })
+		time.Sleep(time.Minute)
+		if r := nodes[0].Current(); r.Member(old.id) == nil || r.Member(old.id).State != ring.Lost {
+			t.Fatalf("the lost member is %+v", r.Member(old.id))
+		}
+		old.kill()
+		w.heal()
+		w.standsIn(m, old, nodes[0], nodes[1], nodes[2], away, m)
+	})
+}
+
+// However often the newcomer dies on its way, and whatever gets lost, it ends in
+// the lost one's place, and never before the fence.
+func TestAReplacementSurvivesCrashesOfTheNewcomer(t *testing.T) {
+	for seed := range uint64(runs(12)) {
+		inWorld(t, seed, func(t *testing.T, w *world) {
+			nodes := w.founded(5, 3)
+			old := nodes[4]
+			w.fenced(old)
+			old.kill()
+			w.storm(true)
+			m := w.newcomer(old.id)
+			m.start()
+			for range 6 {
+				time.Sleep(time.Duration(w.dice.IntN(300)) * time.Millisecond)
+				victim := m
+				if w.dice.IntN(3) == 0 {
+					victim = nodes[w.dice.IntN(4)]
+				}
+				victim.kill()
+				time.Sleep(time.Duration(w.dice.IntN(1000)) * time.Millisecond)
+				victim.start()
+			}
+			w.storm(false)
+			r := w.standsIn(m, old, nodes[0], nodes[1], nodes[2], nodes[3], m)
+			if err := nodes[0].add(1); err != nil {
+				t.Fatalf("seed %d: after epoch %d: %v", seed, r.Epoch, err)
+			}
+			if fmt.Sprint(m.disk.fences) != fmt.Sprint(nodes[0].disk.fences) {
+				t.Fatalf("seed %d: fences %v and %v", seed, m.disk.fences, nodes[0].disk.fences)
+			}
+		})
+	}
+}
