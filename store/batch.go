@@ -26,7 +26,6 @@ type batch struct {
 	// ops are acknowledged when the batch is on disk: those that wrote, and
 	// those that relied on it.
 	ops     []item
-	born    time.Time // of its first operation
 	newKeys int
 	engine  *engine
 	// syncMarks: the marks are to be synced too.

@@ -10,15 +10,7 @@ import (
 	"github.com/kithdb/kith/ring"
 )
 
-// The committer waits for more records only while others keep coming: alone, a
-// write is committed at once.
-const (
-	windowRecords = 48
-	windowMax     = 800 * time.Microsecond
-	idleAfter     = 2 * time.Millisecond // without a commit, nobody is waited for
-
-	clockBytesMax = 1 << 20 // of clocks in one batch
-)
+const clockBytesMax = 1 << 20 // of clocks in one batch
 
 // committer does every read-modify-write, in one goroutine. It builds one batch
 // while another one is written, and completes operations in commit order.
@@ -38,10 +30,7 @@ type committer struct {
 	items, next []item // taken from the intake; next is not yet applied
 	closing     bool
 
-	window     *time.Timer
-	windowSet  bool
-	lastOps    int // operations of the last batch
-	lastDone   time.Time
+	window     window
 	clockTick  *time.Ticker
 	marksTick  *time.Ticker
 	marksDirty bool
@@ -58,8 +47,7 @@ func newCommitter(s *Store, o *opened) *committer {
 	c.markSync.syncMarks = true
 	c.writer.in = make(chan *batch, 1)
 	c.writer.out = make(chan result, 1)
-	c.window = time.NewTimer(time.Hour)
-	c.window.Stop()
+	c.window = newWindow()
 	c.install(o)
 	return c
 }
@@ -103,8 +91,8 @@ func (c *committer) run() {
 			c.take()
 		case r := <-c.writer.out:
 			c.finish(r)
-		case <-c.window.C:
-			c.windowSet = false
+		case <-c.window.timer.C:
+			c.window.elapsed()
 		case <-c.clockTick.C:
 			c.persistClocks()
 		case <-c.marksTick.C:
@@ -143,9 +131,6 @@ func (c *committer) apply() {
 			c.complete(i, c.refusal())
 			continue
 		}
-		if c.building.empty() {
-			c.building.born = time.Now()
-		}
 		switch {
 		case i.put != nil:
 			c.applyPut(i.put)
@@ -162,38 +147,17 @@ func (c *committer) send() {
 	if c.writing != nil || c.failed != nil || c.building.empty() {
 		return
 	}
-	if wait := c.wait(); wait > 0 {
-		if !c.windowSet {
-			c.windowSet = true
-			c.window.Reset(wait)
-		}
+	b := c.building
+	if !c.closing && !b.full() && !c.window.over(len(b.ops)) {
 		return
 	}
-	if c.windowSet {
-		c.windowSet = false
-		c.window.Stop()
-	}
-	b := c.building
+	c.window.sent(len(b.ops))
 	b.engine = c.engine
 	c.number = b.number
-	c.lastOps = len(b.ops)
 	c.writing, c.building, c.spare = b, c.spare, nil
 	c.building.reset(c.number + 1)
 	c.marksDirty = true
 	c.writer.in <- b
-}
-
-// wait says how long the batch should still wait for more.
-func (c *committer) wait() time.Duration {
-	b := c.building
-	if c.closing || b.full() || len(b.ops) >= min(windowRecords, c.lastOps) || c.lastOps <= 2 {
-		return 0
-	}
-	now := time.Now()
-	if now.Sub(c.lastDone) > idleAfter {
-		return 0
-	}
-	return windowMax - now.Sub(b.born)
 }
 
 // finish publishes and acknowledges what the writer wrote.
@@ -202,7 +166,7 @@ func (c *committer) finish(r result) {
 	c.writing = nil
 	if b != c.markSync {
 		c.spare = b
-		c.lastDone = time.Now()
+		c.window.learn(len(b.ops), len(c.building.ops))
 	}
 	if r.err != nil {
 		c.guard.latch(r.err)
@@ -327,7 +291,7 @@ func (c *committer) persistClocks() {
 
 // syncMarks lets no mark stay unsynced when nothing follows it.
 func (c *committer) syncMarks() {
-	if c.failed != nil || c.writing != nil || !c.building.empty() || !c.marksDirty || time.Since(c.lastDone) < marksSyncEvery {
+	if c.failed != nil || c.writing != nil || !c.building.empty() || !c.marksDirty || time.Since(c.window.done) < marksSyncEvery {
 		return
 	}
 	c.marksDirty = false
