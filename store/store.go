@@ -30,7 +30,7 @@ type Options struct {
 	// CacheBytes bounds the cache of records and headers; default 64 MiB.
 	// Half as much again goes to goleveldb's cache of blocks.
 	CacheBytes int
-	// WriteBuffer is goleveldb's, in bytes; default 16 MiB, at least twice
+	// WriteBuffer is goleveldb's, in bytes; default 8 MiB, at least twice
 	// RecordMax. There are two of them at times.
 	WriteBuffer int
 	// Rand draws actors; default math/rand/v2. Only the committer calls it.
@@ -45,7 +45,7 @@ const (
 	recordMaxDefault   = 1*mib + 64<<10
 	recordMaxMax       = 16*mib + 64<<10
 	cacheDefault       = 64 * mib
-	writeBufferDefault = 16 * mib
+	writeBufferDefault = 8 * mib
 	blockCacheMin      = 1 * mib
 )
 
