@@ -29,6 +29,7 @@ type Machine struct {
 	starts  int
 	node    *node.Node // nil while it is down
 	host    *network.Host
+	mux     *rpc.Mux
 	member  atomic.Pointer[membership.Member]
 	id      ring.NodeID // of the last start
 }
@@ -145,6 +146,7 @@ func (m *Machine) plug(self ring.NodeID, cluster func() ring.ClusterID, mux *rpc
 	m.cluster.named(self, m.Name)
 	m.host = m.cluster.Network.HostNamed(m.Name, rpc.Peer{ID: self, Addr: m.Addr}, nil)
 	m.host.SetCluster(cluster)
+	m.mux = mux
 	return &door{m.host, mux}, nil
 }
 

@@ -16,9 +16,11 @@ const (
 	Forwards       Promise = "no quorum read goes backwards"
 	// InTime is for stories in which no clock is wrong.
 	InTime Promise = "no put is minted after its time"
-	// These two are of the cluster after it was healed, not of a history.
+	// These are of the cluster after it was healed, not of a history.
 	Converged Promise = "all homes show the same in the end"
 	OneRing   Promise = "all agree on the ring record"
+	// Bounded is of every node, while a story is played and when it is over.
+	Bounded Promise = "what nodes keep for others stays within its bounds"
 )
 
 // Promises lists those that a history is held to.

@@ -120,7 +120,9 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 		slices.SortStableFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
 		now := turns[0]
 		turns = turns[1:]
-		rest(ctx, now.at-time.Since(began))
+		if err := c.pass(ctx, now.at-time.Since(began)); err != nil {
+			return told, err
+		}
 		s := steps[now.step]
 		switch {
 		case now.end != nil:
@@ -140,8 +142,23 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 			}
 		}
 	}
-	rest(ctx, 1<<62) // clients go on until the end
-	return told, nil
+	return told, c.pass(ctx, 1<<62) // clients go on until the end
+}
+
+// pass lets time pass, but not beyond the end, and looks at all machines every
+// second.
+func (c *Cluster) pass(ctx context.Context, d time.Duration) error {
+	for deadline := time.Now().Add(d); ctx.Err() == nil; {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return nil
+		}
+		rest(ctx, min(left, boundsEvery))
+		if err := c.CheckBounds(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rest sleeps, but not beyond the end.

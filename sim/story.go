@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -68,12 +69,16 @@ const lateMax = 3 * time.Second
 func (c *Cluster) Play(s Story) (*History, error) {
 	s.setDefaults(c)
 	h := NewHistory()
+	before := runtime.NumGoroutine()
 	if !slices.ContainsFunc(s.Steps, func(s Step) bool { return s.Fault == clockJump.Name }) {
 		h.late = lateMax
 	}
 	told, err := c.runStory(s, h)
 	if err == nil {
 		err = c.settle(h, s.loses())
+	}
+	if err == nil {
+		err = c.CheckRest(before)
 	}
 	if err != nil {
 		return h, fmt.Errorf("seed %d: %w\nfaults:\n%s", c.opts.Seed, err, strings.Join(told, "\n"))

@@ -83,6 +83,20 @@ func (h *Host) Name() string { return h.name }
 // Peer is the host's address and ID.
 func (h *Host) Peer() rpc.Peer { return h.peer }
 
+// Open counts what the process has handed in and was not told the outcome of.
+type Open struct{ Requests, Bytes int }
+
+// Open says what waits for an answer now.
+func (h *Host) Open() Open {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	o := Open{Requests: len(h.open)}
+	for r := range h.open {
+		o.Bytes += len(r.body)
+	}
+	return o
+}
+
 // SetCluster says which cluster the process belongs to: hosts of two different
 // ones refuse each other's connections. It is called from the network's goroutine.
 func (h *Host) SetCluster(cluster func() ring.ClusterID) {

@@ -141,6 +141,9 @@ func (n *Network) Close() {
 	<-n.done
 }
 
+// PendingMax is the most bytes of requests that wait for one peer.
+func (n *Network) PendingMax() int { return n.cfg.PendingMax }
+
 // Counts returns the counters.
 func (n *Network) Counts() Counts {
 	n.mu.Lock()
