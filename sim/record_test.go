@@ -13,11 +13,16 @@ import (
 
 // One seed gives one trace: the same operations with the same outcomes at the same
 // nanoseconds, and the same messages between the same machines.
-func TestOneSeedOneTrace(t *testing.T) {
+func TestOneSeedOneTrace(t *testing.T) { oneTrace(t, seeds(20), 4*time.Second) }
+
+// Longer runs meet more coincidences.
+func TestOneSeedOneTraceOfLongRuns(t *testing.T) { oneTrace(t, seeds(6), 20*time.Second) }
+
+func oneTrace(t *testing.T, seeds []uint64, length time.Duration) {
 	hashes := map[string]uint64{}
-	for _, seed := range seeds(20) {
-		a := sim.RunRecorded(sim.Swarm(seed, 4*time.Second))
-		b := sim.RunRecorded(sim.Swarm(seed, 4*time.Second))
+	for _, seed := range seeds {
+		a := sim.RunRecorded(sim.Swarm(seed, length))
+		b := sim.RunRecorded(sim.Swarm(seed, length))
 		if a.Err != nil {
 			t.Fatalf("%v\n%s", a.Err, a.Log)
 		}

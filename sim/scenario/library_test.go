@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"os"
+	"reflect"
 	"strconv"
 	"testing"
 
@@ -46,6 +47,35 @@ func TestLibraryHoldsOnEverySeed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// One seed gives one run of a scenario: every operation, event and sample at the
+// same nanosecond.
+func TestScenariosReplay(t *testing.T) {
+	if !sim.Replays {
+		t.Log("the race detector shuffles what happens at one instant: nothing to compare")
+		return
+	}
+	for _, s := range scenario.Library() {
+		for _, seed := range seeds(1) {
+			a, errA := scenario.Run(s, scenario.Options{Seed: seed})
+			b, errB := scenario.Run(s, scenario.Options{Seed: seed})
+			if errA != nil || errB != nil {
+				t.Fatal(errA, errB)
+			}
+			a.Wall, b.Wall = 0, 0
+			if reflect.DeepEqual(a, b) {
+				continue
+			}
+			for i := range min(len(a.Ops), len(b.Ops)) {
+				if a.Ops[i] != b.Ops[i] {
+					t.Errorf("%s, seed %d:\n%+v\n%+v", s.Name, seed, a.Ops[i], b.Ops[i])
+					break
+				}
+			}
+			t.Errorf("%s, seed %d: two runs of %d and %d operations differ", s.Name, seed, len(a.Ops), len(b.Ops))
+		}
 	}
 }
 
