@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/kithdb/kith/gossip"
 	"github.com/kithdb/kith/node/kv"
@@ -29,6 +30,10 @@ type Config struct {
 	// Expect founds a cluster of that many members, if the directory is
 	// empty and Join is too.
 	Expect int
+	// Replace is the ID, or at least its first 8 digits, of a member whose disk
+	// is lost and whose place this node takes, with an empty directory and
+	// Join. It is remembered until that is done.
+	Replace string
 	// Replicas is the number of homes of a key in a cluster that is founded,
 	// 1 to ring.ReplicasMax; default 3.
 	Replicas int
@@ -112,6 +117,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("write buffer of %d bytes: it can't be negative", c.WriteBuffer)
 	case c.Expect < 0 || c.Expect > ring.MembersMax:
 		return fmt.Errorf("expect %d: a cluster is founded with 1 to %d members", c.Expect, ring.MembersMax)
+	case c.Replace != "" && c.Expect > 0:
+		return fmt.Errorf("replace %s and expect %d: a node that takes the place of a member does not found a cluster", c.Replace, c.Expect)
+	case c.Replace != "" && !isIDStart(c.Replace):
+		return fmt.Errorf("replace %q: want the ID of a member, or at least its first 8 digits, as kith status shows it", c.Replace)
 	case c.Replicas < 1 || c.Replicas > ring.ReplicasMax:
 		return fmt.Errorf("replicas %d: a key has 1 to %d homes", c.Replicas, ring.ReplicasMax)
 	case c.Expect > 0 && len(c.Join) == 0 && c.Expect < c.Replicas:
@@ -131,6 +140,19 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+// isIDStart says that a text may be the beginning of a member's ID.
+func isIDStart(s string) bool {
+	if len(s) < 8 || len(s) > 2*len(ring.NodeID{}) {
+		return false
+	}
+	for _, c := range s {
+		if !strings.ContainsRune("0123456789abcdefABCDEF", c) {
+			return false
+		}
+	}
+	return true
 }
 
 // checkAddress refuses to serve strangers by accident.
@@ -155,5 +177,7 @@ func (c *Config) checkAddress(what, addr string) error {
 func errNoCluster(c *Config) error {
 	return errors.New("the data directory " + c.Data + " is empty, and neither --join nor --expect is given:\n" +
 		"  to join a cluster:     kith server --data " + c.Data + " --join HOST:PORT\n" +
-		"  to found a new one:    kith server --data " + c.Data + " --expect N")
+		"  to found a new one:    kith server --data " + c.Data + " --expect N\n" +
+		"  if the disk of a member was lost, to take its place:\n" +
+		"                         kith server --data " + c.Data + " --join HOST:PORT --replace ID")
 }

@@ -47,6 +47,8 @@ type Node struct {
 	lives    *lives
 	env      Env
 
+	replacement *replacement
+
 	stop  context.CancelFunc
 	loops sync.WaitGroup
 
@@ -98,6 +100,9 @@ func startIn(env Env, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.guard = rpc.NewGuard(n.network, rpc.GuardConfig{Seed: chance.Uint64()})
+	if n.replacement, err = openReplacement(n); err != nil {
+		return nil, err
+	}
 	if err := n.openTopology(chance); err != nil {
 		return nil, err
 	}
@@ -167,12 +172,14 @@ func (n *Node) openTopology(chance *rand.Rand) (err error) {
 		Expect:     n.cfg.Expect,
 		Replicas:   n.cfg.Replicas,
 		Partitions: n.cfg.Partitions,
+		Replace:    n.replacement.old,
 		Disk:       n.store,
 		Membership: n.members,
 		Transport:  n.guard,
 		Seed:       chance.Uint64(),
 		Lost:       n.lost,
 		Foreign:    n.members.Foreign,
+		Reached:    func(id ring.NodeID) bool { return !n.guard.Open(id) },
 		Ready:      n.failed,
 		Logger:     n.cfg.Logger,
 	})
@@ -181,7 +188,7 @@ func (n *Node) openTopology(chance *rand.Rand) (err error) {
 
 // lost says that the disk may have forgotten a vote on a ring record.
 func (n *Node) lost() error {
-	if h := n.store.Health(); h.LossyAll {
+	if h := n.store.Health(); h.LossyAll && !onlyReplaced(h.Losses) {
 		return errors.New("the disk has lost data")
 	}
 	return nil
@@ -207,9 +214,24 @@ func (n *Node) openKV() {
 		SkewMax:   skewMax,
 		Now:       n.env.Now,
 		ValueMax:  n.cfg.ValueMax,
-		Witness:   n.lives,
+		Witness:   witness{n.lives, n.replacement},
 		Logger:    n.cfg.Logger,
 	})
+}
+
+// witness is what kv asks of this node's own trustworthiness, and tells of that
+// of others.
+type witness struct {
+	*lives
+	replacement *replacement
+}
+
+// Unsure implements kv.Witness.
+func (w witness) Unsure() error {
+	if err := w.replacement.unsure(); err != nil {
+		return err
+	}
+	return w.lives.Unsure()
 }
 
 // run starts the loops. One that ends by itself ends the node.
@@ -234,6 +256,8 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 	loop("reachability", n.watchMembers)
 	loop("storage", n.watchStore)
 	loop("lives", n.lives.run)
+	loop("replacement", n.replacement.run)
+	loop("advice", n.advise)
 }
 
 // watchMembers has the circuits look at peers that gossip no longer believes in:

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,26 +69,65 @@ func (n *Node) self(r *ring.Record) api.MemberStatus {
 		Name: n.name, ID: n.id.String(), Zone: n.cfg.Zone, Address: n.addr, Gossip: n.GossipAddr(),
 		Reachable: true, Keys: stats.Keys, Disk: stats.DiskBytes, Version: n.cfg.Version,
 		Records: stats.Records, Syncs: stats.Batches,
-		Problems: []string{}, State: n.state(r),
+		Problems: []string{},
 	}
+	m.State = n.state(r, &m.Repair)
 	if r != nil {
 		m.Epoch = r.Epoch
 		m.Homes = r.HomeCount(n.id)
-		m.Keeper = isKeeper(r, n.id)
+		m.Keeper = r.IsKeeper(n.id)
 	}
-	h := n.store.Health()
-	if h.Failed != nil {
-		m.Problems = append(m.Problems, "storage failed: "+h.Failed.Error())
-	}
-	m.Problems = append(m.Problems, h.Losses...)
+	m.Problems = append(m.Problems, n.problems(&m.Repair)...)
 	if lead, ok := n.kv.ClockAhead(); ok {
 		m.Problems = append(m.Problems, fmt.Sprintf("clock is %v ahead of the other members: no writes are taken here", lead.Round(time.Millisecond)))
 	}
 	return m
 }
 
+// problems are sentences about this node's place and copies, worst first.
+func (n *Node) problems(s *api.RepairStatus) []string {
+	var out []string
+	h := n.store.Health()
+	if h.Failed != nil {
+		out = append(out, "storage failed: "+h.Failed.Error())
+	}
+	if why := n.replacement.problem(); why != "" {
+		out = append(out, why)
+	}
+	out = append(out, slices.Compact(h.Losses)...)
+	if s.Lossy > 0 {
+		out = append(out, fmt.Sprintf("%d of %d partitions have lost something: they take writes, count for no read, and are being filled from the other homes%s",
+			s.Lossy, s.Homes, remaining(s)))
+	}
+	if s.Behind > 0 {
+		out = append(out, fmt.Sprintf("%d of %d partitions lack writes that other homes have, or were not compared with them yet%s", s.Behind, s.Homes, remaining(s)))
+	}
+	if s.StandIns > 0 {
+		out = append(out, fmt.Sprintf("%d records of %d bytes are kept for other homes until these can be reached", s.StandIns, s.StandInBytes))
+	}
+	for _, why := range s.Blocked {
+		out = append(out, "deleted keys cannot be forgotten yet: "+why)
+	}
+	if s.Rotten > 0 {
+		out = append(out, fmt.Sprintf("the scrub has found %d damaged records since the start", s.Rotten))
+	}
+	return out
+}
+
+// remaining says how much catching up is left; empty if that is not known.
+func remaining(s *api.RepairStatus) string {
+	if s.Missing <= 0 {
+		return ""
+	}
+	text := fmt.Sprintf(": %d writes are missing", s.Missing)
+	if s.ETA >= 0 {
+		text += fmt.Sprintf(", for about %v", time.Duration(s.ETA*float64(time.Second)).Round(time.Second))
+	}
+	return text
+}
+
 // state is one word for this node.
-func (n *Node) state(r *ring.Record) string {
+func (n *Node) state(r *ring.Record, s *api.RepairStatus) string {
 	h := n.store.Health()
 	switch {
 	case h.Failed != nil:
@@ -100,21 +140,14 @@ func (n *Node) state(r *ring.Record) string {
 		return "joining"
 	case r.HomeCount(n.id) == 0:
 		return "standby"
-	case h.LossyAll || len(h.Lossy) > 0:
-		return "lossy"
 	case n.lives.Unsure() != nil:
 		return "recovering" // it takes writes, and counts for no read yet
+	case h.LossyAll || len(h.Lossy) > 0:
+		return "lossy"
+	case n.replacement.pending.Load() || s.Behind > 0 || s.Lossy > 0:
+		return "catching-up" // it takes writes; what is behind counts for no read
 	}
 	return "ready"
-}
-
-func isKeeper(r *ring.Record, id ring.NodeID) bool {
-	for _, k := range r.Keepers {
-		if k == id {
-			return true
-		}
-	}
-	return false
 }
 
 // everybody asks all members of the ring and of gossip, each for itself.
@@ -127,7 +160,12 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 			m.Name, m.Zone, m.Address, m.Gossip = p.Name, p.Zone, p.RPCAddr, p.GossipAddr
 		}
 		if r != nil {
-			m.Homes, m.Keeper = r.HomeCount(id), isKeeper(r, id)
+			m.Homes, m.Keeper = r.HomeCount(id), r.IsKeeper(id)
+			if is := r.Member(id); is != nil && is.State == ring.Lost {
+				m.State = "lost"
+				m.Problems = append(m.Problems, fmt.Sprintf("was given up as lost; its %d slots wait for a node that takes its place: "+
+					"kith server --replace %s --join HOST:PORT, with an empty data directory", m.Homes, id))
+			}
 		}
 		list = append(list, m)
 	}
