@@ -1,0 +1,219 @@
+package antientropy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/rpc/wire"
+	"github.com/kithdb/kith/store"
+)
+
+const (
+	// flightMax is how long a write may be on its way before its dot counts as
+	// missing.
+	flightMax = 2 * time.Second
+	// reachEvery is how often a partner that cannot be reached is looked at.
+	reachEvery = 400 * time.Millisecond
+	// clocksMax bounds one question for clocks.
+	clocksMax = 5 * time.Second
+	// againMax is the longest pause after failures.
+	againMax = 15 * time.Second
+)
+
+// partnerLoop compares clocks with a partner every few seconds and pulls what is
+// missing here, at once where it cannot be on its way.
+func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
+	chance := r.generator("catch-up", pt.id)
+	for ctx.Err() == nil {
+		pause := time.NewTimer(r.round(ctx, pt, chance))
+		select {
+		case <-pt.turn:
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+		pause.Stop()
+	}
+}
+
+// round is one look at a partner. It says when the next one is to come.
+func (r *Repair) round(ctx context.Context, pt *partner, chance *rand.Rand) time.Duration {
+	to, known := r.peer(pt.id)
+	if !known || r.cfg.Circuits.Open(pt.id) || r.cfg.Store.Health().Failed != nil {
+		pt.fresh = true
+		return jittered(chance, reachEvery)
+	}
+	if err := r.exchange(ctx, pt, to); err != nil {
+		if ctx.Err() == nil {
+			r.log.Debug("clocks were not exchanged", "with", pt.id.Short(), "error", err)
+		}
+		pt.fresh = true
+		return jittered(chance, backoff(pt.failed()))
+	}
+	r.pullDue(ctx, pt, to)
+	pt.fill.up()
+	return jittered(chance, r.cfg.ClocksEvery)
+}
+
+// backoff is the pause after so many failures in a row.
+func backoff(failures int) time.Duration {
+	return min(againMax, reachEvery<<min(failures, 10))
+}
+
+// failed counts an exchange that failed.
+func (pt *partner) failed() int {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	pt.failures++
+	return pt.failures
+}
+
+// reset forgets all that the partner has told: its answers are for another ring,
+// or this node has lost what it had pulled.
+func (pt *partner) reset(era, epoch uint64) {
+	pt.mine, pt.epoch, pt.theirEra, pt.since, pt.fresh = era, epoch, 0, 0, true
+	clear(pt.gaps)
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	pt.whole = false
+	clear(pt.missing)
+	clear(pt.tries)
+}
+
+// exchange asks for the clocks that have changed and notes what is missing here.
+func (r *Repair) exchange(ctx context.Context, pt *partner, to rpc.Peer) error {
+	rec := r.current()
+	if rec == nil {
+		return fmt.Errorf("%w: no ring record", api.ErrNotReady)
+	}
+	if era := r.cfg.Store.Era(); pt.mine != era || pt.epoch != rec.Epoch {
+		pt.reset(era, rec.Epoch)
+	}
+	told, theirEra, now, err := r.askClocks(ctx, pt, to, rec)
+	if err != nil {
+		return err
+	}
+	if pt.theirEra != theirEra {
+		pt.begun(told)
+	}
+	for _, c := range told {
+		g := pt.gaps[c.Partition]
+		if g == nil {
+			g = new(gap)
+			pt.gaps[c.Partition] = g
+		}
+		g.theirs = c.Clock
+	}
+	for _, p := range slices.Sorted(maps.Keys(pt.gaps)) {
+		r.lookAt(pt, p, time.Now())
+	}
+	if r.cfg.Store.Era() != pt.mine {
+		return fmt.Errorf("%w: this node's clocks were emptied meanwhile", api.ErrNotReady)
+	}
+	pt.theirEra, pt.since, pt.fresh = theirEra, now, false
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	pt.whole, pt.compared, pt.by, pt.failures = true, pt.mine, pt.epoch, 0
+	return nil
+}
+
+// askClocks fetches all pages of an answer.
+func (r *Repair) askClocks(ctx context.Context, pt *partner, to rpc.Peer, rec *ring.Record) (told []partitionClock, era, now uint64, err error) {
+	req := &clocksRequest{Epoch: rec.Epoch, Era: pt.theirEra, Since: pt.since}
+	for page := 0; ; page++ {
+		resp, err := callClocks(ctx, r.cfg.Transport, to, req)
+		if err != nil {
+			return nil, 0, 0, err
+		}
+		if page == 0 {
+			era, now = resp.Era, resp.Now
+		} else if resp.Era != era {
+			return nil, 0, 0, fmt.Errorf("%w: clocks of %s were emptied meanwhile", api.ErrNotReady, pt.id.Short())
+		}
+		for _, c := range resp.Clocks {
+			if rec.HomeIndex(c.Partition, r.cfg.Self) >= 0 && rec.HomeIndex(c.Partition, pt.id) >= 0 {
+				told = append(told, c)
+			}
+		}
+		if !resp.More {
+			return told, era, now, nil
+		}
+		if resp.Next <= req.From {
+			return nil, 0, 0, fmt.Errorf("%w: clocks of %s do not go on behind partition %d", wire.ErrMalformed, pt.id.Short(), req.From)
+		}
+		req.From = resp.Next
+	}
+}
+
+func callClocks(ctx context.Context, t rpc.Transport, to rpc.Peer, req *clocksRequest) (*clocksResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, clocksMax)
+	defer cancel()
+	return clocksRoute.Call(ctx, t, to, req)
+}
+
+// begun drops what the partner told before it began anew and does not say again.
+// A pull under way goes on behind the keys that are merged here already.
+func (pt *partner) begun(told []partitionClock) {
+	pt.fresh = true
+	again := map[ring.Partition]*store.Clock{}
+	for i := range told {
+		again[told[i].Partition] = &told[i].Clock
+	}
+	for p, g := range pt.gaps {
+		clock := again[p]
+		if clock == nil {
+			delete(pt.gaps, p)
+			pt.note(p, 0)
+			continue
+		}
+		g.want, g.again = g.want.And(clock), time.Time{}
+	}
+}
+
+// lookAt says what is missing in a partition, and whether it is due.
+func (r *Repair) lookAt(pt *partner, p ring.Partition, now time.Time) {
+	g := pt.gaps[p]
+	own := r.cfg.Store.ClockOf(p)
+	missing := g.lacks(g.theirs.Minus(&own))
+	switch {
+	case len(missing) == 0:
+		g.suspects, g.due = nil, false
+	case pt.fresh:
+		g.suspects, g.due, g.first, g.rejoined = missing, true, now, true
+	case g.due: // what was due before comes first
+	case len(g.suspects) > 0 && now.Sub(g.first) < flightMax:
+	default:
+		due := g.suspects.Without(&own)
+		g.suspects, g.first = missing, now
+		if len(due) > 0 {
+			g.suspects, g.due = due, true
+		}
+	}
+	if len(missing) == 0 && g.taken == nil {
+		delete(pt.gaps, p)
+	}
+	pt.note(p, g.count(&own))
+}
+
+// lacks leaves out the dots that were pulled although the clock cannot claim them.
+func (g *gap) lacks(s store.DotSet) store.DotSet {
+	if g.taken == nil {
+		return s
+	}
+	taken := clockOfDots(g.taken)
+	return s.Without(&taken)
+}
+
+// count is how many dots are known to be lacking.
+func (g *gap) count(own *store.Clock) uint64 {
+	if !g.due {
+		return 0
+	}
+	return g.lacks(g.suspects.Without(own)).Count()
+}

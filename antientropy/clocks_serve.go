@@ -1,0 +1,82 @@
+package antientropy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+)
+
+// What a home does for another one that asks for its clocks. Nothing here calls
+// another node.
+
+const (
+	// answerMax is about how many bytes one answer has. What is larger by itself
+	// goes alone.
+	answerMax = 1 << 20
+	// ringPatience is how long a home waits for a ring record that a request
+	// names and it lacks: gossip brings it.
+	ringPatience = 2 * time.Second
+)
+
+func (r *Repair) registerClocks(m *rpc.Mux) {
+	clocksRoute.Handle(m, rpc.ClassHome, r.serveClocks)
+}
+
+// serveClocks tells a home the clocks that it has not heard.
+func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequest) (*clocksResponse, error) {
+	rec, err := r.ringAt(ctx, req.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	s := r.cfg.Store
+	resp := &clocksResponse{Era: s.Era()}
+	since := req.Since
+	if req.Era != resp.Era {
+		since = 0
+	}
+	changed, now := s.ClocksChanged(since)
+	resp.Now = now
+	size := 0
+	for _, p := range changed {
+		if p < req.From || rec.HomeIndex(p, from.ID) < 0 || rec.HomeIndex(p, r.cfg.Self) < 0 {
+			continue
+		}
+		if size >= answerMax {
+			resp.More, resp.Next = true, p
+			break
+		}
+		clock := s.ClockOf(p)
+		if len(clock.Actors) == 0 {
+			continue
+		}
+		for i := range clock.Actors {
+			size += 16 + 8*len(clock.Actors[i].Ranges)
+		}
+		resp.Clocks = append(resp.Clocks, partitionClock{p, clock})
+	}
+	if s.Era() != resp.Era {
+		return nil, fmt.Errorf("%w: clocks were emptied meanwhile", api.ErrNotReady)
+	}
+	return resp, nil
+}
+
+// ringAt gives the ring record once it is of an epoch or newer.
+func (r *Repair) ringAt(ctx context.Context, epoch uint64) (*ring.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, ringPatience)
+	defer cancel()
+	for {
+		changed := r.cfg.Rings.Changed()
+		if rec := r.current(); rec != nil && rec.Epoch >= epoch {
+			return rec, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: no ring record of epoch %d or newer", api.ErrNotReady, epoch)
+		}
+	}
+}

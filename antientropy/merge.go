@@ -1,0 +1,126 @@
+package antientropy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+const (
+	// mergeWindow is how many merges wait for the disk at once.
+	mergeWindow = 256
+	// mergeTries bounds how often a merge is tried that the store had no room
+	// for, each mergeRetry after the last.
+	mergeTries = 40
+	mergeRetry = 100 * time.Millisecond
+)
+
+// item is another home's record of a key, or the news that it has none.
+type item struct {
+	key     []byte
+	encoded []byte // nil for no record
+}
+
+// verdict is what the home that items come from says of what they lack: of
+// whatever base covers, it knows that it was replaced or forgotten. base was read
+// before the items. A home that lost something gives none.
+type verdict struct {
+	given bool
+	base  version.Context
+}
+
+// mergeHere merges records of a partition into this node's and returns once all
+// of them are on disk, or one has failed. What failed changes nothing; the others
+// may be merged, and merging again does no harm.
+func (r *Repair) mergeHere(ctx context.Context, p ring.Partition, items []item, v verdict) error {
+	rec := r.current()
+	if rec == nil {
+		return fmt.Errorf("%w: no ring record", api.ErrNotReady)
+	}
+	for len(items) > 0 {
+		n := min(len(items), mergeWindow)
+		merges := make([]*store.Merge, 0, n)
+		for _, it := range items[:n] {
+			m := &store.Merge{Partition: p, Record: version.Record{Key: it.key}, Verdict: v.given, Base: v.base}
+			if it.encoded == nil {
+				if !v.given {
+					continue // it says nothing
+				}
+			} else {
+				record, err := version.Parse(it.encoded)
+				if err != nil {
+					return fmt.Errorf("merge key %.64q: %w", it.key, err)
+				}
+				m.Record, m.Encoded = record, it.encoded
+			}
+			if q := rec.PartitionOf(m.Record.Key); q != p {
+				return fmt.Errorf("%w: merge key %.64q of partition %d into partition %d", api.ErrBadRequest, m.Record.Key, q, p)
+			}
+			merges = append(merges, m)
+		}
+		if err := r.mergeAll(ctx, merges); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+// outcome is what became of one merge of several.
+type outcome struct {
+	at  int
+	err error
+}
+
+// mergeSink tells one of several merges from the others.
+type mergeSink struct {
+	at  int
+	out chan<- outcome // never full
+}
+
+// Committed implements store.MergeSink.
+func (s mergeSink) Committed(err error) { s.out <- outcome{s.at, err} }
+
+// mergeAll gives merges to the store, waits for all and returns the first failure.
+// What the store has no room for is given again.
+func (r *Repair) mergeAll(ctx context.Context, merges []*store.Merge) error {
+	for try := 1; len(merges) > 0; try++ {
+		out := make(chan outcome, len(merges))
+		for i, m := range merges {
+			m.Sink = mergeSink{i, out}
+			r.cfg.Store.Merge(m)
+		}
+		var again []*store.Merge
+		var failed error
+		for range merges {
+			var o outcome
+			select {
+			case o = <-out:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			switch {
+			case o.err == nil:
+			case errors.Is(o.err, store.ErrOverloaded) && try < mergeTries:
+				again = append(again, merges[o.at])
+			case failed == nil:
+				failed = fmt.Errorf("merge key %.64q: %w", merges[o.at].Record.Key, o.err)
+			}
+		}
+		if failed != nil {
+			return failed
+		}
+		if merges = again; len(merges) > 0 {
+			if err := sleep(ctx, mergeRetry); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

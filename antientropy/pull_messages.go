@@ -1,0 +1,130 @@
+package antientropy
+
+import (
+	"bytes"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/wire"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// pullRoute asks a home for what it has incorporated and the asker has not.
+const pullRoute rpc.Route[pullRequest, pullResponse] = "ae.pull"
+
+// pullItemsMax is the most records of one answer.
+const pullItemsMax = 4096
+
+// pullRequest asks for the records of some dots, page by page.
+type pullRequest struct {
+	// Epoch of the ring record by which both are homes.
+	Epoch     uint64
+	Partition ring.Partition
+	// Era of the clock that claims the dots: in another one the answerer may
+	// have lost what it claimed.
+	Era uint64
+	// Want are the dots, in at most as many ranges as a clock has.
+	Want store.DotSet
+	// Have is the asker's clock. Where the dot log has forgotten which keys the
+	// dots were written to, all that Have lacks is sent.
+	Have store.Clock
+	// After is the last key that the answers came to.
+	After []byte
+}
+
+// pullResponse is a page of records, in the order of their keys.
+type pullResponse struct {
+	// Verdict says that the answerer knows what became of all that Base covers,
+	// which was read before the records.
+	Verdict bool
+	Base    version.Context
+	Items   []item
+	// Next is the After of the next page, unless Done.
+	Next []byte
+	Done bool
+	// Scanned says that the dot log did not know all dots.
+	Scanned bool
+}
+
+// AppendWire implements wire.Appender.
+func (m *pullRequest) AppendWire(b []byte) []byte {
+	want := clockOfDots(m.Want)
+	b = wire.AppendArray(b, 6)
+	b = wire.AppendUint(b, m.Epoch)
+	b = wire.AppendUint(b, uint64(m.Partition))
+	b = wire.AppendUint(b, m.Era)
+	b = wire.AppendBytes(b, want.Append(nil))
+	b = wire.AppendBytes(b, m.Have.Append(nil))
+	return wire.AppendBytes(b, m.After)
+}
+
+// ParseWire implements wire.Parser.
+func (m *pullRequest) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	m.Epoch = s.Uint()
+	m.Partition = partitionOf(&s)
+	m.Era = s.Uint()
+	if s.More() {
+		want := clockOf(r)
+		m.Want = dotsOfClock(&want)
+	}
+	if s.More() {
+		m.Have = clockOf(r)
+	}
+	if m.After = s.Bytes(); len(m.After) > version.KeySizeMax {
+		return wire.ErrMalformed
+	}
+	return s.End()
+}
+
+// AppendWire implements wire.Appender.
+func (m *pullResponse) AppendWire(b []byte) []byte {
+	b = wire.AppendBool(wire.AppendArray(b, 6), m.Verdict)
+	b = appendDots(b, m.Base)
+	b = wire.AppendArray(b, 2*len(m.Items))
+	for i := range m.Items {
+		it := &m.Items[i]
+		if it.encoded != nil {
+			b = wire.AppendBytes(b, nil) // the record has the key
+		} else {
+			b = wire.AppendBytes(b, it.key)
+		}
+		b = wire.AppendBytes(b, it.encoded)
+	}
+	b = wire.AppendBytes(b, m.Next)
+	b = wire.AppendBool(b, m.Done)
+	return wire.AppendBool(b, m.Scanned)
+}
+
+// ParseWire implements wire.Parser. Records are not checked, but for their keys.
+func (m *pullResponse) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	m.Verdict = s.Bool()
+	if s.More() {
+		m.Base = contextOf(r)
+	}
+	n := s.Array()
+	if n > 2*pullItemsMax || n%2 != 0 {
+		return wire.ErrMalformed
+	}
+	for i := range n / 2 {
+		it := item{key: r.Bytes(), encoded: r.Bytes()}
+		if it.encoded != nil && it.key == nil {
+			it.key = version.KeyOf(it.encoded)
+		} else if it.encoded != nil {
+			return wire.ErrMalformed
+		}
+		if len(it.key) == 0 || len(it.key) > version.KeySizeMax || i > 0 && bytes.Compare(it.key, m.Items[i-1].key) <= 0 {
+			return wire.ErrMalformed
+		}
+		m.Items = append(m.Items, it)
+	}
+	m.Next = s.Bytes()
+	m.Done = s.Bool()
+	m.Scanned = s.Bool()
+	if len(m.Next) > version.KeySizeMax {
+		return wire.ErrMalformed
+	}
+	return s.End()
+}
