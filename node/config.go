@@ -1,12 +1,14 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kithdb/kith/gossip"
 	"github.com/kithdb/kith/node/kv"
@@ -56,6 +58,18 @@ type Config struct {
 	// become a table; default 16 MiB, never less than two of the largest
 	// records. Many nodes in one process may want less than the default.
 	WriteBuffer int
+	// AuditEvery is how long it takes until every copy was compared with every
+	// other home's, 1 s to 30 days; default 10 minutes.
+	AuditEvery time.Duration
+	// ScrubEvery is how long one pass over all that is on disk takes, 1 minute
+	// to a year; default 24 hours.
+	ScrubEvery time.Duration
+	// RepairRate bounds what the node fetches from other homes to repair its
+	// copies, 64 KiB to 1 GiB a second; default 64 MiB.
+	RepairRate int
+	// ForgetAfter is how old a deleted key is at least when it is forgotten;
+	// default 1 minute. It is no part of what makes that safe.
+	ForgetAfter time.Duration
 	// Insecure allows addresses other than loopback, without encryption of
 	// data and without authentication.
 	Insecure bool
@@ -70,6 +84,17 @@ const (
 	ListenDefault  = "127.0.0.1:7600"
 	GossipDefault  = "127.0.0.1:7601"
 	ClusterDefault = "kith"
+
+	AuditEveryDefault = 10 * time.Minute
+	ScrubEveryDefault = 24 * time.Hour
+	RepairRateDefault = 64 << 20
+)
+
+// Bounds of Config.
+const (
+	auditEveryMin, auditEveryMax = time.Second, 30 * 24 * time.Hour
+	scrubEveryMin, scrubEveryMax = time.Minute, 366 * 24 * time.Hour
+	repairRateMin, repairRateMax = 64 << 10, 1 << 30
 )
 
 // ErrConfig says that a Config breaks a rule, which the error names: nothing was
@@ -87,18 +112,13 @@ func (c Config) complete() (Config, error) {
 	def(&c.Gossip, GossipDefault)
 	def(&c.Cluster, ClusterDefault)
 	def(&c.Version, "devel")
-	if c.Replicas == 0 {
-		c.Replicas = ring.ReplicasDefault
-	}
-	if c.Partitions == 0 {
-		c.Partitions = ring.PartitionsDefault
-	}
-	if c.ValueMax == 0 {
-		c.ValueMax = kv.ValueMaxDefault
-	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = 64 << 20
-	}
+	c.Replicas = cmp.Or(c.Replicas, ring.ReplicasDefault)
+	c.Partitions = cmp.Or(c.Partitions, ring.PartitionsDefault)
+	c.ValueMax = cmp.Or(c.ValueMax, kv.ValueMaxDefault)
+	c.CacheBytes = cmp.Or(c.CacheBytes, 64<<20)
+	c.AuditEvery = cmp.Or(c.AuditEvery, AuditEveryDefault)
+	c.ScrubEvery = cmp.Or(c.ScrubEvery, ScrubEveryDefault)
+	c.RepairRate = cmp.Or(c.RepairRate, RepairRateDefault)
 	if c.WriteBuffer > 0 {
 		c.WriteBuffer = max(c.WriteBuffer, 2*(c.ValueMax+recordRoom))
 	}
@@ -129,6 +149,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("partitions %d: want a power of two up to %d", c.Partitions, ring.SlotCount)
 	case c.ValueMax < 1 || c.ValueMax > kv.ValueMaxLimit:
 		return fmt.Errorf("values of up to %d bytes: the bound is 1 to %d", c.ValueMax, kv.ValueMaxLimit)
+	case c.AuditEvery < auditEveryMin || c.AuditEvery > auditEveryMax:
+		return fmt.Errorf("audit every %v: the bound is %v to %v", c.AuditEvery, auditEveryMin, auditEveryMax)
+	case c.ScrubEvery < scrubEveryMin || c.ScrubEvery > scrubEveryMax:
+		return fmt.Errorf("scrub every %v: the bound is %v to %v", c.ScrubEvery, scrubEveryMin, scrubEveryMax)
+	case c.RepairRate < repairRateMin || c.RepairRate > repairRateMax:
+		return fmt.Errorf("repair at %d bytes a second: the bound is %d to %d", c.RepairRate, repairRateMin, repairRateMax)
 	case len(c.Name) > gossip.NameMax:
 		return fmt.Errorf("name has %d bytes: up to %d", len(c.Name), gossip.NameMax)
 	case len(c.Zone) > gossip.ZoneMax:

@@ -338,6 +338,15 @@ func (n *Node) Err() error {
 	}
 }
 
+// Broken says why the node does not take writes now; nil if it does as far as its
+// disk is concerned. Not to be called after Close.
+func (n *Node) Broken() error {
+	if err := n.store.Health().Failed; err != nil {
+		return fmt.Errorf("storage failed: %w", err)
+	}
+	return n.Err()
+}
+
 func (n *Node) fail(err error) {
 	n.ended.Do(func() {
 		n.err = err

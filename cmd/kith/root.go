@@ -131,6 +131,13 @@ func (a *app) helpCommand(root *cobra.Command) *cobra.Command {
 
 // dial makes the client that the flags ask for.
 func (a *app) dial(ctx context.Context, opts ...client.Option) (*client.Client, error) {
+	for _, addr := range a.addrs {
+		if _, port, err := splitAddress(addr); err == nil && port == "0" {
+			return nil, usagef("--addr %q: port 0: want 1 to 65535", addr)
+		} else if err != nil {
+			return nil, usagef("--addr: address %q is not HOST:PORT: %w", addr, err)
+		}
+	}
 	opts = append(opts, client.WithTimeout(a.timeout))
 	if a.direct {
 		opts = append(opts, client.Direct())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -28,6 +29,7 @@ type serverFlags struct {
 	keyFile   string
 	valueMax  sizeFlag
 	cacheSize sizeFlag
+	repair    sizeFlag
 	logFormat string
 	logLevel  string
 }
@@ -35,13 +37,18 @@ type serverFlags struct {
 func (a *app) serverCommand() *cobra.Command {
 	s := &serverFlags{}
 	cmd := &cobra.Command{
-		Use:   "server --data DIR (--join HOST:PORT,... | --expect N)",
+		Use:   "server --data DIR (--join HOST:PORT,... [--replace ID] | --expect N)",
 		Short: "Run a node",
 		Long: `Run a node of a cluster, until SIGTERM or an interrupt.
 
 A new cluster is founded by one server with --expect N and no --join, as soon
 as N members are there; all others --join any members. A node that was a member
 before needs neither: it comes back by itself.
+
+A member whose disk is lost is replaced by a server with an empty directory,
+--join and --replace with the member's ID: it takes over all its slots and fills
+itself from the other homes before it counts for reads. That is for good: the lost
+member never comes back under its ID, and must not run any more.
 
 Every flag can also be set by the variable that is named behind it, or in the
 file of --config, a YAML mapping from flag names to values:
@@ -55,7 +62,8 @@ A flag goes before a variable, and a variable before the file.
 There is no encryption of data and no authentication yet: addresses other than
 loopback need --insecure.`,
 		Example: `  kith server --data n1 --listen 127.0.0.1:7600 --gossip 127.0.0.1:7601 --expect 3
-  kith server --data n2 --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601`,
+  kith server --data n2 --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601
+  kith server --data new --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601 --replace 1f0c2a77`,
 		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := s.complete(a)
@@ -76,6 +84,7 @@ func (s *serverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.cfg.Gossip, "gossip", node.GossipDefault, "HOST:PORT for membership, TCP and UDP")
 	f.StringSliceVar(&s.cfg.Join, "join", nil, "gossip addresses of members, HOST:PORT,...")
 	f.IntVar(&s.cfg.Expect, "expect", 0, "found a cluster of this many members")
+	f.StringVar(&s.cfg.Replace, "replace", "", "take the place of this member, whose disk is lost: its ID, or the first 8 digits")
 	f.IntVar(&s.cfg.Replicas, "replicas", ring.ReplicasDefault, "homes of each key, for the one that founds")
 	f.IntVar(&s.cfg.Partitions, "partitions", ring.PartitionsDefault, "parts of the ring, for the one that founds: a power of two")
 	f.StringVar(&s.cfg.Cluster, "cluster", node.ClusterDefault, "name of the cluster")
@@ -85,6 +94,10 @@ func (s *serverFlags) add(f *pflag.FlagSet) {
 	s.valueMax, s.cacheSize = 1<<20, 64<<20
 	f.Var(&s.valueMax, "value-max", "largest value, at most 16MiB")
 	f.Var(&s.cacheSize, "cache", "memory for the cache of records")
+	f.DurationVar(&s.cfg.AuditEvery, "audit-every", node.AuditEveryDefault, "time in which every copy is compared with every other home's")
+	f.DurationVar(&s.cfg.ScrubEvery, "scrub-every", node.ScrubEveryDefault, "time in which all that is on disk is read and checked")
+	s.repair = node.RepairRateDefault
+	f.Var(&s.repair, "repair-rate", "most bytes a second that are fetched from other homes to repair copies")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "allow addresses other than loopback, open to everybody who reaches them")
 	s.addLog(f, "info")
 	var all []string
@@ -116,13 +129,24 @@ func (s *serverFlags) complete(a *app) (node.Config, error) {
 			return cfg, &usageError{err}
 		}
 	}
+	switch {
+	case cfg.Expect > 0 && len(cfg.Join) > 0:
+		return cfg, usagef("--expect %d founds a cluster and --join joins one: give one of them", cfg.Expect)
+	case cfg.Replace != "" && cfg.Expect > 0:
+		return cfg, usagef("--replace takes a place in a cluster and --expect %d founds one: use --join instead", cfg.Expect)
+	case s.repair > math.MaxInt32: // far over the node's own bound
+		return cfg, usagef("--repair-rate %s: want at most 1GiB", s.repair.String())
+	}
 	for _, addr := range cfg.Join {
 		if _, _, err := splitAddress(addr); err != nil {
 			return cfg, usagef("--join %q: %w", addr, err)
 		}
 	}
 	cfg.Logger, cfg.Version = logger, build().Version
-	cfg.ValueMax, cfg.CacheBytes = int(s.valueMax), int(s.cacheSize)
+	cfg.ValueMax, cfg.CacheBytes, cfg.RepairRate = int(s.valueMax), int(s.cacheSize), int(s.repair)
+	if cfg.AuditEvery == 0 || cfg.ScrubEvery == 0 || cfg.RepairRate == 0 {
+		return cfg, usagef("--audit-every, --scrub-every and --repair-rate: want more than 0")
+	}
 	return cfg, nil
 }
 
@@ -157,8 +181,10 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	select {
 	case <-ctx.Done():
 		cfg.Logger.Info("stopping", "node", n.ID())
-		if err := n.Close(); err != nil {
-			return fmt.Errorf("stopping: %w", err)
+		// Why the node did not work is said also where it was told to stop.
+		broken := n.Broken()
+		if err := errors.Join(broken, n.Close()); err != nil {
+			return &exitError{status: exitUnexpected, err: fmt.Errorf("stopping: %w", err)}
 		}
 		cfg.Logger.Info("stopped", "node", n.ID())
 		return nil
