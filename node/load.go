@@ -1,5 +1,7 @@
 package node
 
+import "github.com/kithdb/kith/store"
+
 // Load is what waits inside a node.
 type Load struct {
 	// Operations of clients that the node coordinates and has not answered.
@@ -16,3 +18,6 @@ func (n *Node) Load() Load {
 	l.Writes, l.WriteBytes = n.store.Waiting()
 	return l
 }
+
+// Store is the node's own, to look into. It is open until Close.
+func (n *Node) Store() *store.Store { return n.store }

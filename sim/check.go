@@ -15,7 +15,8 @@ import (
 //   - a deleted value stays deleted;
 //   - what a put has seen does not stand beside it, nor come back after it was
 //     acknowledged: siblings are equal to the oracle's;
-//   - no put is minted long after its client gave up, if clocks were right;
+//   - what has expired is not shown, and no put is minted long after its client
+//     gave up, if clocks were right;
 //   - strict reads never go backwards: they show all that strict puts had done,
 //     and strict reads had shown, before they began, or what came after that.
 func Check(h *History, final map[string][]string) error {
@@ -44,7 +45,7 @@ func list(values []string) string {
 // of its parts has found first.
 func (k *oracle) check(final []string) []error {
 	var errs []error
-	if err := k.shown(final); err != nil {
+	if err := k.shown(final, k.final); err != nil {
 		errs = append(errs, fmt.Errorf("in the end: %w", err))
 	}
 	if err := k.kept(final); err != nil {
@@ -80,7 +81,7 @@ func (k *oracle) kept(final []string) error {
 		if put.Read || put.Outcome != Done {
 			continue
 		}
-		if !k.covered(v, final) {
+		if !k.covered(v, final, k.final) {
 			return broken(Kept, "acknowledged %s is lost", v)
 		}
 		for _, s := range final {
@@ -92,8 +93,8 @@ func (k *oracle) kept(final []string) error {
 	return nil
 }
 
-// shown checks one set of siblings by itself.
-func (k *oracle) shown(values []string) error {
+// shown checks one set of siblings by itself, as it was shown at a time or later.
+func (k *oracle) shown(values []string, at time.Time) error {
 	for i, v := range values {
 		put := k.puts[v]
 		switch {
@@ -103,6 +104,8 @@ func (k *oracle) shown(values []string) error {
 			return broken(Siblings, "%s is shown, which is a delete", v)
 		case put.Outcome == Refused:
 			return broken(RefusedNowhere, "%s is shown, which was refused", v)
+		case k.mustBeGone(put, at):
+			return broken(Expired, "%s is shown at %s, which had expired", v, at.Format(time.TimeOnly+".000"))
 		case i > 0 && slices.Contains(values[:i], v):
 			return broken(Siblings, "%s is shown twice", v)
 		}
@@ -124,7 +127,7 @@ func (k *oracle) backwards() error {
 			continue
 		}
 		if o.Read {
-			if err := k.shown(o.Saw); err != nil {
+			if err := k.shown(o.Saw, o.Began); err != nil {
 				return fmt.Errorf("%v: %w", o, err)
 			}
 		}
@@ -170,7 +173,7 @@ func (k *oracle) showsAll(read *Op, known []*Op) error {
 			continue
 		}
 		v := k.list[i].Value
-		if !k.covered(v, read.Saw) {
+		if !k.covered(v, read.Saw, read.Ended) {
 			return broken(Forwards, "%v: went backwards: %s was there since %v", read, v, since)
 		}
 		for _, s := range read.Saw {

@@ -58,6 +58,43 @@ func TestChainedPutsMayReplaceEachOtherAndNothingElse(t *testing.T) {
 	}
 }
 
+// What expires is there for its time, and hides for good what it had replaced.
+func TestValuesLiveForTheirTime(t *testing.T) {
+	const at = 10 * time.Second // of the last read, after the put has ended
+	for _, c := range []struct {
+		ttl     time.Duration
+		outcome Outcome
+		wrong   bool // clocks
+		saw     []string
+		want    string
+	}{
+		{ttl: 0, outcome: Done, saw: []string{"a"}},
+		{ttl: 0, outcome: Done, want: "acknowledged o is lost"},
+		{ttl: time.Hour, outcome: Done, saw: []string{"a"}},
+		{ttl: time.Hour, outcome: Done, want: "acknowledged a is lost"},
+		{ttl: time.Hour, outcome: Done, wrong: true},
+		{ttl: time.Second, outcome: Done},
+		{ttl: time.Second, outcome: Done, saw: []string{"a"}, want: "a is shown at 00:00:15.000, which had expired"},
+		{ttl: time.Second, outcome: Done, wrong: true, saw: []string{"a"}},
+		// It may have been minted three seconds after its deadline.
+		{ttl: 8 * time.Second, outcome: Unknown, saw: []string{"a"}},
+		{ttl: 6 * time.Second, outcome: Unknown, saw: []string{"a"}, want: "which had expired"},
+		{ttl: time.Second, outcome: Done, saw: []string{"o"}, want: "o is there, which acknowledged a had seen"},
+	} {
+		s := newScript()
+		if !c.wrong {
+			s.late = 3 * time.Second
+		}
+		s.put("o", nil, Done)
+		read := s.get("o")
+		a := s.add(Op{Value: "a", After: read, Strict: true, Outcome: c.outcome, TTL: c.ttl})
+		a.Deadline = a.Ended
+		s.at = a.Ended.Add(at)
+		s.final = s.get(c.saw...).Began
+		errorIs(t, Check(s.History, map[string][]string{"k": c.saw}), c.want)
+	}
+}
+
 // Where clocks are right, a put that its client gave up is minted soon or never.
 func TestLatePutsAreNoExcuseWhereClocksAreRight(t *testing.T) {
 	for _, c := range []struct {

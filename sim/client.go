@@ -69,30 +69,54 @@ func (c *Cluster) probe() *network.Host {
 	return c.prober
 }
 
-// Put writes a value that is unique in the history, and enters it. after is the
-// read whose context it carries; nil is a blind put. Only levels from a quorum on
-// count as strict.
+// Write is a put or a delete to be done.
+type Write struct {
+	Key    string
+	Delete bool
+	// After is the read whose context it carries; nil is a blind one. A delete
+	// must have one: what a blind delete has met is nobody's to know.
+	After *Read
+	// Level of homes; only those from a quorum on count as strict.
+	Level client.Level
+	// Limit is how long the client waits.
+	Limit time.Duration
+	// TTL is how long the value can be read; 0 is for ever.
+	TTL time.Duration
+	// Sloppy lets stand-ins count for homes.
+	Sloppy bool
+}
+
+// Put writes a value that is unique in the history, and enters it. What it takes
+// is told at Write.
 func (c *Client) Put(key string, after *Read, level client.Level, limit time.Duration) *Op {
-	return c.write(&Op{Key: key}, after, level, limit)
+	return c.Write(Write{Key: key, After: after, Level: level, Limit: limit})
 }
 
-// Delete is Put without a value. after must not be nil: what a blind delete has
-// met is nobody's to know.
+// Delete is Put without a value. after must not be nil.
 func (c *Client) Delete(key string, after *Read, level client.Level, limit time.Duration) *Op {
-	return c.write(&Op{Key: key, Delete: true}, after, level, limit)
+	return c.Write(Write{Key: key, Delete: true, After: after, Level: level, Limit: limit})
 }
 
-func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Duration) *Op {
+// Write does a write and enters it in the history.
+func (c *Client) Write(w Write) *Op {
 	c.puts++
-	op.Client, op.Value, op.Strict = c.Name, fmt.Sprintf("%s.%d", c.Name, c.puts), level != client.One
-	opts := []client.CallOption{level}
-	if after != nil {
-		op.After = after.Op
-		opts = append(opts, client.WithContext(after.Context))
+	op := &Op{
+		Client: c.Name, Key: w.Key, Value: fmt.Sprintf("%s.%d", c.Name, c.puts), Delete: w.Delete, TTL: w.TTL,
+		Strict: w.Level != client.One, Deadline: time.Now().Add(w.Limit),
 	}
-	op.Deadline = time.Now().Add(limit)
+	opts := []client.CallOption{w.Level}
+	if w.After != nil {
+		op.After = w.After.Op
+		opts = append(opts, client.WithContext(w.After.Context))
+	}
+	if w.TTL > 0 {
+		opts = append(opts, client.WithTTL(w.TTL))
+	}
+	if w.Sloppy {
+		opts = append(opts, client.Sloppy())
+	}
 	c.history.Begin(op)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(context.Background(), w.Limit)
 	defer cancel()
 	var written client.Written
 	var err error
@@ -104,6 +128,9 @@ func (c *Client) write(op *Op, after *Read, level client.Level, limit time.Durat
 	switch {
 	case err == nil:
 		op.context = written.Context
+		if written.Receipt.Sloppy {
+			op.Sloppy, op.Strict = true, false
+		}
 		c.history.End(op, Done, nil, "by "+written.Receipt.Coordinator.Short())
 	case client.Unknown(err):
 		c.history.End(op, Unknown, nil, err.Error())
@@ -202,6 +229,7 @@ func ReadBack(h *History, readers []*Client, homes func(key string) []int, limit
 
 func readBack(h *History, readers []*Client, homes func(key string) []int, level client.Level, limit time.Duration) (map[string][]string, error) {
 	out := map[string][]string{}
+	h.final = time.Now()
 	for _, key := range h.Keys() {
 		for deadline := time.Now().Add(limit); ; {
 			values, err := agreed(readers, homes(key), key, level)

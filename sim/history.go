@@ -41,6 +41,11 @@ type Op struct {
 	// Strict says that the level was a quorum or more: what a strict read
 	// shows, or a strict put has done, every later strict read shows.
 	Strict bool
+	// TTL of a put's value, counted from when it is minted; 0 is for ever.
+	TTL time.Duration
+	// Sloppy says that a stand-in was counted for a home: such a put that is
+	// done is not Strict.
+	Sloppy bool
 	// Deadline is when the client gives up.
 	Deadline time.Time
 	Began    time.Time
@@ -86,6 +91,12 @@ func (o *Op) String() string {
 		default:
 			what += ", after " + list(o.After.Saw)
 		}
+		if o.TTL > 0 {
+			what += fmt.Sprintf(", for %v", o.TTL)
+		}
+		if o.Sloppy {
+			what += ", sloppy"
+		}
 	}
 	level := "one"
 	if o.Strict {
@@ -106,6 +117,8 @@ type History struct {
 	// minted is when values were minted that reads have shown, by the clock of
 	// the home that did it.
 	minted map[string]time.Time
+	// final is when all was read in the end; zero is not known.
+	final time.Time
 }
 
 // NewHistory begins a history.

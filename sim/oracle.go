@@ -16,8 +16,9 @@ type oracle struct {
 	// must are the writes that a write has certainly seen, by its index; may
 	// adds those that a blind put may have met at its coordinator.
 	must, may []bits
-	hidden    bits                 // what a delete may have seen
+	hidden    bits                 // what a delete, or a put that expires, may have seen
 	late      time.Duration        // see History
+	final     time.Time            // see History
 	minted    map[string]time.Time // see History
 }
 
@@ -34,7 +35,7 @@ func (b bits) add(i int) bool {
 }
 
 func newOracle(ops []*Op, h *History) *oracle {
-	k := &oracle{ops: ops, late: h.late, minted: h.minted, puts: map[string]*Op{}, index: map[string]int{}}
+	k := &oracle{ops: ops, late: h.late, final: h.final, minted: h.minted, puts: map[string]*Op{}, index: map[string]int{}}
 	for _, o := range ops {
 		if !o.Read {
 			k.puts[o.Value] = o
@@ -49,7 +50,7 @@ func newOracle(ops []*Op, h *History) *oracle {
 	for i, o := range k.list {
 		k.must = append(k.must, k.past(i, false))
 		k.may = append(k.may, k.past(i, true))
-		if o.Delete && o.Outcome != Refused {
+		if (o.Delete || o.TTL > 0) && o.Outcome != Refused {
 			for n, word := range k.may[i] {
 				k.hidden[n] |= word
 			}
@@ -116,11 +117,12 @@ func (k *oracle) replaced(v, w string) bool {
 	return ok && put && k.must[i].has(j)
 }
 
-// covered says that v is shown, or something that may have seen it, or that it
-// need not be: a delete is never shown, and may have hidden what it had seen.
-func (k *oracle) covered(v string, values []string) bool {
+// covered says that v is shown at a time, or something that may have seen it, or
+// that it need not be: a delete is never shown, nor is what has expired, and both
+// may have hidden what they had seen.
+func (k *oracle) covered(v string, values []string, at time.Time) bool {
 	j := k.index[v]
-	return k.puts[v].Delete || k.hidden.has(j) || slices.ContainsFunc(values, func(s string) bool {
+	return k.puts[v].Delete || k.hidden.has(j) || k.mayBeGone(k.puts[v], at) || slices.ContainsFunc(values, func(s string) bool {
 		i, ok := k.index[s]
 		return s == v || ok && k.may[i].has(j)
 	})

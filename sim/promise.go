@@ -14,8 +14,9 @@ const (
 	RefusedNowhere Promise = "no refused write exists"
 	Siblings       Promise = "siblings are those that the oracle has"
 	Forwards       Promise = "no quorum read goes backwards"
-	// InTime is for stories in which no clock is wrong.
-	InTime Promise = "no put is minted after its time"
+	// These two are for stories in which no clock is wrong.
+	InTime  Promise = "no put is minted after its time"
+	Expired Promise = "what has expired is not shown"
 	// These are of the cluster after it was healed, not of a history.
 	Converged Promise = "all homes show the same in the end"
 	OneRing   Promise = "all agree on the ring record"
@@ -24,7 +25,7 @@ const (
 )
 
 // Promises lists those that a history is held to.
-func Promises() []Promise { return []Promise{Kept, RefusedNowhere, Siblings, Forwards} }
+func Promises() []Promise { return []Promise{Kept, RefusedNowhere, Siblings, Forwards, Expired} }
 
 // Broken is how a history breaks a promise.
 type Broken struct {
@@ -80,7 +81,7 @@ func Missed(h *History) map[*Op]*Op {
 				continue
 			}
 			for _, put := range ops {
-				if put.Read || put.Outcome != Done || !put.Ended.Before(read.Began) || k.covered(put.Value, read.Saw) {
+				if put.Read || put.Outcome != Done || !put.Ended.Before(read.Began) || k.covered(put.Value, read.Saw, read.Ended) {
 					continue
 				}
 				if first := out[read]; first == nil || put.Ended.Before(first.Ended) {

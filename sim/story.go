@@ -36,6 +36,10 @@ type Story struct {
 	// Strays has clients use a context for another key now and then, which
 	// must be refused.
 	Strays bool
+	// Mortal has clients write values that expire.
+	Mortal bool
+	// Sloppy has clients let stand-ins count for homes now and then.
+	Sloppy bool
 }
 
 func (s *Story) setDefaults(c *Cluster) {
@@ -110,6 +114,13 @@ func (c *Cluster) settle(h *History, loses bool) error {
 	return Check(h, final)
 }
 
+// mortalMax is the longest that a value of a story lives that expires.
+const mortalMax = 8 * time.Second
+
+func mortalTime(rng *rand.Rand) time.Duration {
+	return (time.Duration(rng.Int64N(int64(mortalMax))) + time.Millisecond).Truncate(time.Millisecond)
+}
+
 // runStory runs clients and faults side by side and waits for the clients.
 func (c *Cluster) runStory(s Story, h *History) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Length)
@@ -150,8 +161,17 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 		key := rng.IntN(s.Keys)
 		switch rng.IntN(5) {
 		case 0:
-			c.Put(fmt.Sprintf("%s-%d", c.Name, n), nil, level, limit)
+			w := Write{Key: fmt.Sprintf("%s-%d", c.Name, n), Level: level, Limit: limit}
+			if s.Mortal && rng.IntN(2) == 0 {
+				w.Key, w.TTL = fmt.Sprintf("mortal%d", key), mortalTime(rng)
+			}
+			w.Sloppy = s.Sloppy && rng.IntN(2) == 0
+			c.Write(w)
 		case 1:
+			if s.Mortal && rng.IntN(4) == 0 {
+				c.Get(fmt.Sprintf("mortal%d", key), level, limit)
+				continue
+			}
 			c.Put(fmt.Sprintf("blind%d", key), nil, level, limit)
 		case 2:
 			c.Get(fmt.Sprintf("blind%d", key), level, limit)
@@ -167,7 +187,11 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 				case rng.IntN(8) == 0:
 					c.Delete(k, read, level, limit)
 				default:
-					put := c.Put(k, read, level, limit)
+					w := Write{Key: k, After: read, Level: level, Limit: limit, Sloppy: s.Sloppy && rng.IntN(8) == 0}
+					if s.Mortal && rng.IntN(16) == 0 {
+						w.TTL = mortalTime(rng)
+					}
+					put := c.Write(w)
 					for s.Chains && put.Outcome == Done && rng.IntN(2) == 0 {
 						rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
 						put = c.Put(k, put.Next(), level, limit)
