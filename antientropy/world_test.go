@@ -1,0 +1,315 @@
+package antientropy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/sim/network"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is some homes on a simulated network, in a synctest bubble.
+type world struct {
+	t     *testing.T
+	net   *network.Network
+	rec   *ring.Record
+	nodes []*home
+	// counts of what arrived.
+	mu    sync.Mutex
+	bytes map[string]int // by route, both ways
+	calls map[string]int
+}
+
+// home is what runs on one node.
+type home struct {
+	w      *world
+	i      int
+	id     ring.NodeID
+	peer   rpc.Peer
+	host   *network.Host
+	store  *memStore
+	guard  *rpc.Guard
+	mux    *rpc.Mux
+	repair *Repair
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+	tune   func(*Config)
+	on     bool
+
+	mu      sync.Mutex // guards what follows
+	held    *ring.Record
+	changed chan struct{}
+	hidden  map[ring.NodeID]bool // members whose address is not known
+}
+
+// Current implements Rings.
+func (h *home) Current() *ring.Record {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held
+}
+
+// Changed implements Rings and Members.
+func (h *home) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
+}
+
+// adopt gives the node a ring record.
+func (h *home) adopt(rec *ring.Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = rec
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// hide keeps a member's address from the node, or shows it.
+func (h *home) hide(id ring.NodeID, hidden bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hidden[id] = hidden
+}
+
+// View implements Members.
+func (h *home) View() *gossip.View {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := new(gossip.View)
+	for _, o := range h.w.nodes {
+		if !h.hidden[o.id] {
+			v.Peers = append(v.Peers, gossip.Peer{ID: o.id, RPCAddr: o.peer.Addr, Alive: true})
+		}
+	}
+	return v
+}
+
+func nodeID(i int) ring.NodeID { return ring.NodeID{0: byte(i + 1), 15: 1} }
+
+// worldOptions shape a world; the zero value is three homes of eight partitions.
+type worldOptions struct {
+	seed            uint64
+	nodes, replicas int
+	partitions      int
+	tune            func(*Config)
+	stopped         bool // nothing runs yet
+}
+
+// inWorld runs f in a bubble.
+func inWorld(t *testing.T, o worldOptions, f func(w *world)) {
+	t.Helper()
+	if o.nodes == 0 {
+		o.nodes = 3
+	}
+	if o.replicas == 0 {
+		o.replicas = 3
+	}
+	if o.partitions == 0 {
+		o.partitions = 8
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, bytes: map[string]int{}, calls: map[string]int{}}
+		w.net = network.New(network.Config{Seed: o.seed, Trace: w.count})
+		w.rec = record(t, o.nodes, o.replicas, o.partitions)
+		for i := range o.nodes {
+			seed := o.seed<<16 + uint64(i+1)
+			draw := func() uint64 { seed += 0x9e3779b97f4a7c15; return seed | 1 }
+			h := &home{w: w, i: i, id: nodeID(i), store: newMemStore(draw), held: w.rec, changed: make(chan struct{}),
+				hidden: map[ring.NodeID]bool{}, tune: o.tune}
+			h.peer = rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}
+			h.host = w.net.Host(h.peer, nil)
+			w.nodes = append(w.nodes, h)
+		}
+		defer func() { // also after a failure that ended f
+			for i := range w.nodes {
+				w.halt(i)
+			}
+			w.net.Close()
+		}()
+		if !o.stopped {
+			for i := range w.nodes {
+				w.start(i)
+			}
+		}
+		f(w)
+	})
+}
+
+// record is a ring record of n members.
+func record(t *testing.T, n, replicas, partitions int) *ring.Record {
+	t.Helper()
+	var members []ring.Member
+	for i := range n {
+		members = append(members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Weight: 1, State: ring.Active})
+	}
+	first, err := ring.Found(ring.ClusterID{1}, "test", members[0], partitions, replicas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := first.WithTable(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// count keeps what arrives.
+func (w *world) count(e network.Event) {
+	if e.What != "delivered" && e.What != "answered" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes[e.Note] += e.Size
+	if e.What == "delivered" {
+		w.calls[e.Note]++
+	}
+}
+
+// traffic is what has arrived since the last call.
+func (w *world) traffic() (calls, bytes map[string]int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls, bytes = w.calls, w.bytes
+	w.calls, w.bytes = map[string]int{}, map[string]int{}
+	return calls, bytes
+}
+
+// start starts a node, or starts it again.
+func (w *world) start(i int) {
+	h := w.nodes[i]
+	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{Seed: uint64(i)})
+	cfg := Config{
+		Self: h.id, Store: h.store, Rings: h, Members: h, Transport: h.guard, Circuits: h.guard,
+		Now: time.Now, Stamp: func() version.Stamp { return version.StampAt(time.Now()) },
+		Seed: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),
+		AuditEvery: 1000 * time.Hour, ForgetAfter: 1000 * time.Hour,
+	}
+	if h.tune != nil {
+		h.tune(&cfg)
+	}
+	h.repair = New(cfg)
+	h.mux = rpc.NewMux(rpc.MuxConfig{})
+	h.repair.Register(h.mux)
+	h.host.Listen(h.mux)
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop, h.on = stop, true
+	h.ended.Go(func() { _ = h.guard.Run(ctx) })
+	h.ended.Go(func() {
+		if err := h.repair.Run(ctx); err != nil {
+			w.t.Errorf("repair of %d: %v", i, err)
+		}
+	})
+}
+
+// halt stops a node's process; its disk stays.
+func (w *world) halt(i int) {
+	h := w.nodes[i]
+	if !h.on {
+		return
+	}
+	h.on = false
+	h.host.Close()
+	h.stop()
+	h.ended.Wait()
+	h.mux.Close()
+	h.host = w.net.Host(h.peer, nil)
+}
+
+// cut cuts the way from one node to another, only that way.
+func (w *world) cut(from, to int) {
+	w.net.Cut(w.nodes[from].host.Name(), w.nodes[to].host.Name())
+}
+
+func (w *world) partitionOf(key string) ring.Partition { return w.rec.PartitionOf([]byte(key)) }
+
+// write puts a key at a node, and has the record merged at others.
+func (w *world) write(i int, key, value string, to ...int) []byte {
+	w.t.Helper()
+	p := w.partitionOf(key)
+	b := w.nodes[i].store.put(p, key, value, nil, true, false, version.StampAt(time.Now()))
+	w.deliver(b, to...)
+	return b
+}
+
+// deliver merges a record at nodes, as a coordinator's merge does.
+func (w *world) deliver(b []byte, to ...int) {
+	w.t.Helper()
+	r, err := version.Parse(b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, j := range to {
+		if err := w.nodes[j].store.merge(&store.Merge{Partition: w.rec.PartitionOf(r.Key), Record: r, Encoded: b}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// equal says that all nodes hold the same siblings of all keys of which they are
+// homes.
+func (w *world) equal() error {
+	first := w.nodes[0].store.dump()
+	for _, h := range w.nodes[1:] {
+		other := h.store.dump()
+		if maps.Equal(first, other) {
+			continue
+		}
+		for _, k := range slices.Sorted(maps.Keys(first)) {
+			if other[k] != first[k] {
+				return fmt.Errorf("key %s of partition %d: node 0 has %x, node %d %x", k, w.partitionOf(k), first[k], h.i, other[k])
+			}
+		}
+		return fmt.Errorf("node 0 has %d keys, node %d %d", len(first), h.i, len(other))
+	}
+	return nil
+}
+
+// claimsEqual says that all clocks of a partition claim the same.
+func (w *world) claimsEqual() error {
+	for p := range ring.Partition(w.rec.Partitions) {
+		a := w.nodes[0].store.ClockOf(p)
+		for _, h := range w.nodes[1:] {
+			b := h.store.ClockOf(p)
+			if m := a.Minus(&b); len(m) > 0 {
+				return fmt.Errorf("partition %d: node %d lacks %v of node 0", p, h.i, m)
+			}
+			if m := b.Minus(&a); len(m) > 0 {
+				return fmt.Errorf("partition %d: node 0 lacks %v of node %d", p, m, h.i)
+			}
+		}
+	}
+	return nil
+}
+
+// eventually waits, in virtual time, until a condition holds.
+func (w *world) eventually(within time.Duration, what string, cond func() error) {
+	w.t.Helper()
+	end := time.Now().Add(within)
+	for {
+		err := cond()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("%s: not after %v: %v", what, within, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
