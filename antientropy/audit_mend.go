@@ -1,0 +1,219 @@
+package antientropy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// held is this node's copy of a key, without its values.
+type held struct {
+	leaf version.Digest
+	dots []version.Dot // of the siblings
+	// dead says that nothing can be read of it any more.
+	dead bool
+}
+
+// glance is what this node holds of some keys, and what its clock said before it
+// looked: all that the clock claims is in the records.
+type glance struct {
+	// verdict says that what base covers and a record lacks is known to have been
+	// replaced or forgotten.
+	verdict bool
+	clock   store.Clock
+}
+
+// look reads records, until each returns false. The clock is read first, and counts
+// only if nothing was lost meanwhile.
+func (r *Repair) look(p ring.Partition, keys [][]byte, each func(i int, encoded []byte, record *version.Record) bool) (glance, error) {
+	s := r.cfg.Store
+	era := s.Era()
+	g := glance{verdict: s.CountsForRead(p), clock: s.ClockOf(p)}
+	for i, key := range keys {
+		encoded, err := s.Get(p, key)
+		if err != nil {
+			return g, fmt.Errorf("read key %.64q: %w", key, err)
+		}
+		record := version.Record{Key: key}
+		if encoded != nil {
+			if record, err = version.ParseHeader(encoded); err != nil {
+				return g, fmt.Errorf("read key %.64q: %w", key, err)
+			}
+		}
+		if !each(i, encoded, &record) {
+			break
+		}
+	}
+	g.verdict = g.verdict && s.Era() == era && s.CountsForRead(p)
+	return g, nil
+}
+
+// mend merges the copies of some keys both ways and says how many of the keys, the
+// first ones, it got to. What the other home has comes first: with that, what it
+// lacks is often nothing.
+func (a *pairAudit) mend(ctx context.Context, p ring.Partition, keys [][]byte) (int, error) {
+	mine := make([]held, len(keys))
+	req := &fetchRequest{Partition: p, Items: make([]wantedKey, len(keys))}
+	now := a.r.deadBy()
+	g, err := a.r.look(p, keys, func(i int, encoded []byte, record *version.Record) bool {
+		mine[i] = held{leaf: version.LeafOf(encoded), dots: dotsOf(record), dead: isDead(record, now)}
+		req.Items[i] = wantedKey{keys[i], mine[i].dots}
+		return true
+	})
+	if err != nil {
+		return 0, fmt.Errorf("audit: %w", err)
+	}
+	resp, err := ask(ctx, a.r, a.with, fetchRoute, req)
+	if err == nil && (len(resp.Items) == 0 || len(resp.Items) > len(keys)) {
+		err = fmt.Errorf("%d records of %d keys", len(resp.Items), len(keys))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("audit: fetch of partition %d from %s: %w", p, a.with.Short(), err)
+	}
+	keys = keys[:len(resp.Items)]
+	theirs, err := a.take(ctx, p, keys, mine, &g.clock, resp)
+	if err != nil {
+		return 0, err
+	}
+	return len(keys), a.offer(ctx, p, keys, theirs)
+}
+
+// take merges what the other home has, counts the differences, and returns the
+// leaves of what it has; for a key that does not differ, that of both.
+func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, mine []held, clock *store.Clock, resp *fetchResponse) ([]theirCopy, error) {
+	theirs := make([]theirCopy, len(keys))
+	var items []item
+	size := int64(0)
+	for i, key := range keys {
+		got := &resp.Items[i]
+		record := version.Record{Key: key}
+		if len(got.Record) > 0 {
+			var err error
+			if record, err = version.ParseHeader(got.Record); err == nil && !bytes.Equal(record.Key, key) {
+				err = fmt.Errorf("it is of key %.64q", record.Key)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("audit: record of key %.64q from %s: %w", key, a.with.Short(), err)
+			}
+		}
+		theirs[i].leaf = version.LeafOf(got.Record)
+		if theirs[i].leaf == mine[i].leaf {
+			continue
+		}
+		theirs[i].differs = true
+		a.out.Differences++
+		a.judge(p, key, &mine[i], clock, &record, got)
+		items = append(items, item{key, got.Record})
+		if len(got.Record) > 0 {
+			a.out.Pulled++
+			size += int64(len(got.Record))
+		}
+	}
+	if err := a.r.pace.take(ctx, int(size)); err != nil {
+		return nil, err
+	}
+	if err := a.r.mergeHere(ctx, p, items, verdict{resp.Verdict, resp.Base}); err != nil {
+		return nil, fmt.Errorf("audit: records from %s: %w", a.with.Short(), err)
+	}
+	a.out.Bytes += size
+	return theirs, nil
+}
+
+// theirCopy is what the other home had when it was asked.
+type theirCopy struct {
+	leaf    version.Digest
+	differs bool
+}
+
+// offer sends what this node has now, where it is not what the other home had.
+func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, theirs []theirCopy) error {
+	var left [][]byte
+	var leaves []version.Digest
+	for i, key := range keys {
+		if theirs[i].differs {
+			left, leaves = append(left, key), append(leaves, theirs[i].leaf)
+		}
+	}
+	for len(left) > 0 {
+		req := &offerRequest{Partition: p}
+		size, looked := 0, 0
+		g, err := a.r.look(p, left, func(i int, encoded []byte, record *version.Record) bool {
+			if size > 0 && size+len(encoded) > transferMax {
+				return false
+			}
+			looked++
+			if version.LeafOf(encoded) != leaves[i] {
+				req.Items = append(req.Items, offeredKey{left[i], encoded})
+				size += len(encoded) + len(left[i])
+			}
+			return true
+		})
+		if err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+		left, leaves = left[looked:], leaves[looked:]
+		if g.verdict {
+			req.Verdict, req.Base = true, g.clock.Bases()
+		} else {
+			req.Items = withRecord(req.Items)
+		}
+		if err := a.send(ctx, req, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withRecord leaves out the keys of which there is no record: without a verdict
+// that says nothing.
+func withRecord(items []offeredKey) []offeredKey {
+	var out []offeredKey
+	for _, item := range items {
+		if len(item.Record) > 0 {
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
+// send has a home merge an offer.
+func (a *pairAudit) send(ctx context.Context, req *offerRequest, size int) error {
+	if len(req.Items) == 0 {
+		return nil
+	}
+	if err := a.r.pace.take(ctx, size); err != nil {
+		return err
+	}
+	resp, err := ask(ctx, a.r, a.with, offerRoute, req)
+	if err == nil && len(resp.Errors) != len(req.Items) {
+		err = fmt.Errorf("%d outcomes of %d records", len(resp.Errors), len(req.Items))
+	}
+	for i := 0; err == nil && i < len(req.Items); i++ {
+		if len(resp.Errors[i]) > 0 {
+			err = fmt.Errorf("key %.64q: %w", req.Items[i].Key, rpc.ParseError(resp.Errors[i]))
+			break
+		}
+		if len(req.Items[i].Record) > 0 {
+			a.out.Pushed++
+		}
+		a.out.Bytes += int64(len(req.Items[i].Record))
+	}
+	if err != nil {
+		return fmt.Errorf("audit: offer of partition %d to %s: %w", req.Partition, a.with.Short(), err)
+	}
+	return nil
+}
+
+// dotsOf are the dots of a record's siblings, sorted.
+func dotsOf(r *version.Record) []version.Dot {
+	var dots []version.Dot
+	for i := range r.Siblings {
+		dots = append(dots, r.Siblings[i].Dot)
+	}
+	return dots
+}
