@@ -135,12 +135,18 @@ type Health struct {
 	Failed error
 	// ReadOnly says that reads are still served although Failed is set.
 	ReadOnly bool
-	// LossyAll and Lossy name the partitions in which synced data was lost:
-	// they take writes and never count for reads.
+	// LossyAll and Lossy name the partitions in which synced data was lost
+	// and not yet repaired: they take writes and do not count for reads.
+	// LossyAll is true while that is all of them.
 	LossyAll bool
 	Lossy    []ring.Partition
-	// Losses are sentences that say what was lost, oldest first.
+	// Losses are sentences that say what was lost, oldest first, while any
+	// partition is lossy.
 	Losses []string
+	// MetaLost says that all of the store was lossy at some time: metadata,
+	// which no other home has, may be older than what SetMeta had stored. It
+	// is true for ever.
+	MetaLost bool
 }
 
 // Stats are counters since the store was opened, but for Keys and DiskBytes.

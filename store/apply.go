@@ -19,7 +19,7 @@ func (c *committer) applyPut(p *Put) {
 	if prev.absent() {
 		c.building.newKeys++
 	}
-	c.building.putRecord(p.Partition, p.link.hash, next)
+	c.building.putRecord(p.Partition, p.link.hash, next, prev)
 	c.building.ops = append(c.building.ops, item{put: p})
 	p.Sink.Minted(next.encoded, dot, next.rec.Seen, len(next.rec.Siblings))
 }
@@ -102,73 +102,6 @@ func checkBounds(r *version.Record) error {
 		return fmt.Errorf("%w: key %.64q has %d, limit %d", ErrTooManySiblings, r.Key, len(r.Siblings), version.SiblingsMax)
 	}
 	return nil
-}
-
-// applyMerge folds a record into the stored one. What changes nothing is
-// acknowledged with the commit that made it redundant.
-func (c *committer) applyMerge(m *Merge) {
-	if fence := c.fences[m.Partition].Load(); m.Epoch != 0 && m.Epoch < fence {
-		c.complete(item{merge: m}, fmt.Errorf("%w: partition %d: %d < %d", ErrFenced, m.Partition, m.Epoch, fence))
-		return
-	}
-	prev, in, err := c.lookup(m.Partition, &m.link)
-	if err != nil {
-		c.complete(item{merge: m}, err)
-		return
-	}
-	if !prev.absent() && prev.rec.Dominates(&m.Record) {
-		if in == nil {
-			c.complete(item{merge: m}, nil)
-			return
-		}
-		in.ops = append(in.ops, item{merge: m})
-		return
-	}
-	next, err := c.merged(m, prev)
-	if err != nil {
-		c.complete(item{merge: m}, err)
-		return
-	}
-	c.disown(m)
-	if prev.absent() {
-		c.building.newKeys++
-	}
-	c.building.putRecord(m.Partition, m.link.hash, next)
-	c.building.ops = append(c.building.ops, item{merge: m})
-}
-
-// merged is the record after a merge that changes something.
-func (c *committer) merged(m *Merge, prev *entry) (*entry, error) {
-	if prev.absent() || m.Record.Dominates(&prev.rec) {
-		// The other home's bytes are ours.
-		rec := m.Record
-		rec.Seen = slices.Clone(rec.Seen)
-		rec.Siblings = slices.Clone(rec.Siblings)
-		return adopt(&m.link, prev, rec, slices.Clone(m.Encoded)), nil
-	}
-	prev, err := c.withValues(m.Partition, &m.link, prev, m.Record.Seen)
-	if err != nil {
-		return nil, err
-	}
-	rec := version.Merge(m.Record, prev.rec)
-	if err := checkBounds(&rec); err != nil {
-		return nil, err
-	}
-	return c.encode(&m.link, prev, rec)
-}
-
-// disown gives up the partition's actor if a record from elsewhere names a dot
-// of it that it has not minted: its next dots would be taken for seen.
-func (c *committer) disown(m *Merge) {
-	own := c.actors.current(m.Partition)
-	if own.actor == 0 {
-		return
-	}
-	if seen := m.Record.Seen.Max(own.actor); seen > own.last {
-		c.logger.Error("a record names dots of this store that it has not minted; drawing a new actor",
-			"partition", m.Partition, "seen", seen, "minted", own.last)
-		c.actors.retire(m.Partition)
-	}
 }
 
 // lookup finds the newest state of a key: in the batch that is built, in the

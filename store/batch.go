@@ -3,12 +3,14 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/store/version"
 )
 
 // batchBytesMax is the size of a write batch in bytes above which it takes no
@@ -26,7 +28,10 @@ type batch struct {
 	// ops are acknowledged when the batch is on disk: those that wrote, and
 	// those that relied on it.
 	ops     []item
-	newKeys int
+	newKeys int // less those removed
+	// removed are the partitions of which records are removed.
+	removed []ring.Partition
+	claims  []*claim // of Incorporate
 	engine  *engine
 	// syncMarks: the marks are to be synced too.
 	syncMarks bool
@@ -34,9 +39,12 @@ type batch struct {
 
 // written is a record of a batch.
 type written struct {
-	*entry
+	*entry    // absent if the record was removed; then its Seen is what it had seen
 	partition ring.Partition
 	hash      uint32
+	// old is the leaf of the record that this one took the place of, zero if
+	// there was none; that of the new one is entry.leaf.
+	old version.Digest
 }
 
 func newBatch() *batch { return &batch{newest: make(map[string]*entry)} }
@@ -47,6 +55,8 @@ func (b *batch) reset(number uint64) {
 	clear(b.newest)
 	b.number = number
 	b.records, b.ops = b.records[:0], b.ops[:0]
+	clear(b.claims)
+	b.removed, b.claims = b.removed[:0], b.claims[:0]
 	b.bytes, b.newKeys = 0, 0
 	b.syncMarks = false
 	b.writes.Reset()
@@ -63,10 +73,21 @@ func (b *batch) empty() bool { return b.writes.Len() == 1 && len(b.ops) == 0 }
 
 func (b *batch) full() bool { return b.bytes >= batchBytesMax/2 }
 
-func (b *batch) putRecord(p ring.Partition, hash uint32, e *entry) {
+func (b *batch) putRecord(p ring.Partition, hash uint32, e, prev *entry) {
 	b.put([]byte(e.key), e.encoded)
-	b.records = append(b.records, written{entry: e, partition: p, hash: hash})
+	b.records = append(b.records, written{entry: e, partition: p, hash: hash, old: prev.leaf()})
 	b.newest[e.key] = e
+}
+
+// removeRecord deletes a record. e is what stands in its place until the batch is
+// published: what it has seen is stopped by e, and by the clock afterwards.
+func (b *batch) removeRecord(p ring.Partition, hash uint32, e, prev *entry) {
+	b.delete([]byte(e.key))
+	b.records = append(b.records, written{entry: e, partition: p, hash: hash, old: prev.leaf()})
+	b.newest[e.key] = e
+	if !slices.Contains(b.removed, p) {
+		b.removed = append(b.removed, p)
+	}
 }
 
 func (b *batch) put(key, value []byte) {

@@ -29,10 +29,23 @@ type entry struct {
 	prev, next *entry // by use, the newest first; guarded by the shard's mutex
 }
 
+// absent says that there is no record. Until it is committed, an absent entry may
+// have seen something: that of a record which was removed.
 func (e *entry) absent() bool { return e.encoded == nil }
+
+// leaf is the record's, zero if there is none.
+func (e *entry) leaf() version.Digest { return version.LeafOf(e.encoded) }
 
 func (e *entry) bytes() int {
 	return entryOverhead + len(e.key) + len(e.encoded) + 16*len(e.rec.Seen) + 96*len(e.rec.Siblings)
+}
+
+// committed is e as the cache takes it once it is on disk.
+func (e *entry) committed() *entry {
+	if !e.absent() {
+		return e
+	}
+	return &entry{key: e.key, full: true}
 }
 
 // recordSize is the length of the whole record's encoding.

@@ -69,6 +69,34 @@ func (c *Clock) Add(d version.Dot, mine bool) bool {
 	return a.add(d.Seq) || changed || !ok
 }
 
+// AddAll claims all dots of the set. It says whether the clock changed.
+func (c *Clock) AddAll(s DotSet) bool {
+	changed := false
+	for _, dots := range s {
+		i, ok := c.find(dots.Actor)
+		if !ok {
+			if len(c.Actors) >= clockActorsMax {
+				continue
+			}
+			c.Actors = slices.Insert(c.Actors, i, ActorClock{Actor: dots.Actor})
+		}
+		changed = c.Actors[i].addRanges(dots.Ranges) || changed
+	}
+	return changed
+}
+
+// Covers says that the clock claims every dot of each actor in ctx up to the one
+// that ctx names: nothing that is older than ctx can be missing.
+func (c *Clock) Covers(ctx version.Context) bool {
+	for _, d := range ctx {
+		i, ok := c.find(d.Actor)
+		if !ok || c.Actors[i].Base < d.Seq {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *Clock) find(actor version.Actor) (int, bool) {
 	return slices.BinarySearchFunc(c.Actors, actor, func(a ActorClock, actor version.Actor) int {
 		return compareActors(a.Actor, actor)
@@ -87,25 +115,25 @@ func (a *ActorClock) add(n uint64) bool {
 		}
 		return true
 	}
-	// i is the first range that ends at n-1 or later.
+	// i is the first range that ends at n-1 or later. Here n is 2 at least, and
+	// so is what a range begins with: n-1 and First-1 do not wrap, as the sums
+	// would at the largest number.
 	i := 0
-	for i < len(a.Ranges) && a.Ranges[i].Last+1 < n {
+	for i < len(a.Ranges) && a.Ranges[i].Last < n-1 {
 		i++
 	}
 	switch {
-	case i == len(a.Ranges) || n+1 < a.Ranges[i].First:
+	case i == len(a.Ranges) || n < a.Ranges[i].First-1:
 		if i == clockRangesMax {
 			return false
 		}
 		a.Ranges = slices.Insert(a.Ranges, i, Range{n, n})
-		if len(a.Ranges) > clockRangesMax {
-			a.Ranges = a.Ranges[:clockRangesMax]
-		}
-	case n+1 == a.Ranges[i].First:
+		a.trim()
+	case n == a.Ranges[i].First-1:
 		a.Ranges[i].First = n
-	case n == a.Ranges[i].Last+1:
+	case n-1 == a.Ranges[i].Last:
 		a.Ranges[i].Last = n
-		if i+1 < len(a.Ranges) && a.Ranges[i+1].First == n+1 {
+		if i+1 < len(a.Ranges) && a.Ranges[i+1].First-1 == n {
 			a.Ranges[i].Last = a.Ranges[i+1].Last
 			a.Ranges = slices.Delete(a.Ranges, i+1, i+2)
 		}
@@ -114,6 +142,21 @@ func (a *ActorClock) add(n uint64) bool {
 	}
 	return true
 }
+
+// addRanges claims ranges that are sorted, with gaps between them.
+func (a *ActorClock) addRanges(ranges []Range) bool {
+	before := ActorClock{Base: a.Base, Ranges: a.Ranges}
+	all := union(a.ranges(), ranges)
+	a.Base, a.Ranges = 0, all
+	if len(all) > 0 && all[0].First == 1 {
+		a.Base, a.Ranges = all[0].Last, all[1:]
+	}
+	a.trim()
+	return a.Base != before.Base || !slices.Equal(a.Ranges, before.Ranges)
+}
+
+// trim forgets the highest ranges beyond the bound.
+func (a *ActorClock) trim() { a.Ranges = a.Ranges[:min(len(a.Ranges), clockRangesMax)] }
 
 // Clone copies the clock.
 func (c *Clock) Clone() Clock {

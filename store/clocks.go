@@ -2,7 +2,9 @@ package store
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/store/version"
@@ -11,47 +13,98 @@ import (
 // clocks are the partition clocks in memory. They hold dots of synced records
 // only, so what they say is durable; the copies on disk lag some seconds behind.
 type clocks struct {
+	// era is written with mu held. A clock is emptied and era raised in one
+	// step, so that who reads the same era before and after a clock has read
+	// what that era claims.
+	era atomic.Uint64
+
 	mu    sync.Mutex // guards what follows
-	byID  map[ring.Partition]*Clock
+	byID  map[ring.Partition]*partitionClock
 	dirty map[ring.Partition]struct{} // not yet on disk as they are
+	// changes counts the changes of clocks in this era, from 1 on.
+	changes uint64
 	// generation stands before every clock on disk: a loss raises it, and
 	// voids them all without touching them.
 	generation uint64
 }
 
+// partitionClock is a clock and the number of its last change.
+type partitionClock struct {
+	Clock
+	changed uint64
+}
+
+// eraBits are the bits of an era that count; above them stands the boot, so that
+// no era comes twice in a node's life.
+const eraBits = 24
+
 func newClocks() *clocks {
-	return &clocks{byID: make(map[ring.Partition]*Clock), dirty: make(map[ring.Partition]struct{})}
+	return &clocks{byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{})}
+}
+
+// nextEra voids what was read of clocks before. mu is held.
+func (c *clocks) nextEra() {
+	c.era.Add(1)
+	c.changes = 1
+}
+
+// at returns the clock of p, making one if there is none. mu is held.
+func (c *clocks) at(p ring.Partition) *partitionClock {
+	clock := c.byID[p]
+	if clock == nil {
+		clock = new(partitionClock)
+		c.byID[p] = clock
+	}
+	return clock
+}
+
+// touch notes a change of the clock of p. mu is held.
+func (c *clocks) touch(p ring.Partition, clock *partitionClock) {
+	c.changes++
+	clock.changed = c.changes
+	c.dirty[p] = struct{}{}
 }
 
 // incorporated adds what a committed record has seen at least: the last dot of
 // each actor in Seen and the dots of its siblings. mine is the actor that this
-// store mints with in the partition.
+// store mints with in the partition. mu is held.
 func (c *clocks) incorporated(p ring.Partition, r *version.Record, mine version.Actor) {
-	clock := c.byID[p]
-	if clock == nil {
-		clock = new(Clock)
-		c.byID[p] = clock
+	clock := c.at(p)
+	if clock.addRecord(r, mine) {
+		c.touch(p, clock)
 	}
-	changed := false
+}
+
+// addRecord claims the last dot of each actor in Seen, and the siblings' dots.
+func (c *Clock) addRecord(r *version.Record, mine version.Actor) (changed bool) {
 	for _, d := range r.Seen {
-		changed = clock.Add(d, d.Actor == mine) || changed
+		changed = c.Add(d, d.Actor == mine) || changed
 	}
 	for i := range r.Siblings {
 		d := r.Siblings[i].Dot
 		if r.Seen.Max(d.Actor) != d.Seq {
-			changed = clock.Add(d, d.Actor == mine) || changed
+			changed = c.Add(d, d.Actor == mine) || changed
 		}
 	}
-	if changed {
-		c.dirty[p] = struct{}{}
-	}
+	return changed
 }
 
-// found is incorporated for one record that a scan read.
-func (c *clocks) found(p ring.Partition, r *version.Record) {
+// found is incorporated for a record that is committed already.
+func (c *clocks) found(p ring.Partition, r *version.Record, mine version.Actor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.incorporated(p, r, 0)
+	c.incorporated(p, r, mine)
+}
+
+// claimAll adds dots, if the era is still the given one. mu is held.
+func (c *clocks) claimAll(p ring.Partition, dots DotSet, era uint64) bool {
+	if c.era.Load() != era {
+		return false
+	}
+	if clock := c.at(p); clock.AddAll(dots) {
+		c.touch(p, clock)
+	}
+	return true
 }
 
 // forget empties the clock of a partition.
@@ -60,14 +113,37 @@ func (c *clocks) forget(p ring.Partition) {
 	defer c.mu.Unlock()
 	delete(c.byID, p)
 	delete(c.dirty, p)
+	c.nextEra()
+}
+
+// forgetAll empties all clocks.
+func (c *clocks) forgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.byID)
+	clear(c.dirty)
+	c.nextEra()
+}
+
+// void makes the clocks on disk worth nothing once generation is there too.
+func (c *clocks) void(generation uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation = generation
 }
 
 // reset puts loaded clocks in place of all.
-func (c *clocks) reset(loaded map[ring.Partition]*Clock, generation uint64) {
+func (c *clocks) reset(loaded map[ring.Partition]*Clock, generation, boot uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byID, c.generation = loaded, generation
+	clear(c.byID)
 	clear(c.dirty)
+	c.nextEra()
+	c.era.Store(max(c.era.Load(), boot<<eraBits))
+	for p, clock := range loaded {
+		c.byID[p] = &partitionClock{Clock: *clock}
+	}
+	c.generation = generation
 }
 
 // knows says that the clock of p names the actor.
@@ -82,6 +158,14 @@ func (c *clocks) knows(p ring.Partition, a version.Actor) bool {
 	return ok
 }
 
+// covers says that the bases of the clock of p cover all of ctx.
+func (c *clocks) covers(p ring.Partition, ctx version.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clock := c.byID[p]
+	return clock != nil && clock.Covers(ctx)
+}
+
 func (c *clocks) of(p ring.Partition) Clock {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,13 +175,36 @@ func (c *clocks) of(p ring.Partition) Clock {
 	return Clock{}
 }
 
+// changedSince lists the partitions whose clock has changed since the count of
+// changes was since, all of them for 0 or a count that this era has not reached.
+func (c *clocks) changedSince(since uint64) (changed []ring.Partition, now uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := since == 0 || since > c.changes
+	if !all && since == c.changes {
+		return nil, c.changes
+	}
+	for p, clock := range c.byID {
+		if all || clock.changed > since {
+			changed = append(changed, p)
+		}
+	}
+	slices.Sort(changed)
+	return changed, c.changes
+}
+
 // drainDirty gives the encodings of changed clocks to each, until they are
 // bytesMax long together. It says whether some are left.
 func (c *clocks) drainDirty(bytesMax int, each func(p ring.Partition, encoded []byte)) (left bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var b []byte
+	dirty := make([]ring.Partition, 0, len(c.dirty))
 	for p := range c.dirty {
+		dirty = append(dirty, p)
+	}
+	slices.Sort(dirty)
+	var b []byte
+	for _, p := range dirty {
 		if bytesMax <= 0 {
 			return true
 		}
@@ -107,4 +214,18 @@ func (c *clocks) drainDirty(bytesMax int, each func(p ring.Partition, encoded []
 		delete(c.dirty, p)
 	}
 	return false
+}
+
+// Era changes whenever clocks were emptied or the files opened anew: what was
+// read of clocks before is then void. No number comes twice in the life of the
+// store's directory.
+func (s *Store) Era() uint64 { return s.clocks.era.Load() }
+
+// ClockOf returns the dots that are incorporated on this disk in a partition.
+func (s *Store) ClockOf(p ring.Partition) Clock { return s.clocks.of(p) }
+
+// ClocksChanged lists, sorted, the partitions whose clock has changed since the
+// reading now of an earlier call in the same Era; 0 lists all that have a clock.
+func (s *Store) ClocksChanged(since uint64) (changed []ring.Partition, now uint64) {
+	return s.clocks.changedSince(since)
 }

@@ -34,6 +34,7 @@ type committer struct {
 	clockTick  *time.Ticker
 	marksTick  *time.Ticker
 	marksDirty bool
+	clocksDue  bool
 
 	failure <-chan struct{} // of the guard
 	failed  error
@@ -59,10 +60,11 @@ func (c *committer) install(o *opened) {
 	c.failure = c.guard.failure()
 	c.actors.retireAll()
 	c.cache.clear()
-	c.clocks.reset(o.clocks, o.generation)
+	c.clocks.reset(o.clocks, o.generation, o.boot)
 	for p, epoch := range o.fences {
 		c.fences.raise(p, epoch)
 	}
+	c.vouch.setCount(o.partitions)
 	c.building.reset(c.number + 1)
 	c.keys.Store(int64(o.keys))
 	c.boot.Store(o.boot)
@@ -94,13 +96,14 @@ func (c *committer) run() {
 		case <-c.window.timer.C:
 			c.window.elapsed()
 		case <-c.clockTick.C:
-			c.persistClocks()
+			c.clocksDue = true
 		case <-c.marksTick.C:
 			select { // both tick at one instant now and then: clocks go first
 			case <-c.clockTick.C:
-				c.persistClocks()
+				c.clocksDue = true
 			default:
 			}
+			c.persistClocks()
 			c.syncMarks()
 		case <-c.failure:
 			c.failure = nil
@@ -144,7 +147,11 @@ func (c *committer) apply() {
 
 // send gives the batch to the writer when its time has come.
 func (c *committer) send() {
-	if c.writing != nil || c.failed != nil || c.building.empty() {
+	if c.writing != nil || c.failed != nil {
+		return
+	}
+	c.persistClocks()
+	if c.building.empty() {
 		return
 	}
 	b := c.building
@@ -152,6 +159,7 @@ func (c *committer) send() {
 		return
 	}
 	c.window.sent(len(b.ops))
+	c.putClocks()
 	b.engine = c.engine
 	c.number = b.number
 	c.writing, c.building, c.spare = b, c.spare, nil
@@ -191,11 +199,12 @@ func (c *committer) publish(b *batch) {
 		w := &b.records[i]
 		c.clocks.incorporated(w.partition, &w.rec, c.actors.current(w.partition).actor)
 	}
+	c.publishClaims(b.ops)
 	c.clocks.mu.Unlock()
 	for i := range b.records {
 		w := &b.records[i]
 		if b.newest[w.key] == w.entry {
-			c.cache.publish(w.hash, w.entry)
+			c.cache.publish(w.hash, w.committed())
 		}
 	}
 	c.keys.Add(int64(b.newKeys))
@@ -217,6 +226,8 @@ func (c *committer) complete(i item, err error) {
 	case i.merge != nil:
 		c.release(&i.merge.link)
 		i.merge.Sink.Committed(err)
+	case err == nil:
+		i.ctl.done <- i.ctl.err
 	default:
 		i.ctl.done <- err
 	}
@@ -281,11 +292,13 @@ func (c *committer) reopen(o *opened) {
 	c.startCount(o)
 }
 
-// persistClocks adds the clocks that changed to the batch.
+// persistClocks adds the clocks that changed to the batch when that is due, and no
+// other batch is under way: what it claims is in no clock yet.
 func (c *committer) persistClocks() {
-	if c.failed != nil || c.closing {
+	if !c.clocksDue || c.writing != nil || c.failed != nil || c.closing {
 		return
 	}
+	c.clocksDue = false
 	c.clocks.drainDirty(clockBytesMax, func(p ring.Partition, b []byte) { c.building.put(clockKey(p), b) })
 }
 

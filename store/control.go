@@ -1,6 +1,8 @@
 package store
 
 import (
+	"encoding/binary"
+
 	"github.com/kithdb/kith/ring"
 )
 
@@ -18,7 +20,19 @@ type control struct {
 	// lostAll says that synced data of any partition may be lost.
 	lostAll bool
 
+	claim    *claim
+	purge    *purge
+	repaired *claim // its partition and era
+
 	done chan error
+	err  error // found while it was published
+}
+
+// claim is about dots of a partition, as things are in an era.
+type claim struct {
+	partition ring.Partition
+	era       uint64
+	dots      DotSet
 }
 
 func (c *committer) applyControl(ctl *control) {
@@ -26,29 +40,47 @@ func (c *committer) applyControl(ctl *control) {
 	if ctl.name != "" {
 		b.put([]byte(ctl.name), ctl.value)
 	}
-	if ctl.fences != nil {
+	if len(ctl.fences) > 0 {
 		for p, epoch := range ctl.fences {
 			c.fences.raise(p, epoch)
 		}
+		c.vouch.setCount(len(ctl.fences))
 		b.put([]byte(metaFences), c.fences.encode())
 	}
-	if ctl.lost != nil {
-		c.forget(*ctl.lost)
-	}
-	if ctl.lostAll {
-		for p := range ring.Partition(ring.SlotCount) {
-			c.forget(p)
-		}
-	}
 	if ctl.lost != nil || ctl.lostAll {
-		b.put([]byte(metaLosses), c.vouch.encoded())
+		c.forget(ctl)
+	}
+	var err error
+	switch {
+	case ctl.claim != nil:
+		err = c.applyClaim(ctl.claim)
+	case ctl.purge != nil:
+		err = c.applyPurge(ctl.purge)
+	case ctl.repaired != nil:
+		err = c.applyRepaired(ctl.repaired)
+	}
+	if err != nil {
+		c.complete(item{ctl: ctl}, err)
+		return
 	}
 	b.ops = append(b.ops, item{ctl: ctl})
 }
 
-// forget gives up what a lossy partition may not claim any longer.
-func (c *committer) forget(p ring.Partition) {
-	c.clocks.forget(p)
-	c.actors.retire(p)
-	c.building.delete(clockKey(p))
+// forget gives up what a lossy partition may not claim any longer: its clock
+// since the loss, which may rest on records that only the cache still held, and
+// its actor.
+func (c *committer) forget(ctl *control) {
+	b := c.building
+	c.cache.clear()
+	if ctl.lostAll {
+		c.clocks.void(b.number)
+		c.clocks.forgetAll()
+		c.actors.retireAll()
+		b.put([]byte(metaClocks), binary.BigEndian.AppendUint64(nil, b.number))
+	} else {
+		c.clocks.forget(*ctl.lost)
+		c.actors.retire(*ctl.lost)
+		b.delete(clockKey(*ctl.lost))
+	}
+	b.put([]byte(metaLosses), c.vouch.encoded())
 }

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/kithdb/kith/store/version"
@@ -40,11 +42,32 @@ func (s DotSet) Count() uint64 {
 	n := uint64(0)
 	for i := range s {
 		for _, r := range s[i].Ranges {
-			n += r.Last - r.First + 1
+			length := r.Last - r.First // and one more
+			if n+length < n || n+length == 1<<64-1 {
+				return 1<<64 - 1
+			}
+			n += length + 1
 		}
 	}
 	return n
 }
+
+// check refuses what is no set: dots out of order, empty, or numbered zero.
+func (s DotSet) check() error {
+	for i := range s {
+		if i > 0 && s[i].Actor <= s[i-1].Actor || len(s[i].Ranges) == 0 {
+			return fmt.Errorf("%w: actor %016x", errDots, s[i].Actor)
+		}
+		for j, r := range s[i].Ranges {
+			if r.First == 0 || r.Last < r.First || j > 0 && r.First-1 <= s[i].Ranges[j-1].Last {
+				return fmt.Errorf("%w: actor %016x: %d to %d", errDots, s[i].Actor, r.First, r.Last)
+			}
+		}
+	}
+	return nil
+}
+
+var errDots = errors.New("bad set of dots")
 
 // ranges are all that the clock claims of the actor.
 func (a *ActorClock) ranges() []Range {
@@ -115,24 +138,45 @@ func (c *Clock) Bases() version.Context {
 // subtract returns what a has and b lacks.
 func subtract(a, b []Range) []Range {
 	var out []Range
-	j := 0
 	for _, r := range a {
-		for j < len(b) && b[j].Last < r.First {
-			j++
+		for len(b) > 0 && b[0].Last < r.First {
+			b = b[1:]
 		}
-		for k := j; k < len(b) && b[k].First <= r.Last && r.First <= r.Last; k++ {
-			if b[k].First > r.First {
-				out = append(out, Range{r.First, b[k].First - 1})
-			}
-			if b[k].Last >= r.Last {
-				r.First = r.Last + 1 // nothing is left; Last is no clock's largest number
-				break
-			}
-			r.First = b[k].Last + 1
+		out = appendRest(out, r, b)
+	}
+	return out
+}
+
+// appendRest appends what r has and b lacks. No range of b ends before r begins.
+func appendRest(out []Range, r Range, b []Range) []Range {
+	for _, hole := range b {
+		if hole.First > r.Last {
+			break
 		}
-		if r.First <= r.Last {
-			out = append(out, r)
+		if hole.First > r.First {
+			out = append(out, Range{r.First, hole.First - 1})
 		}
+		if hole.Last >= r.Last {
+			return out
+		}
+		r.First = hole.Last + 1
+	}
+	return append(out, r)
+}
+
+// union returns what either has, with gaps between the ranges.
+func union(a, b []Range) []Range {
+	out := make([]Range, 0, len(a)+len(b))
+	for len(a) > 0 || len(b) > 0 {
+		if len(a) == 0 || len(b) > 0 && b[0].First < a[0].First {
+			a, b = b, a
+		}
+		if last := len(out) - 1; last >= 0 && a[0].First-1 <= out[last].Last {
+			out[last].Last = max(out[last].Last, a[0].Last)
+		} else {
+			out = append(out, a[0])
+		}
+		a = a[1:]
 	}
 	return out
 }

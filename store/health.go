@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,15 +11,17 @@ import (
 
 // vouching is what the store says of itself; Health is a copy of it.
 type vouching struct {
+	clocks *clocks // emptied with every loss, in one step
+
 	mu      sync.Mutex // guards what follows
 	failed  error
 	reads   bool // reads are served although failed
 	losses  losses
+	count   int // partitions in the ring; all that can be while that is not known
 	changed chan struct{}
 
-	// all and lossy mirror losses, and unread says that no reads are
-	// served, for those who ask with every request.
-	all    atomic.Bool
+	// lossy mirrors losses, and unread says that no reads are served, for
+	// those who ask with every request.
 	unread atomic.Bool
 	lossy  [ring.SlotCount / 64]atomic.Uint64
 }
@@ -26,18 +29,27 @@ type vouching struct {
 func (v *vouching) health() Health {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return Health{
+	h := Health{
 		Failed:   v.failed,
 		ReadOnly: v.failed != nil && v.reads,
-		LossyAll: v.losses.All,
+		LossyAll: v.losses.All && len(v.losses.Mended) == 0,
 		Lossy:    slices.Clone(v.losses.Partitions),
 		Losses:   slices.Clone(v.losses.Sentences),
+		MetaLost: v.losses.Meta,
 	}
+	if v.losses.All && !h.LossyAll {
+		for p := range ring.Partition(v.count) {
+			if v.losses.has(p) {
+				h.Lossy = append(h.Lossy, p)
+			}
+		}
+	}
+	return h
 }
 
 // counts says that what the store reads in p may count for a quorum.
 func (v *vouching) counts(p ring.Partition) bool {
-	return !v.all.Load() && !v.unread.Load() && v.lossy[p/64].Load()&(1<<(p%64)) == 0
+	return !v.unread.Load() && v.lossy[p/64].Load()&(1<<(p%64)) == 0
 }
 
 // setFailed says why no writes are taken; nil that they are.
@@ -54,28 +66,57 @@ func (v *vouching) setLosses(l losses) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.losses = l
-	v.all.Store(l.All)
-	for _, p := range l.Partitions {
-		v.lossy[p/64].Or(1 << (p % 64))
-	}
+	v.losses.settle(v.count)
+	v.mirror()
 	v.wake()
 }
 
+// setCount says how many partitions there are.
+func (v *vouching) setCount(partitions int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.count = partitions
+	if v.losses.All {
+		v.losses.settle(v.count)
+		v.mirror()
+		v.wake()
+	}
+}
+
+// mirror brings lossy up to date. v.mu is held.
+func (v *vouching) mirror() {
+	var words [len(v.lossy)]uint64
+	if v.losses.All {
+		for i := range words {
+			words[i] = 1<<64 - 1
+			for j := 0; len(v.losses.Mended) > 0 && j < 8; j++ {
+				words[i] &^= uint64(v.losses.Mended[8*i+j]) << (8 * j)
+			}
+		}
+	}
+	for _, p := range v.losses.Partitions {
+		words[p/64] |= 1 << (p % 64)
+	}
+	for i, word := range words {
+		v.lossy[i].Store(word)
+	}
+}
+
 // lose notes that synced data of a partition was lost. It says whether that is
-// news. Where many are lost, all are.
+// news.
 func (v *vouching) lose(p ring.Partition, format string, args ...any) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.lossy[p/64].Or(1<<(p%64))&(1<<(p%64)) != 0 {
+	if v.losses.has(p) {
 		return false
 	}
-	switch {
-	case len(v.losses.Partitions) < lossPartitionsMax:
-		v.losses.Partitions = append(v.losses.Partitions, p)
-		v.losses.say(format, args...)
-	case !v.losses.All:
-		v.losses.loseAll("more than %d partitions are damaged", lossPartitionsMax)
-		v.all.Store(true)
+	all := v.losses.All
+	v.losses.lose(p, format, args...)
+	v.mirror()
+	if v.losses.All != all {
+		v.clocks.forgetAll()
+	} else {
+		v.clocks.forget(p)
 	}
 	v.wake()
 	return true
@@ -86,15 +127,35 @@ func (v *vouching) loseAll(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.losses.loseAll(format, args...)
-	v.all.Store(true)
+	v.mirror()
+	v.clocks.forgetAll()
 	v.wake()
+}
+
+// repaired ends the loss of a partition, if no clock was emptied since the era
+// began. It returns the losses that are left, as they are kept on disk, nil if
+// there was nothing to end.
+func (v *vouching) repaired(p ring.Partition, era uint64) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if now := v.clocks.era.Load(); now != era {
+		return nil, fmt.Errorf("%w: partition %d: era %d, now %d", ErrEra, p, era, now)
+	}
+	if !v.losses.has(p) {
+		return nil, nil
+	}
+	v.losses.mend(p)
+	v.losses.settle(v.count)
+	v.mirror()
+	v.wake()
+	return v.losses.encode(), nil
 }
 
 // known is a copy of the losses.
 func (v *vouching) known() losses {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return losses{All: v.losses.All, Partitions: slices.Clone(v.losses.Partitions), Sentences: slices.Clone(v.losses.Sentences)}
+	return v.losses.clone()
 }
 
 // encoded is the losses as they are kept on disk.

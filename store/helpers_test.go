@@ -106,7 +106,7 @@ func mustOpen(t testing.TB, disk storage.Storage, o store.Options) *store.Store 
 }
 
 func blind(p ring.Partition, key, value string) *store.Put {
-	return &store.Put{Partition: p, Key: []byte(key), Value: []byte(value),
+	return &store.Put{Partition: p, Epoch: 1, Key: []byte(key), Value: []byte(value),
 		ValueDigest: version.DigestOf([]byte(value)), Blind: true, Stamp: version.StampAt(time.Now())}
 }
 

@@ -24,16 +24,18 @@ const (
 // without a sync, which outlives the process, and synced about once a second.
 //
 //	crc        4 bytes, CRC32C of the rest
-//	kind       1 byte, 3 bytes zero
+//	kind       1 byte
+//	loss       3 bytes, counts the losses that were marked; in a lossy mark
 //	generation 8 bytes, raised by each new file
 //	batch      8 bytes
 const (
+	lossMax       = 1<<24 - 1
 	markSize      = 24
 	markFileBytes = 256 << 10 // then the other slot is begun
 
 	markOpen  = 1 // batch is on disk
 	markClean = 2 // and nothing follows: the store was closed
-	markLossy = 3 // data may be missing; the database may not know yet
+	markLossy = 3 // data may be missing; the database may not know this loss yet
 )
 
 // evidence is what the marks say.
@@ -43,7 +45,8 @@ type evidence struct {
 	generation uint64
 	slot       int64 // of the newest mark
 	clean      bool  // the newest mark is that of a close
-	lossy      bool
+	// losses is the highest number of a loss that was marked, 0 for none.
+	losses uint32
 }
 
 // readMarks reads both slots. Damaged marks, and a torn one at the end, are
@@ -65,7 +68,10 @@ func readMarks(disk storage.Storage) (evidence, error) {
 			}
 			kind, generation, batch := m[4], binary.BigEndian.Uint64(m[8:]), binary.BigEndian.Uint64(m[16:])
 			ev.batch = max(ev.batch, batch)
-			ev.lossy = ev.lossy || kind == markLossy
+			if kind == markLossy {
+				// The first ones were not numbered.
+				ev.losses = max(ev.losses, 1, binary.BigEndian.Uint32(m[4:])&lossMax)
+			}
 			if !ev.found || generation >= ev.generation {
 				ev.generation, ev.slot, ev.clean = generation, slot, kind == markClean
 			}
@@ -106,7 +112,7 @@ func newMarks(disk storage.Storage, ev evidence) (*marks, error) {
 		return nil, fmt.Errorf("create marks: %w", err)
 	}
 	kind := byte(markOpen)
-	if ev.lossy {
+	if ev.losses > 0 {
 		kind = markLossy
 	}
 	if err := errors.Join(m.write(kind), m.sync()); err != nil {
@@ -137,6 +143,9 @@ func (m *marks) rotate() error {
 func (m *marks) write(kind byte) error {
 	b := m.buf[:]
 	clear(b)
+	if kind == markLossy {
+		binary.BigEndian.PutUint32(b[4:], m.losses)
+	}
 	b[4] = kind
 	binary.BigEndian.PutUint64(b[8:], m.generation)
 	binary.BigEndian.PutUint64(b[16:], m.batch)
@@ -166,7 +175,7 @@ func (m *marks) sync() error {
 
 // lost makes durable that data may be missing.
 func (m *marks) lost() error {
-	m.lossy = true
+	m.losses = min(m.losses+1, lossMax)
 	return errors.Join(m.write(markLossy), m.sync())
 }
 

@@ -20,6 +20,8 @@ type link struct {
 	// key is still gen.
 	warm *entry
 	gen  uint64
+	// claims says that a merge claims dots beyond the record that it wrote.
+	claims bool
 }
 
 // item is one thing that waits for the committer: exactly one field is set.

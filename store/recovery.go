@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,56 +24,17 @@ type opened struct {
 	found  bool // a loss was found by this opening
 	keys   uint64
 	fences []uint64
-	clocks map[ring.Partition]*Clock
+	// partitions is how many the ring has, as far as is known.
+	partitions int
+	clocks     map[ring.Partition]*Clock
 	// generation is the batch that emptied the clocks last; those on disk
 	// that name another one are void.
 	generation uint64
-	losses     losses
+	// voided are partitions whose clock on disk is not to be loaded again.
+	voided []ring.Partition
+	losses losses
 	// all records at the time of opening, for counting; nil if clean.
 	snapshot *leveldb.Snapshot
-}
-
-// losses is what is known to be lost; it is kept under metaLosses.
-type losses struct {
-	All        bool             `json:"all"`
-	Partitions []ring.Partition `json:"partitions"`
-	Sentences  []string         `json:"sentences"`
-}
-
-// Bounds of losses: they are written whole, and are read by people.
-const (
-	lossSentencesMax  = 64
-	lossPartitionsMax = 64
-)
-
-func (l *losses) say(format string, args ...any) {
-	if len(l.Sentences) < lossSentencesMax {
-		l.Sentences = append(l.Sentences, fmt.Sprintf(format, args...))
-	}
-}
-
-func (l *losses) loseAll(format string, args ...any) {
-	l.All = true
-	l.say(format, args...)
-}
-
-// join adds what other knows. It says whether that was more.
-func (l *losses) join(other losses) bool {
-	more := other.All && !l.All
-	l.All = l.All || other.All
-	for _, p := range other.Partitions {
-		if !slices.Contains(l.Partitions, p) {
-			l.Partitions = append(l.Partitions, p)
-			more = true
-		}
-	}
-	for _, s := range other.Sentences {
-		if !slices.Contains(l.Sentences, s) {
-			l.say("%s", s)
-			more = true
-		}
-	}
-	return more
 }
 
 // opening is one try to open the database.
@@ -176,7 +136,7 @@ func (o opening) openDB(out *opened, m manifest, j journals) error {
 // sweep removes what a crash left of the very first opening: files without a
 // whole current manifest, which goleveldb takes for a damaged database.
 func (o opening) sweep(ev evidence, m manifest, j journals) error {
-	if m.exists && !(m.torn && m.journal == 0) || !ev.found || ev.batch > 0 || ev.lossy || j.last > 0 || j.highest > 0 {
+	if m.exists && !(m.torn && m.journal == 0) || !ev.found || ev.batch > 0 || ev.losses > 0 || j.last > 0 || j.highest > 0 {
 		return nil
 	}
 	fds, err := o.guard.List(storage.TypeAll)
@@ -206,6 +166,7 @@ func (o *opened) lose(format string, args ...any) {
 // other.
 func (o *opened) load() error {
 	var stored losses
+	var ringRecord []byte
 	var err error
 	for _, item := range []struct {
 		name string
@@ -215,8 +176,9 @@ func (o *opened) load() error {
 		{metaBoot, readNumber(&o.boot)},
 		{metaKeys, readNumber(&o.keys)},
 		{metaClocks, readNumber(&o.generation)},
-		{metaLosses, func(b []byte) error { return json.Unmarshal(b, &stored) }},
+		{metaLosses, func(b []byte) error { stored, err = parseLosses(b); return err }},
 		{metaFences, func(b []byte) error { o.fences, err = parseFences(b); return err }},
+		{metaRing, func(b []byte) error { ringRecord = b; return nil }},
 	} {
 		b, err := o.db.Get([]byte(item.name), nil)
 		switch {
@@ -236,12 +198,24 @@ func (o *opened) load() error {
 			return fmt.Errorf("read %s: %w", item.name, err)
 		}
 	}
-	stored.All = stored.All || o.losses.All
 	for _, s := range o.losses.Sentences {
-		stored.say("%s", s)
+		stored.loseAll("%s", s)
 	}
 	o.losses = stored
+	o.partitions = countPartitions(ringRecord, o.fences)
 	return o.loadClocks()
+}
+
+// countPartitions is how many partitions there are: as many as the ring record
+// says, or has fences; with neither it may be any number.
+func countPartitions(record []byte, fences []uint64) int {
+	if r, err := ring.Decode(record); err == nil {
+		return r.Partitions
+	}
+	if len(fences) > 0 {
+		return len(fences)
+	}
+	return ring.SlotCount
 }
 
 func readNumber(to *uint64) func([]byte) error {
@@ -300,7 +274,7 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 		out.lose("manifest was damaged")
 	case !j.torn && len(dropped) > 0 && !out.found:
 		out.lose("goleveldb dropped data: %s", dropped[0])
-	case ev.lossy && !out.losses.All:
+	case ev.losses > out.losses.Marked:
 		out.lose("damaged tables were found before the last stop")
 	}
 	if out.losses.join(o.remembered) {
@@ -311,6 +285,15 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 	if out.found {
 		clear(out.clocks)
 	}
+	// A partition that was lossy in this process may have lost more since its
+	// clock was stored.
+	for p := range out.clocks {
+		if o.remembered.has(p) {
+			delete(out.clocks, p)
+			out.voided = append(out.voided, p)
+		}
+	}
+	slices.Sort(out.voided)
 }
 
 // begin writes the first batch of this opening.
@@ -323,8 +306,14 @@ func (o opening) begin(out *opened) error {
 	b.Put([]byte(metaBatch), binary.BigEndian.AppendUint64(nil, out.batch))
 	b.Put([]byte(metaBoot), binary.BigEndian.AppendUint64(nil, out.boot))
 	b.Delete([]byte(metaKeys))
-	if out.found {
+	if out.found || out.losses.Marked != out.marks.losses {
+		out.losses.Marked = out.marks.losses
 		b.Put([]byte(metaLosses), out.losses.encode())
+	}
+	for _, p := range out.voided {
+		b.Delete(clockKey(p))
+	}
+	if out.found {
 		out.generation = out.batch
 		b.Put([]byte(metaClocks), binary.BigEndian.AppendUint64(nil, out.generation))
 	}
@@ -344,12 +333,4 @@ func (o opening) begin(out *opened) error {
 	}
 	out.snapshot = snapshot
 	return nil
-}
-
-func (l *losses) encode() []byte {
-	b, err := json.Marshal(l)
-	if err != nil {
-		panic("store: losses cannot be encoded: " + err.Error())
-	}
-	return b
 }

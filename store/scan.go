@@ -19,8 +19,8 @@ import (
 // An error means that not all were given, and never that there are no more:
 // damage is ErrCorrupt.
 func (s *Store) Scan(p ring.Partition, after []byte, limit int, each func(key, record []byte) bool) error {
-	if p >= ring.SlotCount {
-		return fmt.Errorf("%w: partition %d, want less than %d", errKey, p, ring.SlotCount)
+	if err := checkPartition(p); err != nil {
+		return err
 	}
 	if limit <= 0 {
 		limit = int(^uint(0) >> 1)
@@ -145,7 +145,7 @@ func (s *Store) countPiece(p ring.Partition, it iterator.Iterator) (n int, next 
 			ok = false
 			continue
 		}
-		s.clocks.found(p, &r)
+		s.clocks.found(p, &r, 0)
 		if n++; n >= 4*scanPiece {
 			return n, append(append(next, it.Key()...), 0), ok
 		}

@@ -130,7 +130,7 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 		cache: newCache(o.CacheBytes), clocks: newClocks(), intake: newIntake(),
 		stop: make(chan struct{}), reopened: make(chan *opened, 1),
 	}
-	s.vouch.changed = make(chan struct{})
+	s.vouch.changed, s.vouch.clocks = make(chan struct{}), s.clocks
 	first := s.opening()
 	first.first = true
 	files, err := first.open()
@@ -183,6 +183,10 @@ func checkKey(p ring.Partition, key []byte) error {
 	if len(key) == 0 || len(key) > version.KeySizeMax {
 		return fmt.Errorf("%w: %d bytes, want 1 to %d", errKey, len(key), version.KeySizeMax)
 	}
+	return checkPartition(p)
+}
+
+func checkPartition(p ring.Partition) error {
 	if p >= ring.SlotCount {
 		return fmt.Errorf("%w: partition %d, want less than %d", errKey, p, ring.SlotCount)
 	}
@@ -214,7 +218,7 @@ func (s *Store) Merge(m *Merge) {
 		return
 	}
 	e, gen := s.cache.get(m.link.hash, m.link.key)
-	if e == nil || survivorsLackValues(e, m.Record.Seen) && !e.rec.Dominates(&m.Record) {
+	if e == nil || survivorsLackValues(e, m.Record.Seen) && (m.Verdict || !e.rec.Dominates(&m.Record)) {
 		m.link.gen = gen
 		s.warm(readTask{merge: m})
 		return
@@ -239,7 +243,7 @@ func (s *Store) admit(l *link, p ring.Partition, key []byte, valueSize int) erro
 	l.size = size
 	l.key = appendDataKey(l.key[:0], p, key)
 	l.hash = hashKey(l.key)
-	l.warm = nil
+	l.warm, l.claims = nil, false
 	return nil
 }
 
@@ -348,9 +352,6 @@ func (s *Store) damage(p ring.Partition, cause error) error {
 
 // Fence is the epoch below which the partition takes no counted request.
 func (s *Store) Fence(p ring.Partition) uint64 { return s.fences[p].Load() }
-
-// ClockOf returns the dots that are incorporated on this disk in a partition.
-func (s *Store) ClockOf(p ring.Partition) Clock { return s.clocks.of(p) }
 
 // Boot counts how often the store was opened: the copy of a directory that is
 // put back in place of a newer one shows a smaller number.

@@ -1,0 +1,153 @@
+package store_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+func purge(t testing.TB, s *store.Store, p ring.Partition, r version.Record, now uint64) bool {
+	t.Helper()
+	ok, err := s.Purge(p, r.Key, r.Leaf(), now)
+	if err != nil {
+		t.Fatalf("purge %q: %v", r.Key, err)
+	}
+	return ok
+}
+
+func mustPurge(t testing.TB, s *store.Store, p ring.Partition, r version.Record) {
+	t.Helper()
+	if !purge(t, s, p, r, 0) {
+		t.Fatalf("purge %q: refused", r.Key)
+	}
+	if b, err := s.Get(p, r.Key); err != nil || b != nil {
+		t.Fatalf("purged %q: %q, %v", r.Key, b, err)
+	}
+}
+
+func TestPurgeKeepsWhatMayBeNeeded(t *testing.T) {
+	s := open(t, disk.New(1).Open(), small())
+	home := &elsewhere{actor: 9}
+	value := home.put(key("k"), "v")
+	gone := home.put(value, "")
+	if purge(t, s, 1, gone, 0) {
+		t.Fatal("purged what is not there")
+	}
+	mustMerge(t, s, 1, gone)
+	if purge(t, s, 1, gone, 0) {
+		t.Fatal("purged over a hole: the value may still come")
+	}
+	mustMerge(t, s, 1, value)
+	if purge(t, s, 1, value, 0) {
+		t.Fatal("purged with another leaf")
+	}
+	if purge(t, s, 2, gone, 0) {
+		t.Fatal("purged in another partition")
+	}
+	mustPurge(t, s, 1, gone)
+	if purge(t, s, 1, gone, 0) {
+		t.Fatal("purged twice")
+	}
+	wantKeys(t, s, 0)
+	live := home.put(key("j"), "v")
+	mustMerge(t, s, 1, live)
+	if purge(t, s, 1, live, 1<<60) {
+		t.Fatal("purged a value that does not expire")
+	}
+	home.last++
+	short := key("e").Put(nil, version.NewSibling(version.Dot{Actor: 9, Seq: home.last}, 1, 1000, []byte("v")))
+	mustMerge(t, s, 1, short)
+	if purge(t, s, 1, short, 999) {
+		t.Fatal("purged a value that has not expired")
+	}
+	if !purge(t, s, 1, short, 1000) {
+		t.Fatal("an expired value stays")
+	}
+	wantKeys(t, s, 1)
+}
+
+// A record that a write under way changes is not the one that was confirmed.
+func TestPurgeYieldsToAWriteUnderWay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		s := open(t, d.Open(), small())
+		home := &elsewhere{actor: 9}
+		gone := home.put(key("k"), "")
+		mustMerge(t, s, 1, gone)
+		slow(d, time.Second)
+		// One write is being written, and the other one is built meanwhile.
+		first := start(s, blind(1, "k", "v"))
+		synctest.Wait()
+		second := start(s, blind(1, "j", "v"))
+		synctest.Wait()
+		if purge(t, s, 1, gone, 0) || purge(t, s, 1, get(t, s, 1, "k"), 1<<62) {
+			t.Fatal("purged under a write")
+		}
+		if first.wait() != nil || second.wait() != nil {
+			t.Fatal(first.err, second.err)
+		}
+		wantValues(t, get(t, s, 1, "k"), "v")
+	})
+}
+
+// After a crash the clock still stops what was forgotten: it went to disk with
+// the purge, however long the last copy of it is ago.
+func TestPurgeIsRememberedThroughACrash(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		d := disk.New(1)
+		s := open(t, d.Open(), small())
+		home := &elsewhere{actor: 9}
+		value := home.put(key("k"), "v")
+		gone := home.put(value, "")
+		mustMerge(t, s, 1, value)
+		mustMerge(t, s, 1, gone)
+		mustPurge(t, s, 1, gone)
+		if cut {
+			d.PowerCut()
+		} else {
+			d.Kill()
+		}
+		_ = s.Close() // of a dead disk
+		s = open(t, d.Open(), small())
+		mustMerge(t, s, 1, value)
+		if r := get(t, s, 1, "k"); len(r.Siblings) > 0 {
+			t.Fatal("it came back after a crash")
+		}
+		eventually(t, "counted", func() bool { return s.Stats().Keys == 0 })
+	}
+}
+
+// A purge that a crash took with it leaves the record.
+func TestPurgeIsAllOrNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		d.SetTear(disk.TearAll)
+		s := open(t, d.Open(), small())
+		gone := (&elsewhere{actor: 9}).put(key("k"), "")
+		mustMerge(t, s, 1, gone)
+		slow(d, time.Second)
+		result := make(chan error, 1)
+		go func() {
+			ok, err := s.Purge(1, []byte("k"), gone.Leaf(), 0)
+			if ok && err != nil {
+				t.Errorf("purged, and %v", err)
+			}
+			result <- err
+		}()
+		synctest.Wait()
+		d.PowerCut()
+		_ = s.Close() // of a dead disk
+		if <-result == nil {
+			t.Fatal("purged before it was on disk")
+		}
+		s = open(t, d.Open(), small())
+		if r := get(t, s, 1, "k"); len(r.Siblings) != 1 {
+			t.Fatal("the record went without its purge")
+		}
+	})
+}
