@@ -22,6 +22,7 @@ func (c *real) member(n *node.Node, id ring.NodeID) api.MemberStatus {
 }
 
 func TestALostMemberIsReplacedAndStaysAway(t *testing.T) {
+	t.Parallel()
 	c := found(t, 4, 3)
 	for i := range 100 {
 		if err := c.put(c.nodes[i%4], fmt.Sprintf("key-%d", i), fmt.Sprint(i)); err != nil {
@@ -84,6 +85,7 @@ func TestALostMemberIsReplacedAndStaysAway(t *testing.T) {
 // A node of a known name that comes with an empty directory is told which command
 // puts it in its old place.
 func TestAnEmptyDirectoryUnderAKnownNameSaysWhatToType(t *testing.T) {
+	t.Parallel()
 	c := found(t, 4, 3)
 	id := c.nodes[3].ID()
 	if err := c.nodes[3].Close(); err != nil {
