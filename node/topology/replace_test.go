@@ -225,6 +225,25 @@ func TestAMemberThatWasGivenUpStopsBeforeAnybodyHasItsPlace(t *testing.T) {
 	})
 }
 
+// Whoever was given up does not vote, even before it has stopped.
+func TestALostKeeperDoesNotVote(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		r := w.founded(3, 3)[0].Current()
+		for _, id := range r.Keepers {
+			if got := judge(id, r, r.Epoch+1); got != votes {
+				t.Errorf("keeper %s: %v", id, got)
+			}
+			lost, err := r.WithLost(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := judge(id, lost, lost.Epoch+1); got != refuses {
+				t.Errorf("lost keeper %s: %v", id, got)
+			}
+		}
+	})
+}
+
 // fenced checks, whenever somebody adopts a replacement, that of every partition
 // enough other homes have stored that the member is lost: with what they refuse, no
 // quorum is left that a write of the newcomer does not meet.

@@ -14,7 +14,7 @@ import (
 //  1. A node that holds a decided record of the register's epoch or a later one
 //     answers with it, and does not vote.
 //  2. A node votes only while it holds the record before the register's, and
-//     only if that lists it as a keeper.
+//     only if that lists it as a keeper and has not given it up as lost.
 //  3. A cell is forgotten only when a record of its epoch or a later one is
 //     durable here: then rule 1 speaks for it.
 //  4. A proposer starts from a decided record and proposes only what follows it.
@@ -36,7 +36,7 @@ func judge(self ring.NodeID, held *ring.Record, register uint64) verdict {
 		return behind
 	case held.Epoch >= register:
 		return answers
-	case !held.IsKeeper(self):
+	case !held.IsKeeper(self) || held.Member(self).State == ring.Lost:
 		return refuses
 	}
 	return votes
