@@ -50,6 +50,7 @@ type homeCopy struct {
 	full   bool // record is the copy, not just its digest
 	leaf   version.Digest
 	record []byte
+	stamp  version.Stamp // of its answer, if this node's clock has taken it
 	err    error
 }
 
@@ -77,8 +78,9 @@ type getOp struct {
 	order    [ring.ReplicasMax]uint8 // homes, preferred first
 	asked    int                     // of order
 	copies   [ring.ReplicasMax]homeCopy
-	reading  bool // a full copy was asked for
-	settling bool // R have answered; the outcome is being made
+	latest   version.Stamp // of the answers
+	reading  bool          // a full copy was asked for
+	settling bool          // R have answered; the outcome is being made
 	hedgeAt  time.Time
 
 	legs [ring.ReplicasMax]getLeg
@@ -146,7 +148,7 @@ func (o *getOp) start() {
 	o.ring, o.p, o.need = r, r.PartitionOf(o.key), need
 	o.homes = r.Homes(o.p)
 	o.copies = [ring.ReplicasMax]homeCopy{}
-	o.asked, o.got, o.reading, o.settling = 0, 0, false, false
+	o.asked, o.got, o.reading, o.settling, o.latest = 0, 0, false, false, 0
 	o.prefer()
 	stamp := uint64(o.c.stamps().Now())
 	o.req = &o.reqs
@@ -245,13 +247,16 @@ func (l *getLeg) Complete(reply []byte, err error) {
 	if err == nil {
 		err = readRoute.Decode(reply, m)
 	}
+	var stamp version.Stamp
 	if err == nil {
-		l.op.c.stamps().Observe(version.Stamp(m.Stamp))
+		if _, ok := l.op.c.stamps().Observe(version.Stamp(m.Stamp)); ok {
+			stamp = version.Stamp(m.Stamp)
+		}
 		if l.full && version.LeafOf(m.Record) != m.Leaf {
 			err = fmt.Errorf("%w: digest and record disagree", api.ErrStorage)
 		}
 	}
-	l.op.homeAnswered(l, homeCopy{full: l.full, leaf: m.Leaf, record: m.Record, err: err})
+	l.op.homeAnswered(l, homeCopy{full: l.full, leaf: m.Leaf, record: m.Record, stamp: stamp, err: err})
 }
 
 // homeAnswered takes one home's copy.
@@ -301,6 +306,7 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 		return
 	}
 	o.got++
+	o.latest = max(o.latest, got.stamp)
 	enough := o.got >= o.need
 	o.settling = enough
 	none := !enough && o.asked == len(o.homes) && !o.waiting()
@@ -333,6 +339,10 @@ func (o *getOp) settle() {
 	record, err := parseCopy(o.key, encoded)
 	if err != nil {
 		o.answer(nil, err)
+		return
+	}
+	if o.expiring(&record) {
+		o.start()
 		return
 	}
 	o.answer(&record, nil)
@@ -390,7 +400,7 @@ func (o *getOp) answer(record *version.Record, err error) {
 	o.answered = true
 	resp := &o.resp
 	if err == nil {
-		o.c.respond(resp, o.ring, record)
+		o.c.respond(resp, o.ring, record, version.Stamp(o.req[0].Stamp))
 		resp.Receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
 		resp.Receipt.Need = uint8(o.need)
 		for i, id := range o.homes {
@@ -408,9 +418,9 @@ func (o *getOp) answer(record *version.Record, err error) {
 	o.drop()
 }
 
-// respond turns a record into what a reader gets.
-func (c *Coordinator) respond(resp *api.GetResponse, r *ring.Record, record *version.Record) {
-	now := uint64(c.cfg.Now().UnixMilli())
+// respond turns a record into what a reader gets who has asked R homes at a stamp.
+func (c *Coordinator) respond(resp *api.GetResponse, r *ring.Record, record *version.Record, asked version.Stamp) {
+	now := c.readTimeOf(asked)
 	if n := len(record.Siblings); n > 0 {
 		resp.Values = make([]api.Value, n)
 	}

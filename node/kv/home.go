@@ -117,6 +117,18 @@ func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
 	if err != nil {
 		return fromStore(err)
 	}
+	if err := c.counts(p); err != nil {
+		return err
+	}
+	if fence := c.cfg.Store.Fence(p); epoch < fence {
+		return fmt.Errorf("%w: partition %d is fenced at epoch %d, the request has %d", api.ErrFenced, p, fence, epoch)
+	}
+	return nil
+}
+
+// counts says why this node's copies of a partition don't count for reads now;
+// nil if they do.
+func (c *Coordinator) counts(p ring.Partition) error {
 	if w := c.cfg.Witness; w != nil {
 		if err := w.Unsure(); err != nil {
 			return err
@@ -125,8 +137,8 @@ func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
 	if !c.cfg.Store.CountsForRead(p) {
 		return fmt.Errorf("%w: partition %d", api.ErrLossy, p)
 	}
-	if fence := c.cfg.Store.Fence(p); epoch < fence {
-		return fmt.Errorf("%w: partition %d is fenced at epoch %d, the request has %d", api.ErrFenced, p, fence, epoch)
+	if r := c.cfg.Repair; r != nil && !r.Counts(p) {
+		return fmt.Errorf("%w: partition %d is catching up", api.ErrNotReady, p)
 	}
 	return nil
 }

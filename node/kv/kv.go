@@ -82,6 +82,13 @@ type Witness interface {
 	Told(by ring.NodeID, batches uint64)
 }
 
+// Repair says how far this node's copies are from the other homes'.
+type Repair interface {
+	// Counts says that this node's copies of the partition may count for
+	// reads. It must not block.
+	Counts(p ring.Partition) bool
+}
+
 // Config is what a Coordinator works with. All fields are needed but for those
 // with a default.
 type Config struct {
@@ -100,7 +107,9 @@ type Config struct {
 	ValueMax int
 	// Witness, optional, knows what members have said of their disks.
 	Witness Witness
-	Logger  *slog.Logger
+	// Repair, optional, says which copies count for reads.
+	Repair Repair
+	Logger *slog.Logger
 }
 
 // Coordinator serves clients and homes on one node.
@@ -109,6 +118,9 @@ type Coordinator struct {
 	sweep *sweeper
 	skew  *skew
 	clock atomic.Pointer[version.Clock] // see skew.restart
+
+	telling  atomic.Int64 // bytes of merges that no read waits for
+	standing atomic.Int64 // bytes of records to stand-ins that no put waits for
 
 	ctx    context.Context // done when closing
 	cancel context.CancelFunc
@@ -171,8 +183,10 @@ func (c *Coordinator) Register(m *rpc.Mux) {
 	api.PutAll.HandleInline(m, rpc.ClassClient, c.putAll)
 	api.GetAll.HandleInline(m, rpc.ClassClient, c.getAll)
 	api.Scan.Handle(m, rpc.ClassClient, c.scan)
+	api.Inspect.Handle(m, rpc.ClassClient, c.inspect)
 	mergeRoute.HandleInline(m, rpc.ClassHome, c.handleMerge)
 	readRoute.HandleInline(m, rpc.ClassHome, c.handleRead)
+	standInRoute.HandleInline(m, rpc.ClassHome, c.handleStandIn)
 	keysRoute.Handle(m, rpc.ClassHome, c.handleKeys)
 	clockRoute.HandleInline(m, rpc.ClassControl, c.handleClock)
 }

@@ -70,6 +70,7 @@ type putOp struct {
 	tally   quorum.Tally
 	errs    [ring.ReplicasMax]error
 	tried   [ring.ReplicasMax]bool // forwarding
+	stand   *standing              // nil while all homes can be reached
 
 	first [ring.ReplicasMax]putLeg // of the attempt that minted
 	local putLeg                   // this node's in it
@@ -108,40 +109,6 @@ func (c *Coordinator) Put(req *api.PutRequest, deadline time.Time, sink PutSink)
 		return
 	}
 	o.start()
-}
-
-// check refuses bad input.
-func (o *putOp) check() error {
-	c := o.c
-	if err := c.checkKey(o.req.Key); err != nil {
-		return err
-	}
-	if len(o.req.Value) > c.cfg.ValueMax {
-		return fmt.Errorf("%w: the value has %d bytes: this node takes up to %d", api.ErrTooLarge, len(o.req.Value), c.cfg.ValueMax)
-	}
-	if o.req.Delete && len(o.req.Value) > 0 {
-		return fmt.Errorf("%w: a delete has no value", api.ErrBadRequest)
-	}
-	r, err := c.record()
-	if err != nil {
-		return err
-	}
-	if _, err := needed("W", o.req.W, r.Replicas); err != nil {
-		return err
-	}
-	if len(o.req.Context) > 0 {
-		if o.ctx, err = version.ParseToken(o.req.Context, r.Cluster, o.req.Key); err != nil {
-			return fmt.Errorf("%w: context: %w", api.ErrBadRequest, err)
-		}
-	}
-	if o.req.NotAfter == 0 {
-		o.chosen = true
-		o.notAfter = c.cfg.Now().Add(time.Until(o.own))
-		o.req.NotAfter = uint64(o.notAfter.UnixMilli())
-	} else {
-		o.notAfter = time.UnixMilli(int64(min(o.req.NotAfter, 1<<52)))
-	}
-	return nil
 }
 
 // start routes the put by the newest ring record. Nothing is minted yet.
@@ -198,6 +165,7 @@ func (o *putOp) route(r *ring.Record) error {
 	o.tally = quorum.New(len(o.homes), need)
 	o.errs = [ring.ReplicasMax]error{}
 	o.tried = [ring.ReplicasMax]bool{}
+	o.stand = nil
 	return nil
 }
 
@@ -207,6 +175,15 @@ func (o *putOp) enough() error {
 	for _, id := range o.homes {
 		if o.c.Reachable(id) {
 			can++
+		}
+	}
+	if away := len(o.homes) - can; away > 0 {
+		stand := o.lookForStandIns()
+		o.mu.Lock()
+		o.stand = stand
+		o.mu.Unlock()
+		if o.req.Sloppy {
+			can += min(away, len(stand.members))
 		}
 	}
 	if can >= o.need {
@@ -228,6 +205,7 @@ func (o *putOp) mint(r *ring.Record, self int) {
 	p.Partition, p.Epoch = o.p, r.Epoch
 	p.Key, p.Value, p.Tombstone = o.req.Key, o.req.Value, o.req.Delete
 	p.Stamp, p.NotAfter = o.c.stamps().Now(), o.notAfter
+	p.Expiry = expiryOf(&o.req, p.Stamp)
 	p.Blind, p.Context = len(o.req.Context) == 0, o.ctx
 	p.ValueDigest = version.Digest{}
 	if !o.req.Delete {
@@ -330,8 +308,18 @@ func (o *putOp) homeAnswered(attempt, home int, err error) {
 		o.tally.Ack(home, false)
 	} else {
 		o.errs[home] = err
-		o.tally.Fail(home, false)
+		if l := o.standIn(home, err); l != nil {
+			defer o.sendStandIn(l)
+		}
+		if o.stand == nil || !o.stand.asked[home] {
+			o.tally.Fail(home, false)
+		}
 	}
+	o.counted()
+}
+
+// counted unlocks o.mu and ends the put if its outcome is certain.
+func (o *putOp) counted() {
 	result := o.tally.Result()
 	o.mu.Unlock()
 	switch result {
@@ -395,10 +383,13 @@ func (o *putOp) unknown() error {
 	defer o.mu.Unlock()
 	got := o.tally.Got()
 	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", o.need, got, o.homes, func(i int) string {
-		if o.tally.Acked(i, false) {
-			return "acknowledged"
+		switch {
+		case !o.tally.Acked(i, false):
+			return reason(o.errs[i])
+		case o.stand != nil && !o.stand.by[i].IsZero():
+			return o.c.nameOf(o.stand.by[i]) + " has acknowledged for it"
 		}
-		return reason(o.errs[i])
+		return "acknowledged"
 	}))
 }
 
@@ -424,9 +415,13 @@ func (o *putOp) response() api.PutResponse {
 	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Need: uint8(o.need), Siblings: o.siblings}
 	receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
 	for i, id := range o.homes {
-		if o.tally.Acked(i, false) {
+		if o.tally.Acked(i, false) && (o.stand == nil || o.stand.by[i].IsZero()) {
 			receipt.Answered = append(receipt.Answered, id)
 		}
+	}
+	if len(receipt.Answered) < o.need { // only stand-ins make up for that
+		receipt.Sloppy = true
+		receipt.Answered = o.stand.appendCounted(receipt.Answered)
 	}
 	return api.PutResponse{
 		Context: o.c.token(o.ring, o.req.Key, o.covered()),

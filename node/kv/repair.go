@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -14,141 +13,276 @@ import (
 )
 
 // Read repair. Copies that differ are fetched in full and merged, and the merge
-// is written back to those of the R homes that lack something before the read
-// is answered: else a later read at quorum could show less. The other homes get
-// it afterwards. Such a merge counts for nothing, and needs no fence.
+// is written back until R homes have it on disk; only then is the read answered:
+// else a later read at quorum could show less. Any R homes will do: one that hangs
+// is given up for another one, which need not have been read. The others get the
+// merge afterwards. Such a merge counts for nothing, and needs no fence.
 
 // errRepaired marks a copy that this read has mended.
 var errRepaired = errors.New("repaired")
 
-// repair ends a read whose R homes disagree, or of which none gave its record.
+// tellBytesMax bounds the merges under way to homes that no read waits for. Above
+// it they are left to catch-up.
+const tellBytesMax = 8 << 20
+
+// mending is the repair of one read whose R homes disagree, or of which none gave
+// its record.
+type mending struct {
+	o       *getOp
+	attempt int
+	ring    *ring.Record
+	p       ring.Partition
+	homes   []ring.NodeID
+	order   [ring.ReplicasMax]uint8
+	need    int
+
+	copies  [ring.ReplicasMax]homeCopy // as they were when it began
+	read    [ring.ReplicasMax]bool     // records has it
+	records [ring.ReplicasMax]version.Record
+	merged  version.Record
+	holds   [ring.ReplicasMax]bool // the merge is on its disk
+	written [ring.ReplicasMax]bool // the merge was sent to it
+	errs    [ring.ReplicasMax]error
+}
+
+// mended is what came back of one home.
+type mended struct {
+	home   int
+	record []byte
+	err    error
+}
+
+// repair ends the read.
 func (o *getOp) repair() {
-	ctx, cancel := context.WithDeadline(o.c.ctx, o.theirs)
-	defer cancel()
 	o.mu.Lock()
-	copies := o.copies // settling: nobody changes them
-	homes, p, epoch, attempt := o.homes, o.p, o.ring.Epoch, o.attempt
+	m := &mending{o: o, attempt: o.attempt, ring: o.ring, p: o.p, homes: o.homes, order: o.order, need: o.need, copies: o.copies}
 	o.mu.Unlock()
-
-	merged := version.Record{Key: o.key}
-	records := make([]version.Record, len(homes))
-	failedHome, err := -1, error(nil)
-	for i := range homes {
-		if copies[i].state != answered {
-			continue
-		}
-		if !copies[i].full {
-			copies[i].record, err = o.c.readFull(ctx, homes[i], p, epoch, o.key)
-		}
-		if err == nil {
-			records[i], err = parseCopy(o.key, copies[i].record)
-		}
-		if err != nil {
-			failedHome = i
-			break
-		}
-		merged = version.Merge(merged, records[i])
-	}
+	by, err := m.gather()
 	if err == nil {
-		failedHome, err = o.writeBack(ctx, &copies, records, merged)
+		by, err = m.spread()
 	}
-	if err != nil {
-		o.without(attempt, failedHome, err)
-		return
+	switch {
+	case err == nil:
+		m.answer()
+	case rerouted(err) && by >= 0:
+		m.reroute(m.homes[by])
+	default:
+		o.answer(nil, err)
 	}
-	o.mu.Lock()
-	o.copies = copies
-	o.mu.Unlock()
-	o.answer(&merged, nil)
-	o.tellOthers(copies, merged)
 }
 
-// writeBack sends the merge to those of the R that lack something, and waits
-// for them. It names the home that failed.
-func (o *getOp) writeBack(ctx context.Context, copies *[ring.ReplicasMax]homeCopy, records []version.Record, merged version.Record) (int, error) {
-	if len(merged.Seen) == 0 {
-		return 0, nil
+// gather fetches the full copies of R homes and merges them. With an error that
+// another ring record explains it names the home that knows it.
+func (m *mending) gather() (int, error) {
+	for i := range m.homes {
+		if c := &m.copies[i]; c.state == answered && c.full {
+			if err := m.take(i, c.record); err != nil {
+				m.errs[i] = err
+			}
+		}
 	}
-	encoded := merged.Append(make([]byte, 0, merged.Size()))
-	type outcome struct {
-		home int
-		err  error
+	first := func(i int) bool { return m.copies[i].state == answered && !m.copies[i].full }
+	by, err := m.collect(&m.read, first, func(i int, done func(mended)) {
+		m.o.c.readFull(m.homes[i], m.p, m.ring.Epoch, m.o.key, m.o.theirs, func(b []byte, err error) { done(mended{i, b, err}) })
+	}, func(a mended) error { return m.take(a.home, a.record) })
+	if err != nil {
+		return by, err
 	}
-	outcomes := make(chan outcome, len(o.homes))
-	sent := 0
-	for i, id := range o.homes {
-		if copies[i].state != answered || records[i].Dominates(&merged) {
+	m.merged = version.Record{Key: m.o.key}
+	for i := range m.homes {
+		if m.read[i] {
+			m.merged = version.Merge(m.merged, m.records[i])
+		}
+	}
+	return -1, nil
+}
+
+// take reads a home's full copy.
+func (m *mending) take(home int, b []byte) (err error) {
+	if m.records[home], err = parseCopy(m.o.key, b); err == nil {
+		m.read[home] = true
+	}
+	return err
+}
+
+// spread brings the merge to R homes, first of all to those that were read.
+func (m *mending) spread() (int, error) {
+	for i := range m.homes {
+		m.holds[i] = m.read[i] && m.records[i].Dominates(&m.merged)
+	}
+	encoded := m.merged.Append(make([]byte, 0, m.merged.Size()))
+	return m.collect(&m.holds, func(i int) bool { return m.read[i] }, func(i int, done func(mended)) {
+		m.written[i] = true
+		m.o.c.mergeTo(m.homes[i], m.p, m.merged, encoded, m.o.theirs, func(err error) { done(mended{home: i, err: err}) })
+	}, func(a mended) error { m.holds[a.home] = true; return nil })
+}
+
+// collect sends to the first homes, and to further ones in the read's order of
+// preference where one fails or is late, until R homes have what has counts.
+func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, send func(int, func(mended)), take func(mended) error) (int, error) {
+	answers := make(chan mended, len(m.homes)) // each home answers once
+	var sent [ring.ReplicasMax]bool
+	waiting := 0
+	begin := func(i int) {
+		sent[i] = true
+		waiting++
+		send(i, func(a mended) { answers <- a })
+	}
+	next := func() bool {
+		for _, lost := range []bool{false, true} { // who failed before comes last
+			for _, i := range m.order[:len(m.homes)] {
+				if !sent[i] && !has[i] && m.errs[i] == nil && (m.copies[i].state == failed) == lost {
+					begin(int(i))
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for i := range m.homes {
+		if first(i) && !has[i] && m.errs[i] == nil {
+			begin(i)
+		}
+	}
+	late := time.NewTimer(m.patience(&sent, has))
+	defer late.Stop()
+	over := time.NewTimer(time.Until(m.o.theirs))
+	defer over.Stop()
+	for {
+		for m.count(has)+waiting < m.need && next() { // who failed has a successor at once
+		}
+		if m.count(has) >= m.need {
+			return -1, nil
+		}
+		if waiting == 0 {
+			return -1, m.unavailable(has)
+		}
+		var a mended
+		select {
+		case a = <-answers:
+		case <-late.C:
+			if next() { // else there is nobody left to try
+				late.Reset(m.patience(&sent, has))
+			}
+			continue
+		case <-over.C:
+			return -1, m.unavailable(has)
+		case <-m.o.c.ctx.Done():
+			return -1, errClosed
+		}
+		waiting--
+		if a.err == nil {
+			a.err = take(a)
+		}
+		if m.errs[a.home] = a.err; a.err != nil && rerouted(a.err) {
+			return a.home, a.err
+		}
+	}
+}
+
+// patience is how long to wait for the homes that were sent to before another one
+// is tried: as long as they usually take, and a third of what is left at most.
+func (m *mending) patience(sent, has *[ring.ReplicasMax]bool) time.Duration {
+	d := hedgeMin
+	for i, id := range m.homes {
+		if sent[i] && !has[i] && id != m.o.c.cfg.Self {
+			_, p95 := m.o.c.cfg.Circuits.Latency(id)
+			d = max(d, p95)
+		}
+	}
+	return max(0, min(d, time.Until(m.o.theirs)/3))
+}
+
+func (m *mending) count(has *[ring.ReplicasMax]bool) (n int) {
+	for i := range m.homes {
+		if has[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// unavailable says why too few homes have what is collected.
+func (m *mending) unavailable(has *[ring.ReplicasMax]bool) error {
+	what := "shows its copy"
+	if has == &m.holds {
+		what = "has the merge of the copies"
+	}
+	return fmt.Errorf("%w: the homes differ: %w", api.ErrUnavailable, m.o.c.unmet("get", m.need, m.count(has), m.homes, func(i int) string {
+		switch {
+		case has[i]:
+			return what
+		case m.errs[i] == nil && m.copies[i].state == failed:
+			return reason(m.copies[i].err)
+		}
+		return reason(m.errs[i])
+	}))
+}
+
+// reroute begins anew with the ring record that a home knows.
+func (m *mending) reroute(from ring.NodeID) {
+	o := m.o
+	o.mu.Lock()
+	if m.attempt != o.attempt || o.answered {
+		o.mu.Unlock()
+		return
+	}
+	o.settling, o.got = false, 0
+	o.attempt++ // whatever this attempt still hears is void
+	o.mu.Unlock()
+	if _, err := o.c.newer(from, m.ring.Epoch, o.own); err != nil {
+		o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err))
+		return
+	}
+	o.start()
+}
+
+// answer ends the read with the merge, and tells the homes that had no part.
+func (m *mending) answer() {
+	o := m.o
+	o.mu.Lock()
+	if m.attempt != o.attempt {
+		o.mu.Unlock()
+		return
+	}
+	for i := range m.homes {
+		switch c := &o.copies[i]; {
+		case m.holds[i]:
+			c.state, c.err = answered, nil
+			if m.written[i] {
+				c.err = errRepaired
+			}
+		case c.state == answered: // it was given up for another one
+			c.state = failed
+		}
+	}
+	o.mu.Unlock()
+	if o.expiring(&m.merged) {
+		o.start() // the homes are equal by now
+		return
+	}
+	o.answer(&m.merged, nil)
+	m.tellOthers()
+}
+
+// tellOthers sends the merge to the homes that neither have it nor were sent it.
+func (m *mending) tellOthers() {
+	c := m.o.c
+	if len(m.merged.Seen) == 0 {
+		return
+	}
+	encoded := m.merged.Append(make([]byte, 0, m.merged.Size()))
+	size := int64(len(encoded))
+	deadline := time.Now().Add(timeoutDefault)
+	for i, id := range m.homes {
+		if m.holds[i] || m.written[i] || !c.Reachable(id) {
 			continue
 		}
-		sent++
-		o.c.mergeTo(id, o.p, merged, encoded, o.theirs, func(err error) { outcomes <- outcome{i, err} })
-		copies[i].err = errRepaired
-	}
-	for range sent {
-		select {
-		case r := <-outcomes:
-			if r.err != nil {
-				return r.home, r.err
-			}
-		case <-ctx.Done():
-			return -1, fmt.Errorf("writing the merge back: %w", ctx.Err())
-		}
-	}
-	return 0, nil
-}
-
-// without gives up a home that failed during the repair and lets another one
-// take its place, from the start: what the others have may have changed.
-func (o *getOp) without(attempt, home int, err error) {
-	o.mu.Lock()
-	if attempt != o.attempt || o.answered {
-		o.mu.Unlock()
-		return
-	}
-	if rerouted(err) && home >= 0 {
-		from, epoch := o.homes[home], o.ring.Epoch
-		o.mu.Unlock()
-		if _, err := o.c.newer(from, epoch, o.own); err != nil {
-			o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err))
+		if c.telling.Add(size) > tellBytesMax {
+			c.telling.Add(-size)
 			return
 		}
-		o.start()
-		return
-	}
-	if home < 0 { // out of time
-		o.mu.Unlock()
-		o.answer(nil, o.unavailable())
-		return
-	}
-	o.got--
-	o.copies[home] = homeCopy{state: failed, err: err}
-	if o.got >= o.need { // another one has answered meanwhile
-		o.mu.Unlock()
-		o.repair()
-		return
-	}
-	more := o.asked < len(o.homes) || o.waiting()
-	o.settling = false
-	o.reading = o.hasFull()
-	o.mu.Unlock()
-	if !more {
-		o.answer(nil, o.unavailable())
-		return
-	}
-	o.ask(1)
-}
-
-// tellOthers sends the merge to the homes that did not take part.
-func (o *getOp) tellOthers(copies [ring.ReplicasMax]homeCopy, merged version.Record) {
-	if len(merged.Seen) == 0 {
-		return
-	}
-	encoded := merged.Append(make([]byte, 0, merged.Size()))
-	deadline := time.Now().Add(timeoutDefault)
-	for i, id := range o.homes {
-		if copies[i].state != answered && o.c.Reachable(id) {
-			o.c.mergeTo(id, o.p, merged, encoded, deadline, func(error) {})
-		}
+		c.mergeTo(id, m.p, m.merged, encoded, deadline, func(error) { c.telling.Add(-size) })
 	}
 }
 
@@ -167,33 +301,31 @@ func parseCopy(key, b []byte) (version.Record, error) {
 	return r, nil
 }
 
-// fullRead waits for this node's own copy.
-type fullRead chan homeCopy
+// fullRead is a function as a store.ReadSink.
+type fullRead func(record []byte, err error)
 
 // Read implements store.ReadSink.
-func (f fullRead) Read(record []byte, err error) { f <- homeCopy{record: record, err: err} }
+func (f fullRead) Read(record []byte, err error) { f(record, err) }
 
-// readFull fetches one home's record.
-func (c *Coordinator) readFull(ctx context.Context, id ring.NodeID, p ring.Partition, epoch uint64, key []byte) ([]byte, error) {
+// readFull fetches one home's record. done is called once and must not block.
+func (c *Coordinator) readFull(id ring.NodeID, p ring.Partition, epoch uint64, key []byte, deadline time.Time, done func([]byte, error)) {
 	if id == c.cfg.Self {
-		f := make(fullRead, 1)
-		c.cfg.Store.Read(p, key, f)
-		select {
-		case got := <-f:
-			return got.record, c.vouch(p, epoch, got.err)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		c.cfg.Store.Read(p, key, fullRead(func(record []byte, err error) { done(record, c.vouch(p, epoch, err)) }))
+		return
 	}
 	to, ok := c.peer(id)
 	if !ok {
-		return nil, rpc.ErrUnreachable
+		done(nil, rpc.ErrUnreachable)
+		return
 	}
-	resp, err := readRoute.Call(ctx, c.cfg.Transport, to, &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.stamps().Now())})
-	if err != nil {
-		return nil, err
-	}
-	return resp.Record, nil
+	req := &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.stamps().Now())}
+	readRoute.Send(c.cfg.Transport, to, req, deadline, rpc.CompleteFunc(func(reply []byte, err error) {
+		var resp readResponse
+		if err == nil {
+			err = readRoute.Decode(reply, &resp)
+		}
+		done(resp.Record, err)
+	}))
 }
 
 // mergeSink is a function as a store.MergeSink and rpc.Completer.

@@ -304,7 +304,7 @@ func scanItem(req *api.ScanRequest, key []byte, got *api.GetResponse) (api.ScanI
 	if !got.Found {
 		return api.ScanItem{}, false
 	}
-	item := api.ScanItem{Key: key, Siblings: got.Receipt.Siblings}
+	item := api.ScanItem{Key: key, Siblings: got.Receipt.Siblings, Expiry: got.Values[got.Winner].Expiry}
 	if !req.KeysOnly {
 		item.Value = got.Values[got.Winner].Data
 	}

@@ -37,6 +37,8 @@ type skew struct {
 
 	// lead is how far this node is ahead of the median, in nanoseconds.
 	lead atomic.Int64
+
+	agreed agreed
 }
 
 // reading is a member's clock minus ours, at a time.
@@ -83,6 +85,7 @@ func (s *skew) measure(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, skewTimeout)
 	defer cancel()
+	began, wall := time.Now(), s.c.cfg.Now()
 	var asked sync.WaitGroup
 	for _, m := range r.Members {
 		to, ok := s.c.peer(m.ID)
@@ -113,6 +116,10 @@ func (s *skew) measure(ctx context.Context) bool {
 	median, known := s.median()
 	s.lead.Store(int64(-median))
 	if known {
+		if median.Abs() > s.c.cfg.SkewMax { // it is this node's clock that is wrong
+			wall = wall.Add(median)
+		}
+		s.agreed.set(wall, began)
 		s.restart(median)
 	}
 	return known

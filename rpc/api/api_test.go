@@ -43,7 +43,7 @@ func samples() []message {
 		&api.PutAllResponse{Results: []api.PutResult{{Response: done}, {Error: []byte("e")}}},
 		&api.ScanRequest{Partition: 1023, After: []byte("a"), Prefix: []byte("p"), Limit: 10, R: 1, KeysOnly: true},
 		&api.ScanResponse{Items: []api.ScanItem{{Key: []byte("k"), Value: []byte("v"), Siblings: 2, Expiry: 3}}, Next: []byte("n")},
-		&api.InspectRequest{Key: []byte("k"), Local: true},
+		&api.InspectRequest{Key: []byte("k"), Local: true, Dots: []api.DotInfo{{Actor: "a", Seq: 1}}},
 		&api.InspectResponse{Key: []byte("k"), Partition: 1, Slot: 2, Epoch: 3, Equal: true, Why: []string{"a", "b"}, Copies: []api.CopyInfo{
 			{Member: "m", Name: "n", StandsInFor: "o", Error: "e"},
 			{

@@ -15,9 +15,10 @@ const (
 
 // AppendWire implements wire.Appender.
 func (m *InspectRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 2)
+	b = wire.AppendArray(b, 3)
 	b = wire.AppendBytes(b, m.Key)
-	return wire.AppendBool(b, m.Local)
+	b = wire.AppendBool(b, m.Local)
+	return appendDots(b, m.Dots)
 }
 
 // ParseWire implements wire.Parser.
@@ -25,6 +26,7 @@ func (m *InspectRequest) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Key = s.Bytes()
 	m.Local = s.Bool()
+	m.Dots = parseList[DotInfo](r, s.Array(), dotsMax)
 	return s.End()
 }
 

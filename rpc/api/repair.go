@@ -3,8 +3,12 @@ package api
 // InspectRequest asks for everything that is known of one key.
 type InspectRequest struct {
 	Key []byte
-	// Local asks for the copy of the node itself, home or not.
+	// Local asks for the copy of the node itself, home or not, and for what
+	// it keeps for homes.
 	Local bool
+	// Dots, with Local, are those that the node shall say of whether its
+	// clock claims them; none stands for those of its own copy.
+	Dots []DotInfo
 }
 
 // InspectResponse is what each home holds of a key. Its JSON is part of the

@@ -1,0 +1,176 @@
+package kv
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/rpc/wire"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// A home believed dead gets its record from a stand-in later: the next member of
+// the partition's order that can be reached keeps it under the home's name. Its
+// acknowledgement counts for W only if the call allows that. A stand-in's record
+// is no copy: no read sees it.
+
+// standInRoute brings a record to a member that keeps it for a home.
+const standInRoute rpc.Route[standInRequest, mergeResponse] = "kv.standin"
+
+// standInRequest is a mergeRequest for a home that cannot be reached.
+type standInRequest struct {
+	// Home is whom the record is for, by the ring record of Epoch.
+	Home   ring.NodeID
+	Epoch  uint64
+	Stamp  uint64
+	Record []byte
+}
+
+// AppendWire implements wire.Appender.
+func (m *standInRequest) AppendWire(b []byte) []byte {
+	b = wire.AppendArray(b, 4)
+	b = wire.AppendBytes(b, m.Home[:])
+	b = wire.AppendUint(b, m.Epoch)
+	b = wire.AppendUint(b, m.Stamp)
+	return wire.AppendBytes(b, m.Record)
+}
+
+// ParseWire implements wire.Parser.
+func (m *standInRequest) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	s.Fixed(m.Home[:])
+	m.Epoch = s.Uint()
+	m.Stamp = s.Uint()
+	m.Record = s.Bytes()
+	return s.End()
+}
+
+// standIns are, of the members that are no homes of a partition, the first ones
+// in its order that are usable, at most most.
+func standIns(r *ring.Record, p ring.Partition, most int, usable func(ring.NodeID) bool) []ring.NodeID {
+	var out []ring.NodeID
+	for _, id := range r.Order(p)[len(r.Homes(p)):] {
+		if len(out) == most {
+			break
+		}
+		if usable(id) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// handleStandIn keeps a record for a home. A node that is a home itself, by a ring
+// record of the same fence, merges it instead.
+func (c *Coordinator) handleStandIn(call *rpc.Call, req *standInRequest) {
+	record, err := version.Parse(req.Record)
+	if err != nil {
+		call.Fail(fmt.Errorf("%w: %w", api.ErrBadRequest, err))
+		return
+	}
+	c.observe(call.From(), req.Stamp)
+	if c.behind(req.Epoch) {
+		c.learn(call, req.Epoch, func() { c.handleStandIn(call, req) })
+		return
+	}
+	r, err := c.record()
+	if err == nil {
+		err = c.checkKey(record.Key)
+	}
+	if err != nil {
+		call.Fail(err)
+		return
+	}
+	p := r.PartitionOf(record.Key)
+	if err := fenced(r, p, req.Epoch); err != nil {
+		call.Fail(err)
+		return
+	}
+	done := mergeSink(func(err error) { c.acknowledge(call, err) })
+	switch {
+	case r.HomeIndex(p, c.cfg.Self) >= 0:
+		c.cfg.Store.Merge(&store.Merge{Partition: p, Epoch: req.Epoch, Record: record, Encoded: req.Record, Sink: done})
+	case r.HomeIndex(p, req.Home) < 0:
+		call.Fail(fmt.Errorf("%w: %s is no home of partition %d at epoch %d", api.ErrBadRequest, req.Home.Short(), p, r.Epoch))
+	default:
+		k, ok := c.keeper()
+		if !ok {
+			call.Fail(fmt.Errorf("%w: this node keeps nothing for others", api.ErrNotReady))
+			return
+		}
+		k.StandIn(&store.StandIn{Home: req.Home, Partition: p, Record: record, Encoded: req.Record, Sink: done})
+	}
+}
+
+// acknowledge answers a record's call once it is known what became of it here.
+func (c *Coordinator) acknowledge(call *rpc.Call, err error) {
+	if err != nil {
+		call.Fail(err)
+		return
+	}
+	resp := mergeResponse{Stamp: uint64(c.stamps().Now())}
+	if w := c.cfg.Witness; w != nil {
+		resp.Batches = w.Tell(call.From().ID)
+	}
+	call.Reply(&resp)
+}
+
+// keeper is what a store does that keeps records for homes.
+type keeper interface {
+	StandIn(s *store.StandIn)
+	StandIns(home ring.NodeID, p ring.Partition, after []byte, limit int) ([]store.StandIn, error)
+	StandInHomes() ([]ring.NodeID, error)
+}
+
+func (c *Coordinator) keeper() (keeper, bool) {
+	k, ok := any(c.cfg.Store).(keeper)
+	return k, ok
+}
+
+// kept is a record that this node keeps for a home.
+type kept struct {
+	home    ring.NodeID
+	encoded []byte
+}
+
+// standInsOf are the records of one key that this node keeps for homes.
+func (c *Coordinator) standInsOf(p ring.Partition, key []byte) ([]kept, error) {
+	k, ok := c.keeper()
+	if !ok {
+		return nil, nil
+	}
+	homes, err := k.StandInHomes()
+	if err != nil {
+		return nil, err
+	}
+	var out []kept
+	for _, home := range homes {
+		found, err := k.StandIns(home, p, keyBefore(key), 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 1 && found[0].Partition == p && bytes.Equal(found[0].Record.Key, key) {
+			out = append(out, kept{home, found[0].Encoded})
+		}
+	}
+	return out, nil
+}
+
+// keyBefore is the last key in order that comes before a key; nil for the first
+// one.
+func keyBefore(key []byte) []byte {
+	last := key[len(key)-1]
+	if last == 0 {
+		return append([]byte(nil), key[:len(key)-1]...)
+	}
+	b := make([]byte, version.KeySizeMax)
+	n := copy(b, key)
+	b[n-1] = last - 1
+	for i := n; i < len(b); i++ {
+		b[i] = 0xff
+	}
+	return b
+}
