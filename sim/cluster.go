@@ -179,12 +179,26 @@ func (c *Cluster) WaitReady(limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	var last error
 	for time.Now().Before(deadline) {
+		if err := c.Supervise(); err != nil {
+			return err
+		}
 		if last = c.ready(); last == nil {
 			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	return fmt.Errorf("not ready after %v: %w", limit, last)
+}
+
+// Supervise has a service manager look at every machine: processes that have given
+// up are started again.
+func (c *Cluster) Supervise() error {
+	for _, m := range c.Machines {
+		if err := m.supervise(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Cluster) ready() error {

@@ -72,7 +72,7 @@ var (
 	slowDisk = onMachine("slow disk", func(m *Machine, rng *rand.Rand) func() error {
 		delay := time.Duration(rng.Int64N(int64(2 * time.Second)))
 		m.Disk.SetSyncDelay(func() time.Duration { return delay })
-		return func() error { m.spin(); return nil }
+		return func() error { m.Spin(); return nil }
 	})
 	syncError = onMachine("fsync error", func(m *Machine, rng *rand.Rand) func() error {
 		m.Disk.FailSync(disk.Of(storage.TypeJournal), 1, rng.IntN(2) == 0, disk.ErrIO)

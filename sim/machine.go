@@ -32,27 +32,36 @@ type Machine struct {
 	mux     *rpc.Mux
 	member  atomic.Pointer[membership.Member]
 	id      ring.NodeID // of the last start
+	lost    ring.NodeID // whose disk this machine has lost; zero for none
+	disks   int         // that were built in
 }
 
 func machineName(i int) string { return fmt.Sprintf("n%d", i+1) }
 
 func newMachine(c *Cluster, i int) *Machine {
 	name := machineName(i)
-	m := &Machine{
-		Name: name, Clock: &Clock{}, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1),
-		Disk:    disk.New(c.Chance("disk " + name).Uint64()),
-		cluster: c, index: i,
-	}
-	m.spin()
-	if f := c.opts.Disk; f != nil {
-		f(m.Disk)
-	}
+	m := &Machine{Name: name, Clock: &Clock{}, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1), cluster: c, index: i}
+	m.install()
 	return m
 }
 
-// spin gives the disk its usual speed: up to 2 ms for an fsync. It comes from the
+// install builds in an empty disk.
+func (m *Machine) install() {
+	name := "disk " + m.Name
+	if m.disks > 0 {
+		name = fmt.Sprintf("disk %d of %s", m.disks+1, m.Name)
+	}
+	m.disks++
+	m.Disk = disk.New(m.cluster.Chance(name).Uint64())
+	m.Spin()
+	if f := m.cluster.opts.Disk; f != nil {
+		f(m.Disk)
+	}
+}
+
+// Spin gives the disk its usual speed: up to 2 ms for an fsync. It comes from the
 // time, so that the order of two at one instant doesn't matter.
-func (m *Machine) spin() {
+func (m *Machine) Spin() {
 	seed := m.cluster.Chance("fsync " + m.Name).Uint64()
 	began := m.cluster.log.began
 	m.Disk.SetSyncDelay(func() time.Duration {
@@ -64,7 +73,7 @@ func (m *Machine) spin() {
 // mend ends all faults of the machine but those of its process.
 func (m *Machine) mend() {
 	m.Disk.Heal()
-	m.spin()
+	m.Spin()
 	if f := m.cluster.opts.Disk; f != nil {
 		f(m.Disk)
 	}
@@ -105,6 +114,10 @@ func (m *Machine) Start() error {
 	}
 	if f := m.cluster.opts.Node; f != nil {
 		f(m.index, &cfg)
+	}
+	if !m.lost.IsZero() {
+		cfg.Replace, cfg.Expect = m.lost.String(), 0
+		cfg.Join = []string{m.cluster.Machines[(m.index+1)%len(m.cluster.Machines)].Addr}
 	}
 	n, err := node.StartIn(node.Env{
 		Disk:       m.Disk.Open(),
@@ -190,6 +203,30 @@ func (m *Machine) end(silent bool, disk func()) {
 	m.Clock.thaw()
 	m.node.Close()
 	m.node = nil
+}
+
+// LoseDisk is the end of the process and of all that it had written: there is an
+// empty disk in its place. The next Start is that of a node which takes the place
+// of the one whose disk it was.
+func (m *Machine) LoseDisk() {
+	m.Kill()
+	m.lost = m.id
+	m.install()
+}
+
+// supervise starts the process again if it has given up, as a service manager
+// does.
+func (m *Machine) supervise() error {
+	if m.node == nil {
+		return nil
+	}
+	select {
+	case <-m.node.Done():
+		m.Stop()
+		return m.restart()
+	default:
+		return nil
+	}
 }
 
 // unplug takes the process off the network.

@@ -154,6 +154,9 @@ func (c *Cluster) pass(ctx context.Context, d time.Duration) error {
 			return nil
 		}
 		rest(ctx, min(left, boundsEvery))
+		if err := c.Supervise(); err != nil {
+			return err
+		}
 		if err := c.CheckBounds(); err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (c *Cluster) Play(s Story) (*History, error) {
 	h := NewHistory()
 	before := runtime.NumGoroutine()
 	if !slices.ContainsFunc(s.Steps, func(s Step) bool { return s.Fault == clockJump.Name }) {
-		h.late = lateMax
+		h.ClocksRight()
 	}
 	told, err := c.runStory(s, h)
 	if err == nil {

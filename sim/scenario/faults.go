@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -14,7 +13,7 @@ import (
 )
 
 // kindOf are the events of processes.
-var kindOf = map[string]string{"kill": "crash"}
+var kindOf = map[string]string{"kill": "crash", "lose": "crash", "replace": "start"}
 
 // process ends, starts, stops or wakes processes.
 func (r *runner) process(a Process) (undo func()) {
@@ -24,8 +23,13 @@ func (r *runner) process(a Process) (undo func()) {
 		kind = k
 	}
 	note := ""
-	if a.Tear != "" {
+	switch {
+	case a.Tear != "":
 		note = "tear=" + a.Tear
+	case a.Verb == "lose":
+		note = "the disk is lost"
+	case a.Verb == "replace":
+		note = "an empty disk, in the place of the lost one"
 	}
 	r.event(kind, nodes, note)
 	for _, i := range nodes {
@@ -41,7 +45,10 @@ func (r *runner) process(a Process) (undo func()) {
 			r.ways.become(i, stateDown)
 			m.Disk.SetTear(map[string]disk.Tear{"all": disk.TearAll, "pages": disk.TearPages}[a.Tear])
 			m.PowerCut()
-		case "start":
+		case "lose":
+			r.ways.become(i, stateDown)
+			m.LoseDisk()
+		case "start", "replace":
 			r.start(i)
 		case "pause":
 			if m.Running() {
@@ -71,9 +78,10 @@ func (r *runner) process(a Process) (undo func()) {
 // start starts a node; one that does not start stays down, and says why.
 func (r *runner) start(i int) {
 	if err := r.cluster.Machines[i].Start(); err != nil {
-		r.event("note", []int{i}, "does not start: "+r.plain.Replace(err.Error()))
+		r.event("note", []int{i}, "does not start: "+r.names.in(err.Error()))
 		return
 	}
+	r.meet(i)
 	if r.ways.state(i) == stateDown {
 		r.ways.become(i, stateUp)
 	}
@@ -150,13 +158,7 @@ func (r *runner) disk(a Disk) (undo func()) {
 func (r *runner) mendDisk(i int) {
 	m := r.cluster.Machines[i]
 	m.Disk.Heal()
-	var mu sync.Mutex // the delay is asked for by several goroutines
-	rng := r.cluster.Chance("mended disk " + m.Name)
-	m.Disk.SetSyncDelay(func() time.Duration {
-		mu.Lock()
-		defer mu.Unlock()
-		return time.Duration(rng.Int64N(int64(2 * time.Millisecond)))
-	})
+	m.Spin()
 }
 
 // damage changes a byte in the middle of the newest file of a kind.

@@ -48,6 +48,10 @@ func (r *runner) work(ctx context.Context, a *actor, load Load, rng *rand.Rand) 
 	rest(ctx, time.Until(r.began.Add(load.From)))
 	pause := time.Duration(float64(load.Clients) / load.Rate * float64(time.Second))
 	seen := map[string]*read{}
+	put := func(key string, n int, after *read) {
+		r.write(a, write{key: key, value: fmt.Sprintf("%s.%d", a.name, n), size: load.Size, after: after,
+			level: load.W, limit: load.Timeout, ttl: load.TTL, sloppy: load.Sloppy})
+	}
 	for n := 1; ; n++ {
 		due := time.Now().Add(pause/2 + time.Duration(rng.Int64N(int64(pause))))
 		key := fmt.Sprintf("%s%d", load.Prefix, rng.IntN(load.Keys)+1)
@@ -62,13 +66,13 @@ func (r *runner) work(ctx context.Context, a *actor, load Load, rng *rand.Rand) 
 				seen[key] = got
 			}
 		case load.Blind:
-			r.write(a, key, fmt.Sprintf("%s.%d", a.name, n), load.Size, false, nil, load.W, load.Timeout)
+			put(key, n, nil)
 		default:
 			if got := r.get(a, key, load.R, load.Timeout); got.context != nil {
 				seen[key] = got
 			}
 			if seen[key] != nil {
-				r.write(a, key, fmt.Sprintf("%s.%d", a.name, n), load.Size, false, seen[key], load.W, load.Timeout)
+				put(key, n, seen[key])
 			}
 		}
 	}

@@ -81,12 +81,12 @@ func (r *runner) begin(a *actor, kind string, level Level, op *sim.Op) *operatio
 // end enters what became of an operation.
 func (r *runner) end(o *operation, outcome sim.Outcome, saw []string, by ring.NodeID, err error) {
 	note, via := "", ""
-	if i, ok := r.ids[by]; ok {
+	if i, ok := r.names.of(by); ok {
 		via = r.Nodes[i]
 		note = "by " + via
 	}
 	if err != nil {
-		note = r.plain.Replace(why(err))
+		note = r.names.in(why(err))
 	}
 	r.history.End(o.Op, outcome, saw, note)
 	r.mu.Lock()
@@ -137,30 +137,51 @@ func shown(result client.Result) []string {
 	return out
 }
 
-// write puts a value with a name, as long as size, or deletes. after is the read
-// whose context it carries; nil is a blind put.
-func (r *runner) write(a *actor, key, value string, size int, remove bool, after *read, level Level, limit time.Duration) *operation {
-	op, kind := &sim.Op{Key: key, Value: value, Delete: remove}, "put"
-	if remove {
+// write is a put or a delete that an actor does.
+type write struct {
+	key, value string // the value's name
+	size       int    // how long the value is, at least
+	remove     bool
+	after      *read // whose context it carries; nil is a blind put
+	level      Level
+	limit      time.Duration
+	ttl        time.Duration
+	sloppy     bool
+}
+
+// write puts or deletes.
+func (r *runner) write(a *actor, w write) *operation {
+	op, kind := &sim.Op{Key: w.key, Value: w.value, Delete: w.remove, TTL: w.ttl}, "put"
+	if w.remove {
 		kind = "delete"
 	}
-	opts := []client.CallOption{callLevel(level)}
-	if after != nil {
-		op.After = after.Op
-		opts = append(opts, client.WithContext(after.context))
+	opts := []client.CallOption{callLevel(w.level)}
+	if w.after != nil {
+		op.After = w.after.Op
+		opts = append(opts, client.WithContext(w.after.context))
 	}
-	o := r.begin(a, kind, level, op)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	if w.ttl > 0 {
+		opts = append(opts, client.WithTTL(w.ttl))
+	}
+	if w.sloppy {
+		opts = append(opts, client.Sloppy())
+	}
+	op.Deadline = time.Now().Add(w.limit)
+	o := r.begin(a, kind, w.level, op)
+	ctx, cancel := context.WithTimeout(context.Background(), w.limit)
 	defer cancel()
 	var written client.Written
 	var err error
-	if remove {
-		written, err = a.Delete(ctx, []byte(key), opts...)
+	if w.remove {
+		written, err = a.Delete(ctx, []byte(w.key), opts...)
 	} else {
-		written, err = a.Put(ctx, []byte(key), padded(value, size), opts...)
+		written, err = a.Put(ctx, []byte(w.key), padded(w.value, w.size), opts...)
 	}
 	switch {
 	case err == nil:
+		if written.Receipt.Sloppy {
+			op.Sloppy, op.Strict = true, false
+		}
 		r.end(o, sim.Done, nil, written.Receipt.Coordinator, nil)
 	case client.Unknown(err):
 		r.end(o, sim.Unknown, nil, ring.NodeID{}, err)
@@ -182,7 +203,9 @@ func padded(name string, size int) []byte {
 func (r *runner) homesOf(key string) []int {
 	var out []int
 	for _, id := range r.record.Homes(r.record.PartitionOf([]byte(key))) {
-		out = append(out, r.ids[id])
+		if i, ok := r.names.of(id); ok {
+			out = append(out, i)
+		}
 	}
 	return out
 }
@@ -229,7 +252,11 @@ func (r *runner) single(line int, o Op) {
 
 // only says that a read has the answer of one home alone.
 func (r *runner) only(o *operation, home int) bool {
-	return len(o.answered) == 1 && r.ids[o.answered[0]] == home
+	if len(o.answered) != 1 {
+		return false
+	}
+	by, ok := r.names.of(o.answered[0])
+	return ok && by == home
 }
 
 // found is what an operation came to, in a few words.
@@ -252,7 +279,8 @@ func (r *runner) operate(a *actor, o Op) []*operation {
 		if o.After != "" && after.context == nil {
 			return nil // the read has failed, and said so
 		}
-		return []*operation{r.write(a, o.Key, value, 0, o.Verb == "delete", after, o.Level, o.Timeout)}
+		return []*operation{r.write(a, write{key: o.Key, value: value, remove: o.Verb == "delete", after: after,
+			level: o.Level, limit: o.Timeout, ttl: o.TTL, sloppy: o.Sloppy})}
 	case "read-all":
 		var out []*operation
 		for _, key := range r.history.Keys() {

@@ -104,7 +104,7 @@ func split(raw string) []string {
 func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 	first := l.next()
 	switch first {
-	case "cluster", "replicas", "partitions", "network":
+	case "cluster", "replicas", "partitions", "network", "repair":
 		if before := seen[first]; before > 0 {
 			return fmt.Errorf("%s stands in line %d already", first, before)
 		}
@@ -125,6 +125,8 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		s.Partitions, err = count(l.next(), 1, 1024)
 	case "network":
 		s.Link, err = parseShape(l)
+	case "repair":
+		s.Pace, err = parsePace(l)
 	case "load":
 		var load Load
 		load, err = parseLoad(l)
@@ -138,7 +140,7 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		st, err = parseStep(first, l)
 		s.Steps = append(s.Steps, st)
 		if errors.Is(err, errNoStep) && first != "at" {
-			return fmt.Errorf("no line begins with %q: want cluster, zone, replicas, partitions, network, load, expect, or a step: %s", first, stepWords)
+			return fmt.Errorf("no line begins with %q: want cluster, zone, replicas, partitions, network, repair, load, expect, or a step: %s", first, stepWords)
 		}
 	}
 	if err != nil {
@@ -229,7 +231,7 @@ func parseLoad(l *line) (Load, error) {
 		return load, err
 	}
 	if l.take("at") {
-		option := oneWordOf("direct", "blind", "context")
+		option := oneWordOf("direct", "blind", "context", "sloppy")
 		if load.At, err = l.nodes(func(w string) bool { return isPair(w) || option(w) }); err != nil {
 			return load, err
 		}
@@ -242,6 +244,7 @@ func parseLoad(l *line) (Load, error) {
 		"reads=": into(&load.Reads, percent), "size=": into(&load.Size, sized(SizeMax)),
 		"r=": into(&load.R, ParseLevel), "w=": into(&load.W, ParseLevel), "timeout=": into(&load.Timeout, positive),
 		"from=": into(&load.From, duration), "to=": into(&load.To, positive),
+		"ttl=": into(&load.TTL, positive), "sloppy": flag(&load.Sloppy, true),
 	})
 	switch {
 	case err != nil:
@@ -254,6 +257,31 @@ func parseLoad(l *line) (Load, error) {
 		return load, fmt.Errorf("to=%s is not after from=%s", short(load.To), short(load.From))
 	}
 	return load, nil
+}
+
+// Bounds of the pace, which are those of nodes.
+const (
+	auditMin = time.Second
+	scrubMin = time.Minute
+)
+
+// parsePace reads how fast nodes repair.
+func parsePace(l *line) (Pace, error) {
+	var p Pace
+	if len(l.words) == 0 {
+		return p, fmt.Errorf("want at least one of audit=, scrub=, forget=")
+	}
+	err := l.options(map[string]func(string) error{
+		"audit=": into(&p.Audit, positive), "scrub=": into(&p.Scrub, positive), "forget=": into(&p.Forget, positive),
+	})
+	switch {
+	case err != nil:
+	case p.Audit > 0 && p.Audit < auditMin:
+		err = fmt.Errorf("audit=%s: want at least %s", short(p.Audit), short(auditMin))
+	case p.Scrub > 0 && p.Scrub < scrubMin:
+		err = fmt.Errorf("scrub=%s: want at least %s", short(p.Scrub), short(scrubMin))
+	}
+	return p, err
 }
 
 // parseShape reads what a link is like.

@@ -14,8 +14,8 @@ const opTimeout = 5 * time.Second
 // errNoStep: a line of the script begins with another word.
 var errNoStep = errors.New("no step begins with")
 
-const stepWords = "cut, isolate, flap, heal, stop, kill, powercut, start, pause, resume, rolling, link, disk, clock, view, " +
-	"put, delete, get, read-local, read-all, wait, note, end"
+const stepWords = "cut, isolate, flap, heal, stop, kill, powercut, lose, start, replace, pause, resume, rolling, link, disk, clock, view, " +
+	"put, delete, get, read-local, read-all, records, wait, note, end"
 
 // parseStep reads a line of the script.
 func parseStep(first string, l *line) (Step, error) {
@@ -56,7 +56,7 @@ func undoable(a Action) bool {
 	case Cut, OneWay, Isolate, Flap, Link, Clock, View:
 		return true
 	case Process:
-		return a.Verb != "start" && a.Verb != "resume"
+		return a.Verb != "start" && a.Verb != "resume" && a.Verb != "replace"
 	case Disk:
 		return a.Fault != "damage" && a.Fault != "mend"
 	}
@@ -83,7 +83,7 @@ func parseAction(first string, l *line) (Action, error) {
 		return Isolate{nodes}, err
 	case "heal":
 		return Heal{}, nil
-	case "stop", "kill", "start", "pause", "resume", "powercut":
+	case "stop", "kill", "start", "pause", "resume", "powercut", "lose", "replace":
 		return parseProcess(first, l)
 	case "rolling":
 		return parseRolling(l)
@@ -97,6 +97,8 @@ func parseAction(first string, l *line) (Action, error) {
 		return parseView(l)
 	case "put", "delete", "get", "read-local", "read-all":
 		return parseOp(first, l)
+	case "records":
+		return parseRecords(l)
 	case "wait":
 		d, err := positive(l.next())
 		return Wait{d}, err
@@ -346,6 +348,7 @@ func parseOp(verb string, l *line) (Action, error) {
 	switch {
 	case write:
 		options["w="], options["after="] = into(&o.Level, ParseLevel), into(&o.After, named("read"))
+		options["sloppy"] = flag(&o.Sloppy, true)
 	case verb == "get":
 		options["r="], options["as="] = into(&o.Level, ParseLevel), into(&o.As, named("read"))
 	case verb == "read-local":
@@ -360,6 +363,7 @@ func parseOp(verb string, l *line) (Action, error) {
 		}
 	}
 	if verb == "put" {
+		options["ttl="] = into(&o.TTL, positive)
 		if o.Value, err = name("value", l.next()); err != nil {
 			return o, err
 		}
@@ -374,6 +378,19 @@ func parseOp(verb string, l *line) (Action, error) {
 		o.Want, err = parseWant(l, !write && verb != "read-all")
 	}
 	return o, err
+}
+
+func parseRecords(l *line) (Action, error) {
+	var r Records
+	var err error
+	if r.Key, err = name("key", l.next()); err != nil {
+		return r, err
+	}
+	if !l.take("->") {
+		return r, fmt.Errorf("want records KEY -> some, or none")
+	}
+	r.Want, err = oneOf("some", "none")(l.next())
+	return r, err
 }
 
 func parseWant(l *line, read bool) (Want, error) {

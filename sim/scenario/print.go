@@ -29,6 +29,9 @@ func (s *Scenario) String() string {
 	if s.Link != nil {
 		line("network %s", shapeText(s.Link))
 	}
+	if s.Pace != (Pace{}) {
+		line("repair%s", s.Pace.words())
+	}
 	for _, l := range s.Loads {
 		line("%s", l.words())
 	}
@@ -60,6 +63,14 @@ func option(b *strings.Builder, name, value, usual string) {
 	}
 }
 
+func (p Pace) words() string {
+	var b strings.Builder
+	option(&b, "audit", short(p.Audit), "0s")
+	option(&b, "scrub", short(p.Scrub), "0s")
+	option(&b, "forget", short(p.Forget), "0s")
+	return b.String()
+}
+
 func (l Load) words() string {
 	var b strings.Builder
 	b.WriteString("load " + l.Name)
@@ -72,6 +83,10 @@ func (l Load) words() string {
 	if l.Blind {
 		b.WriteString(" blind")
 	}
+	if l.Sloppy {
+		b.WriteString(" sloppy")
+	}
+	option(&b, "ttl", short(l.TTL), "0s")
 	option(&b, "clients", fmt.Sprint(l.Clients), "1")
 	option(&b, "rate", rateText(l.Rate), "10/s")
 	option(&b, "keys", fmt.Sprint(l.Keys), "20")
@@ -199,6 +214,10 @@ func (o Op) words() string {
 	case "put", "delete":
 		option(&b, "w", o.Level.String(), "quorum")
 		option(&b, "after", o.After, "")
+		option(&b, "ttl", short(o.TTL), "0s")
+		if o.Sloppy {
+			b.WriteString(" sloppy")
+		}
 	case "get":
 		option(&b, "r", o.Level.String(), "quorum")
 		option(&b, "as", o.As, "")
@@ -222,9 +241,10 @@ func (w Want) words() string {
 	return w.Outcome
 }
 
-func (w Wait) words() string { return "wait " + short(w.Length) }
-func (End) words() string    { return "end" }
-func (n Note) words() string { return strings.TrimRight("note "+n.Text, " ") }
+func (r Records) words() string { return "records " + r.Key + " -> " + r.Want }
+func (w Wait) words() string    { return "wait " + short(w.Length) }
+func (End) words() string       { return "end" }
+func (n Note) words() string    { return strings.TrimRight("note "+n.Text, " ") }
 
 func (o Operations) words() string {
 	var b strings.Builder

@@ -73,7 +73,7 @@ func drawLevel(t *rapid.T) scenario.Level {
 
 // drawAction draws what a step does; n makes names that nothing else has.
 func drawAction(t *rapid.T, n int) scenario.Action {
-	groups, kind := drawGroups(t), number(t, 0, 15)
+	groups, kind := drawGroups(t), number(t, 0, 16)
 	op := scenario.Op{Node: pick(t, nodes...), Key: fmt.Sprintf("k%d", n), Level: scenario.Quorum, Timeout: drawTime(t)}
 	outcome := pick(t, "", "ok", "refused", "unknown", "failed")
 	switch kind {
@@ -86,7 +86,7 @@ func drawAction(t *rapid.T, n int) scenario.Action {
 	case 3:
 		return scenario.Heal{}
 	case 4:
-		return scenario.Process{Verb: pick(t, "stop", "kill", "start", "pause", "resume"), Nodes: drawNodes(t)}
+		return scenario.Process{Verb: pick(t, "stop", "kill", "lose", "start", "replace", "pause", "resume"), Nodes: drawNodes(t)}
 	case 5:
 		return scenario.Process{Verb: "powercut", Nodes: drawNodes(t), Tear: pick(t, "", "prefix", "all", "pages")}
 	case 6:
@@ -114,6 +114,7 @@ func drawAction(t *rapid.T, n int) scenario.Action {
 		return scenario.View{Node: groups[0][0], Subject: groups[1][0], Up: pick(t, true, false)}
 	case 11:
 		op.Verb, op.Value, op.Level, op.Want.Outcome = "put", fmt.Sprintf("v%d", n), drawLevel(t), outcome
+		op.TTL, op.Sloppy = pick(t, 0, drawTime(t)), pick(t, true, false)
 		return op
 	case 12:
 		op.Verb, op.Level, op.As = "get", drawLevel(t), pick(t, "", fmt.Sprintf("read%d", n))
@@ -132,6 +133,8 @@ func drawAction(t *rapid.T, n int) scenario.Action {
 	case 14:
 		op.Verb, op.Key, op.Level, op.Want.Outcome = "read-all", "", drawLevel(t), outcome
 		return op
+	case 15:
+		return scenario.Records{Key: fmt.Sprintf("k%d", n), Want: pick(t, "some", "none")}
 	}
 	return scenario.Note{Text: pick(t, "", "what is told", "a | b -> c")}
 }
@@ -196,12 +199,14 @@ func drawScenario(t *rapid.T) *scenario.Scenario {
 		Replicas: pick(t, 3, 4, 5), Partitions: pick(t, 0, 1, 64, 1024), Link: pick(t, nil, drawShape(t)),
 		Zones: pick(t, nil, []scenario.Zone{{Name: "z", Nodes: []string{"a", "b"}}, {Name: "y", Nodes: []string{"e"}}}),
 	}
+	s.Pace = pick(t, scenario.Pace{}, scenario.Pace{Audit: time.Second, Forget: drawTime(t)}, scenario.Pace{Scrub: time.Minute})
 	for i := range number(t, 1, 3) {
 		from := drawTime(t) / 2
 		s.Loads = append(s.Loads, scenario.Load{
 			Name: fmt.Sprintf("load%d", i), At: pick(t, nil, drawSome(t)), Clients: number(t, 1, scenario.ClientMax), Rate: pick(t, 0.25, 1, 0.01),
 			Keys: number(t, 1, scenario.KeysMax), Prefix: pick(t, "k", "other"), Reads: number(t, 0, 100), Size: number(t, 0, scenario.SizeMax),
 			R: drawLevel(t), W: drawLevel(t), Blind: pick(t, true, false), Timeout: drawTime(t), From: from, To: from + time.Second,
+			TTL: pick(t, 0, drawTime(t)), Sloppy: pick(t, true, false),
 		})
 		s.Loads[i].Direct = len(s.Loads[i].At) > 0 && pick(t, true, false)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -108,8 +107,7 @@ type runner struct {
 	began   time.Time
 	history *sim.History
 	run     *trace.Run
-	ids     map[ring.NodeID]int
-	plain   *strings.Replacer // of IDs and addresses by names
+	names   *directory
 	ways    *ways
 	through []*actor // one beside every node
 	eyes    []*eye
@@ -138,13 +136,16 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	}
 	r := &runner{
 		Scenario: s, options: o, cluster: c,
-		ids: map[ring.NodeID]int{}, reads: map[string]*read{}, damaged: map[int]bool{}, said: map[string][]saying{},
+		names: newDirectory(), reads: map[string]*read{}, damaged: map[int]bool{}, said: map[string][]saying{},
 	}
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
 	defer r.close()
 	r.began, r.history = time.Now(), sim.NewHistory()
+	if !slices.ContainsFunc(s.Steps, func(st Step) bool { _, ok := st.Do.(Clock); return ok }) {
+		r.history.ClocksRight()
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	r.stop = stop
@@ -190,7 +191,10 @@ func (s *Scenario) clusterOptions(seed uint64) sim.Options {
 		o.Network.Link = *s.Link
 	}
 	zone := s.zoneOf()
-	o.Node = func(i int, cfg *node.Config) { cfg.Name, cfg.Zone = s.Nodes[i], zone[s.Nodes[i]] }
+	o.Node = func(i int, cfg *node.Config) {
+		cfg.Name, cfg.Zone = s.Nodes[i], zone[s.Nodes[i]]
+		cfg.AuditEvery, cfg.ScrubEvery, cfg.ForgetAfter = s.Pace.Audit, s.Pace.Scrub, s.Pace.Forget
+	}
 	return o
 }
 
@@ -218,14 +222,10 @@ func (r *runner) prepare() error {
 		Replicas: r.homes(), Partitions: r.record.Partitions,
 	}
 	zone := r.zoneOf()
-	var pairs []string
 	for i, m := range r.cluster.Machines {
 		r.run.Nodes = append(r.run.Nodes, trace.Node{Name: r.Nodes[i], Zone: zone[r.Nodes[i]]})
-		r.ids[m.ID()] = i
-		id, short, name := m.ID().String(), m.ID().Short(), r.Nodes[i]
-		pairs = append(pairs, name+" "+short, name, short+" "+name, name, id, name, short, name, m.Addr, name)
+		r.names.meet(m.ID(), m.Addr, i, r.Nodes[i])
 	}
-	r.plain = strings.NewReplacer(pairs...)
 	base := network.Link{Latency: time.Millisecond, Jitter: time.Millisecond}
 	if r.Link != nil {
 		base = *r.Link

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kithdb/kith/client"
@@ -35,7 +36,7 @@ const (
 type eye struct {
 	*client.Client
 	host   *network.Host
-	peer   rpc.Peer
+	peer   atomic.Pointer[rpc.Peer]
 	sees   []bool
 	state  string
 	offset time.Duration
@@ -51,7 +52,9 @@ func (r *runner) open(i int) error {
 	if err != nil {
 		return err
 	}
-	e := &eye{Client: cl.Client, peer: m.Peer(), copies: map[string]string{}, sees: make([]bool, len(r.Nodes))}
+	e := &eye{Client: cl.Client, copies: map[string]string{}, sees: make([]bool, len(r.Nodes))}
+	peer := m.Peer()
+	e.peer.Store(&peer)
 	name := "eye-" + m.Name
 	e.host = r.cluster.Network.HostNamed(name, rpc.Peer{Addr: fmt.Sprintf("10.0.3.%d:1", i+1)}, nil)
 	clear := network.Link{Latency: time.Millisecond}
@@ -61,6 +64,15 @@ func (r *runner) open(i int) error {
 	}
 	r.eyes = append(r.eyes, e)
 	return nil
+}
+
+// meet learns the ID that a node has now.
+func (r *runner) meet(i int) {
+	m := r.cluster.Machines[i]
+	if r.names.meet(m.ID(), m.Addr, i, r.Nodes[i]) {
+		peer := m.Peer()
+		r.eyes[i].peer.Store(&peer)
+	}
 }
 
 func (e *eye) close() {
@@ -123,14 +135,14 @@ func (r *runner) sample(at time.Duration) trace.Sample {
 func (r *runner) look(i int, e *eye, keys []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), glance)
 	defer cancel()
-	if resp, err := api.Ring.Call(ctx, e.host, e.peer, &api.RingRequest{Epoch: r.record.Epoch}); err == nil {
+	if resp, err := api.Ring.Call(ctx, e.host, *e.peer.Load(), &api.RingRequest{Epoch: r.record.Epoch}); err == nil {
 		for _, m := range resp.Members {
-			if k, ok := r.ids[m.ID]; ok {
+			if k, ok := r.names.of(m.ID); ok {
 				e.sees[k] = m.Alive
 			}
 		}
 	}
-	status, err := api.Status.Call(ctx, e.host, e.peer, &api.StatusRequest{Local: true})
+	status, err := api.Status.Call(ctx, e.host, *e.peer.Load(), &api.StatusRequest{Local: true})
 	if err == nil && len(status.Members) == 1 && slices.Contains([]string{"lossy", "failed"}, status.Members[0].State) {
 		e.state = status.Members[0].State
 	}
@@ -142,7 +154,7 @@ func (r *runner) look(i int, e *eye, keys []string) {
 	}
 	for batch := range slices.Chunk(mine, 500) {
 		for k, got := range e.GetAll(ctx, batch, client.One) {
-			if by := got.Receipt.Answered; len(by) == 1 && by[0] == e.peer.ID {
+			if by := got.Receipt.Answered; len(by) == 1 && by[0] == e.peer.Load().ID {
 				e.copies[string(batch[k])] = fingerprint(got.Result)
 			}
 		}
@@ -186,7 +198,7 @@ const sayingsMax = 1000
 func (r *runner) listen(by int, e *eye) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	status, err := api.Status.Call(ctx, e.host, e.peer, &api.StatusRequest{})
+	status, err := api.Status.Call(ctx, e.host, *e.peer.Load(), &api.StatusRequest{})
 	if err != nil {
 		return
 	}
@@ -194,13 +206,13 @@ func (r *runner) listen(by int, e *eye) {
 	defer r.mu.Unlock()
 	for _, m := range status.Members {
 		id, err := ring.ParseNodeID(m.ID)
-		of, ok := r.ids[id]
+		of, ok := r.names.of(id)
 		if err != nil || !ok || of == by {
 			continue
 		}
 		said := r.said[r.Nodes[of]]
 		for _, p := range m.Problems {
-			if word := (saying{by, r.plain.Replace(p)}); len(said) < sayingsMax && !slices.Contains(said, word) {
+			if word := (saying{by, r.names.in(p)}); len(said) < sayingsMax && !slices.Contains(said, word) {
 				said = append(said, word)
 			}
 		}

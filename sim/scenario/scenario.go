@@ -36,9 +36,17 @@ type Scenario struct {
 	Replicas   int // 0 is 3, or as many as there are nodes
 	Partitions int // 0 is 16
 	Link       *network.Link
+	Pace       Pace
 	Loads      []Load
 	Steps      []Step
 	Expects    []Expect
+}
+
+// Pace is how fast nodes repair; what is 0 is as a node has it anyway.
+type Pace struct {
+	Audit  time.Duration // from one audit to the next
+	Scrub  time.Duration // of a pass over the disk
+	Forget time.Duration // the least age of a forgotten delete
 }
 
 // Zone is where some of the nodes stand.
@@ -72,6 +80,8 @@ type Load struct {
 	Size    int           // bytes of a value, at least; 0 is its name
 	R, W    Level         // quorum
 	Blind   bool          // puts carry no context
+	TTL     time.Duration // of the values; 0 is for ever
+	Sloppy  bool          // stand-ins count for homes
 	Timeout time.Duration // of an operation; 2s
 	From    time.Duration
 	To      time.Duration // 0 is the end of the script
@@ -148,7 +158,7 @@ type (
 
 	// Process ends, starts, stops or wakes processes.
 	Process struct {
-		Verb  string // stop, kill, powercut, start, pause or resume
+		Verb  string // stop, kill, powercut, lose, start, replace, pause or resume
 		Nodes []string
 		Tear  string // of a power cut: prefix, all, pages; empty is prefix
 	}
@@ -199,10 +209,18 @@ type (
 		Key     string // or all, of read
 		Value   string
 		Level   Level
-		After   string // the name of the read whose context it carries
-		As      string // the name of this read
+		After   string        // the name of the read whose context it carries
+		As      string        // the name of this read
+		TTL     time.Duration // of a put's value; 0 is for ever
+		Sloppy  bool          // of a write: stand-ins count for homes
 		Timeout time.Duration
 		Want    Want
+	}
+	// Records looks for records of a key on all nodes that run: values, deletes
+	// and what is kept for others.
+	Records struct {
+		Key  string
+		Want string // some, or none
 	}
 	// Wait lets time pass.
 	Wait struct{ Length time.Duration }

@@ -45,10 +45,26 @@ func (r *runner) until(at time.Time) {
 	for len(r.queue) > 0 && !r.queue[0].at.After(at) {
 		next := r.queue[0]
 		r.queue = r.queue[1:]
-		time.Sleep(time.Until(next.at))
+		r.pass(next.at)
 		next.do()
 	}
-	time.Sleep(time.Until(at))
+	r.pass(at)
+}
+
+// superviseEvery is how soon a process that has given up is started again.
+const superviseEvery = time.Second
+
+// pass lets time pass while a service manager looks at all nodes.
+func (r *runner) pass(until time.Time) {
+	for left := time.Until(until); left > 0; left = time.Until(until) {
+		time.Sleep(min(left, superviseEvery))
+		if err := r.cluster.Supervise(); err != nil {
+			r.event("note", nil, "does not start again: "+r.names.in(err.Error()))
+		}
+		for i := range r.cluster.Machines {
+			r.meet(i)
+		}
+	}
 }
 
 // await lets time pass until something has ended.
@@ -82,6 +98,8 @@ func (r *runner) do(st Step) {
 		r.event("note", nil, a.Text)
 	case Op:
 		r.single(st.Line, a)
+	case Records:
+		r.records(st.Line, a)
 	case Rolling:
 		r.rolling(a)
 	case Flap:

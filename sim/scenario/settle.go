@@ -111,7 +111,7 @@ func (r *runner) finally(key string) ([]string, error) {
 		defer cancel()
 		result, err := r.through[i].Get(ctx, []byte(key), level)
 		if err != nil && result.Context == nil {
-			return fmt.Errorf("read through %s: %s", r.Nodes[i], r.plain.Replace(err.Error()))
+			return fmt.Errorf("read through %s: %s", r.Nodes[i], r.names.in(err.Error()))
 		}
 		got := shown(result)
 		if asked >= 0 && !slices.Equal(got, first) {

@@ -158,7 +158,7 @@ func name(what, word string) (string, error) {
 // reserved words are no names, each of one kind of thing.
 var reserved = map[string][]string{
 	"node": append([]string{
-		allNodes, "right", "normal", "sees", "direct", "blind", "context", "side", "where", "succeed", "are", "take", "is",
+		allNodes, "right", "normal", "sees", "direct", "blind", "context", "sloppy", "side", "where", "succeed", "are", "take", "is",
 	}, diskFaults...),
 	"value": {"none", "absent", "ok", "refused", "unknown", "failed"},
 }
