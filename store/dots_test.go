@@ -66,13 +66,23 @@ func (m dots) check(s store.DotSet) error {
 			}
 		}
 	}
-	if s.Count() != uint64(len(m)) {
-		return fmt.Errorf("counts %d of %d dots", s.Count(), len(m))
-	}
 	for _, d := range universe() {
 		if s.Has(d) != m[d] {
 			return fmt.Errorf("has %v: %v, want %v", d, s.Has(d), m[d])
 		}
+	}
+	return m.equal(s)
+}
+
+// equal says where a set differs from the model.
+func (m dots) equal(s store.DotSet) error {
+	for d := range m {
+		if !s.Has(d) {
+			return fmt.Errorf("lacks %v", d)
+		}
+	}
+	if s.Count() != uint64(len(m)) {
+		return fmt.Errorf("counts %d of %d dots", s.Count(), len(m))
 	}
 	return nil
 }
