@@ -161,4 +161,9 @@ type Stats struct {
 	// StandIns are records kept for other homes, and StandInBytes their size.
 	StandIns     int64
 	StandInBytes int64
+	// Scrubbed are records that ScrubPiece has read. Rotten are damaged blocks
+	// and records that were found, by whatever read them, and put out of
+	// the way.
+	Scrubbed int64
+	Rotten   int64
 }

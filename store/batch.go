@@ -32,7 +32,12 @@ type batch struct {
 	// removed are the partitions of which records are removed.
 	removed []ring.Partition
 	claims  []*claim // of Incorporate
-	engine  *engine
+	// stands are the stand-ins that it changes, nil for those it drops, and
+	// by how much their number and size grow.
+	stands       map[string][]byte
+	standIns     int64
+	standInBytes int64
+	engine       *engine
 	// syncMarks: the marks are to be synced too.
 	syncMarks bool
 }
@@ -53,6 +58,8 @@ func (b *batch) reset(number uint64) {
 	clear(b.records)
 	clear(b.ops)
 	clear(b.newest)
+	clear(b.stands)
+	b.standIns, b.standInBytes = 0, 0
 	b.number = number
 	b.records, b.ops = b.records[:0], b.ops[:0]
 	clear(b.claims)

@@ -20,6 +20,7 @@ type clocks struct {
 
 	mu    sync.Mutex // guards what follows
 	byID  map[ring.Partition]*partitionClock
+	log   *dotLog                     // of what is newly claimed; not guarded
 	dirty map[ring.Partition]struct{} // not yet on disk as they are
 	// changes counts the changes of clocks in this era, from 1 on.
 	changes uint64
@@ -38,8 +39,8 @@ type partitionClock struct {
 // no era comes twice in a node's life.
 const eraBits = 24
 
-func newClocks() *clocks {
-	return &clocks{byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{})}
+func newClocks(log *dotLog) *clocks {
+	return &clocks{log: log, byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{})}
 }
 
 // nextEra voids what was read of clocks before. mu is held.
@@ -67,33 +68,42 @@ func (c *clocks) touch(p ring.Partition, clock *partitionClock) {
 
 // incorporated adds what a committed record has seen at least: the last dot of
 // each actor in Seen and the dots of its siblings. mine is the actor that this
-// store mints with in the partition. mu is held.
-func (c *clocks) incorporated(p ring.Partition, r *version.Record, mine version.Actor) {
+// store mints with in the partition. key is for the dot log. mu is held.
+func (c *clocks) incorporated(p ring.Partition, r *version.Record, mine version.Actor, key loggedAs) {
 	clock := c.at(p)
-	if clock.addRecord(r, mine) {
+	if clock.addRecord(r, mine, func(d version.Dot) {
+		if key.known() {
+			c.log.note(p, d, key.get())
+		}
+	}) {
 		c.touch(p, clock)
 	}
 }
 
-// addRecord claims the last dot of each actor in Seen, and the siblings' dots.
-func (c *Clock) addRecord(r *version.Record, mine version.Actor) (changed bool) {
+// addRecord claims the last dot of each actor in Seen, and the siblings' dots. It
+// gives those to claimed that are new.
+func (c *Clock) addRecord(r *version.Record, mine version.Actor, claimed func(version.Dot)) (changed bool) {
 	for _, d := range r.Seen {
-		changed = c.Add(d, d.Actor == mine) || changed
+		if c.Add(d, d.Actor == mine) {
+			changed = true
+			claimed(d)
+		}
 	}
 	for i := range r.Siblings {
 		d := r.Siblings[i].Dot
-		if r.Seen.Max(d.Actor) != d.Seq {
-			changed = c.Add(d, d.Actor == mine) || changed
+		if r.Seen.Max(d.Actor) != d.Seq && c.Add(d, d.Actor == mine) {
+			changed = true
+			claimed(d)
 		}
 	}
 	return changed
 }
 
 // found is incorporated for a record that is committed already.
-func (c *clocks) found(p ring.Partition, r *version.Record, mine version.Actor) {
+func (c *clocks) found(p ring.Partition, r *version.Record, mine version.Actor, key loggedAs) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.incorporated(p, r, mine)
+	c.incorporated(p, r, mine, key)
 }
 
 // claimAll adds dots, if the era is still the given one. mu is held.

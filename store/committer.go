@@ -1,10 +1,8 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -38,6 +36,12 @@ type committer struct {
 
 	failure <-chan struct{} // of the guard
 	failed  error
+
+	logBlocks logBlocks
+	rebuilds  rebuilds
+	// quarantining is why the files are to be closed once nothing is being
+	// written; until then no new batch is begun.
+	quarantining error
 }
 
 func newCommitter(s *Store, o *opened) *committer {
@@ -55,7 +59,7 @@ func newCommitter(s *Store, o *opened) *committer {
 
 // install begins to work on opened files.
 func (c *committer) install(o *opened) {
-	c.engine, c.number, c.failed = o.engine, o.batch, nil
+	c.engine, c.number, c.failed, c.quarantining = o.engine, o.batch, nil, nil
 	c.writer.marks, c.writer.syncedAt = o.marks, time.Now()
 	c.failure = c.guard.failure()
 	c.actors.retireAll()
@@ -67,6 +71,14 @@ func (c *committer) install(o *opened) {
 	c.vouch.setCount(o.partitions)
 	c.building.reset(c.number + 1)
 	c.keys.Store(int64(o.keys))
+	c.standIns.Store(o.standIns)
+	c.standInBytes.Store(o.standInBytes)
+	o.round = c.trees.reset(o.trees)
+	c.dotLog.reset()
+	c.logBlocks, c.rebuilds = make(logBlocks), rebuilds{}
+	for _, err := range o.unread {
+		c.rotten(err)
+	}
 	c.boot.Store(o.boot)
 	c.durable.Store(o.batch)
 	c.vouch.setLosses(o.losses)
@@ -83,6 +95,7 @@ func (c *committer) run() {
 	defer c.marksTick.Stop()
 	for c.watch(); !c.done(); c.watch() {
 		c.apply()
+		c.startRebuild()
 		c.send()
 		ready := c.intake.ready
 		if len(c.next) > 0 || c.closing {
@@ -117,6 +130,9 @@ func (c *committer) run() {
 func (c *committer) take() {
 	c.items, c.closing = c.intake.take(c.items)
 	c.next = c.items
+	if c.closing {
+		c.quarantining = nil // the next opening finds it again
+	}
 }
 
 // done says that nothing is left to do and nothing will come.
@@ -126,7 +142,7 @@ func (c *committer) done() bool {
 
 // apply puts waiting operations into the batch that is being built.
 func (c *committer) apply() {
-	for len(c.next) > 0 && (c.failed != nil || !c.building.full()) {
+	for len(c.next) > 0 && (c.failed != nil || c.quarantining == nil && !c.building.full()) {
 		i := c.next[0]
 		c.next[0] = item{}
 		c.next = c.next[1:]
@@ -139,6 +155,8 @@ func (c *committer) apply() {
 			c.applyPut(i.put)
 		case i.merge != nil:
 			c.applyMerge(i.merge)
+		case i.stand != nil:
+			c.applyStandIn(i.stand)
 		default:
 			c.applyControl(i.ctl)
 		}
@@ -155,7 +173,7 @@ func (c *committer) send() {
 		return
 	}
 	b := c.building
-	if !c.closing && !b.full() && !c.window.over(len(b.ops)) {
+	if !c.closing && c.quarantining == nil && !b.full() && !c.window.over(len(b.ops)) {
 		return
 	}
 	c.window.sent(len(b.ops))
@@ -197,10 +215,13 @@ func (c *committer) publish(b *batch) {
 	c.clocks.mu.Lock()
 	for i := range b.records {
 		w := &b.records[i]
-		c.clocks.incorporated(w.partition, &w.rec, c.actors.current(w.partition).actor)
+		c.clocks.incorporated(w.partition, &w.rec, c.actors.current(w.partition).actor, loggedAs{key: w.key})
 	}
 	c.publishClaims(b.ops)
 	c.clocks.mu.Unlock()
+	c.trees.publish(b.records)
+	c.dotLog.written(b.number)
+	c.writeLog()
 	for i := range b.records {
 		w := &b.records[i]
 		if b.newest[w.key] == w.entry {
@@ -208,6 +229,8 @@ func (c *committer) publish(b *batch) {
 		}
 	}
 	c.keys.Add(int64(b.newKeys))
+	c.standIns.Add(b.standIns)
+	c.standInBytes.Add(b.standInBytes)
 	c.recordsWritten.Add(int64(len(b.records)))
 	if b.writes.Len() > 1 {
 		c.batchesWritten.Add(1)
@@ -228,6 +251,9 @@ func (c *committer) complete(i item, err error) {
 		i.merge.Sink.Committed(err)
 	case err == nil:
 		i.ctl.done <- i.ctl.err
+	case i.stand != nil:
+		c.release(&i.stand.link)
+		i.stand.sink.Committed(err)
 	default:
 		i.ctl.done <- err
 	}
@@ -251,6 +277,9 @@ func (c *committer) lose(b *batch, err error) {
 // been in time.
 func (c *committer) watch() {
 	err := c.guard.err()
+	if err == nil && c.building.empty() {
+		err = c.quarantining
+	}
 	if err == nil || c.failed != nil || c.writing != nil {
 		return
 	}
@@ -286,8 +315,8 @@ func (c *committer) reopen(o *opened) {
 	if o == nil {
 		return
 	}
-	c.install(o)
 	c.reopenings.Add(1)
+	c.install(o)
 	c.logger.Info("store takes writes again", "batch", o.batch)
 	c.startCount(o)
 }
@@ -320,14 +349,8 @@ func (c *committer) end() {
 		c.closeError = c.refusal()
 		return
 	}
-	b := c.building
-	b.engine = c.engine
 	counted := c.counted.Load()
-	if counted {
-		b.put([]byte(metaKeys), binary.BigEndian.AppendUint64(nil, uint64(c.keys.Load())))
-	}
-	c.clocks.drainDirty(math.MaxInt, func(p ring.Partition, enc []byte) { b.put(clockKey(p), enc) })
-	err := c.writer.write(b)
+	err := c.writeEnd(counted)
 	switch {
 	case err != nil:
 	case counted:

@@ -19,6 +19,18 @@ type control struct {
 	lost *ring.Partition
 	// lostAll says that synced data of any partition may be lost.
 	lostAll bool
+	// losses says that Health has changed otherwise.
+	losses bool
+
+	// remove is a database key that holds nothing of use.
+	remove []byte
+	// bad is the database key of a record that cannot be read: it is removed
+	// if it still cannot be.
+	bad []byte
+	// built says that a scan for hash trees is over.
+	built bool
+	// quarantine is why the files are to be closed and opened anew.
+	quarantine error
 
 	claim    *claim
 	purge    *purge
@@ -50,6 +62,7 @@ func (c *committer) applyControl(ctl *control) {
 	if ctl.lost != nil || ctl.lostAll {
 		c.forget(ctl)
 	}
+	c.applyUpkeep(ctl)
 	var err error
 	switch {
 	case ctl.claim != nil:
@@ -83,4 +96,23 @@ func (c *committer) forget(ctl *control) {
 		b.delete(clockKey(*ctl.lost))
 	}
 	b.put([]byte(metaLosses), c.vouch.encoded())
+}
+
+// applyUpkeep does what the store asks of itself.
+func (c *committer) applyUpkeep(ctl *control) {
+	if ctl.losses {
+		c.building.put([]byte(metaLosses), c.vouch.encoded())
+	}
+	if ctl.remove != nil {
+		c.building.delete(ctl.remove)
+	}
+	if ctl.bad != nil {
+		c.removeBad(ctl.bad)
+	}
+	if ctl.built {
+		c.rebuilds.running = false
+	}
+	if ctl.quarantine != nil && c.rot.pending() {
+		c.quarantining = ctl.quarantine
+	}
 }

@@ -61,7 +61,7 @@ func (c *committer) publishClaims(ops []item) {
 		switch {
 		case op.merge != nil && op.merge.link.claims:
 			m := op.merge
-			c.clocks.incorporated(m.Partition, &m.Record, c.actors.current(m.Partition).actor)
+			c.clocks.incorporated(m.Partition, &m.Record, c.actors.current(m.Partition).actor, loggedAs{bytes: m.link.key})
 		case op.ctl != nil && op.ctl.claim != nil:
 			if claim := op.ctl.claim; !c.clocks.claimAll(claim.partition, claim.dots, claim.era) {
 				op.ctl.err = c.checkEra(claim)
@@ -87,6 +87,7 @@ func (c *committer) applyRepaired(r *claim) error {
 	if err != nil || left == nil {
 		return err
 	}
+	c.rebuildTree(r.partition)
 	c.building.put([]byte(metaLosses), left)
 	if after := c.vouch.known(); after.none() {
 		c.logger.Info("all that was lost has been repaired", "losses", before.Sentences)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/syndtr/goleveldb/leveldb/journal"
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -22,7 +24,17 @@ type manifest struct {
 	// damaged: something else is wrong with it.
 	damaged bool
 	missing bool // a table of the state that it describes is not there
+	tables  map[int64]liveTable
 }
+
+// liveTable is a table that the database consists of.
+type liveTable struct {
+	size     int64
+	from, to []byte // its first and last database key
+}
+
+// tableNumbers lists the tables, sorted.
+func (m *manifest) tableNumbers() []int64 { return slices.Sorted(maps.Keys(m.tables)) }
 
 // Tags of a manifest's fields.
 const (
@@ -66,16 +78,19 @@ func readManifest(disk storage.Storage) (manifest, error) {
 		m.damaged = true
 		return m, nil
 	}
-	tables := make(map[int64]bool)
-	m.replay(b, tables)
+	m.tables = make(map[int64]liveTable)
+	m.replay(b)
 	have, err := disk.List(storage.TypeTable)
 	if err != nil {
 		return m, fmt.Errorf("list tables: %w", err)
 	}
+	there := 0
 	for _, fd := range have {
-		delete(tables, fd.Num)
+		if _, live := m.tables[fd.Num]; live {
+			there++
+		}
 	}
-	m.missing = len(tables) > 0
+	m.missing = there < len(m.tables)
 	return m, nil
 }
 
@@ -103,9 +118,8 @@ type dropNotice bool
 
 func (d *dropNotice) Drop(error) { *d = true }
 
-// replay applies the records up to the first damage. It knows the tables that
-// are then in use.
-func (m *manifest) replay(b []byte, tables map[int64]bool) {
+// replay applies the records up to the first damage.
+func (m *manifest) replay(b []byte) {
 	var dropped dropNotice
 	r := journal.NewReader(bytes.NewReader(b), &dropped, false, true)
 	for {
@@ -122,7 +136,7 @@ func (m *manifest) replay(b []byte, tables map[int64]bool) {
 			}
 			continue
 		}
-		if err != nil || !m.apply(record, tables) {
+		if err != nil || !m.apply(record) {
 			m.damaged = true
 			return
 		}
@@ -130,7 +144,7 @@ func (m *manifest) replay(b []byte, tables map[int64]bool) {
 }
 
 // apply reads one record; false says that it is not one.
-func (m *manifest) apply(b []byte, tables map[int64]bool) bool {
+func (m *manifest) apply(b []byte) bool {
 	f := fields{b: b}
 	for len(f.b) > 0 && !f.bad {
 		switch f.uvarint() {
@@ -145,15 +159,14 @@ func (m *manifest) apply(b []byte, tables map[int64]bool) bool {
 			f.skip()
 		case tagDeleteTable:
 			f.uvarint()
-			delete(tables, int64(f.uvarint()))
+			delete(m.tables, int64(f.uvarint()))
 		case tagAddTable:
 			f.uvarint()
 			n := int64(f.uvarint())
-			f.uvarint()
-			f.skip()
-			f.skip()
+			t := liveTable{size: int64(f.uvarint())}
+			t.from, t.to = userKey(f.bytes()), userKey(f.bytes())
 			if !f.bad {
-				tables[n] = true
+				m.tables[n] = t
 			}
 		default:
 			return false
@@ -178,11 +191,16 @@ func (f *fields) uvarint() uint64 {
 	return v
 }
 
-func (f *fields) skip() {
+func (f *fields) skip() { f.bytes() }
+
+// bytes reads a byte string; it refers to what is read.
+func (f *fields) bytes() []byte {
 	n := f.uvarint()
 	if f.bad || n > uint64(len(f.b)) {
 		f.bad = true
-		return
+		return nil
 	}
+	out := f.b[:n]
 	f.b = f.b[n:]
+	return out
 }

@@ -13,10 +13,11 @@ import (
 
 // The store's own files beside the database, which goleveldb leaves alone.
 const (
-	ownFiles  = 1 << 40
-	markSlot0 = ownFiles
-	markSlot1 = ownFiles + 1
-	probeFile = ownFiles + 2
+	ownFiles    = 1 << 40
+	markSlot0   = ownFiles
+	markSlot1   = ownFiles + 1
+	probeFile   = ownFiles + 2
+	salvageFile = ownFiles + 3
 )
 
 // A mark is a note of a synced batch, kept outside the journal: if the database

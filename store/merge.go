@@ -55,7 +55,7 @@ func (c *committer) applyMerge(m *Merge) {
 // so; nil is what is committed already.
 func (c *committer) redundant(m *Merge, in *batch) {
 	if in == nil {
-		c.clocks.found(m.Partition, &m.Record, c.actors.current(m.Partition).actor)
+		c.clocks.found(m.Partition, &m.Record, c.actors.current(m.Partition).actor, loggedAs{bytes: m.link.key})
 		c.complete(item{merge: m}, nil)
 		return
 	}

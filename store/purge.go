@@ -95,7 +95,7 @@ func (c *committer) putClocks() {
 		own := c.actors.current(p).actor
 		for i := range b.records {
 			if w := &b.records[i]; w.partition == p {
-				clock.addRecord(&w.rec, own)
+				clock.addRecord(&w.rec, own, func(version.Dot) {})
 			}
 		}
 		b.put(clockKey(p), clock.Append(binary.BigEndian.AppendUint64(nil, c.clocks.generation)))

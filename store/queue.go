@@ -28,6 +28,7 @@ type link struct {
 type item struct {
 	put   *Put
 	merge *Merge
+	stand *standing
 	ctl   *control
 }
 

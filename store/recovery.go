@@ -33,6 +33,14 @@ type opened struct {
 	// voided are partitions whose clock on disk is not to be loaded again.
 	voided []ring.Partition
 	losses losses
+	// trees are those of the last close, nil if they are to be built; round
+	// is what their scan has to name.
+	trees map[ring.Partition]*Tree
+	round uint64
+	// standIns and their size, if clean.
+	standIns, standInBytes int64
+	// unread are errors of reading the database that tell of damage.
+	unread []error
 	// all records at the time of opening, for counting; nil if clean.
 	snapshot *leveldb.Snapshot
 }
@@ -45,6 +53,12 @@ type opening struct {
 	first       bool   // of the process
 	known       uint64 // the last batch that this process has seen synced
 	dropDamaged bool
+	// stale says that what the database shows of clocks and metadata may be
+	// older than what it showed before, and boot and raised what this
+	// process knows of them.
+	stale  bool
+	boot   uint64
+	raised *fences
 	// remembered is what this process knows to be lost; the disk may not.
 	remembered losses
 }
@@ -175,6 +189,7 @@ func (o *opened) load() error {
 		{metaBatch, readNumber(&o.batch)},
 		{metaBoot, readNumber(&o.boot)},
 		{metaKeys, readNumber(&o.keys)},
+		{metaStands, func(b []byte) error { return o.readStandIns(b) }},
 		{metaClocks, readNumber(&o.generation)},
 		{metaLosses, func(b []byte) error { stored, err = parseLosses(b); return err }},
 		{metaFences, func(b []byte) error { o.fences, err = parseFences(b); return err }},
@@ -189,6 +204,7 @@ func (o *opened) load() error {
 				o.lose("metadata %s is damaged: %v", item.name, err)
 			}
 		case corrupted(err):
+			o.unread = append(o.unread, err)
 			o.lose("metadata %s cannot be read: %v", item.name, err)
 			if item.name == metaBoot {
 				// There were fewer boots than batches.
@@ -250,6 +266,7 @@ func (o *opened) loadClocks() error {
 		if !corrupted(err) {
 			return fmt.Errorf("read clocks: %w", err)
 		}
+		o.unread = append(o.unread, err)
 		o.lose("partition clocks cannot be read: %v", err)
 	}
 	return nil
@@ -264,7 +281,7 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 	switch {
 	case !ev.found && out.batch > 0:
 		out.lose("marks of synced batches are missing: writes before this start may be lost")
-	case out.batch < synced:
+	case out.batch < synced && !o.stale:
 		out.lose("batches %d to %d were synced and are gone", out.batch+1, synced)
 	case out.batch < replayed:
 		out.lose("batches %d to %d were dropped from a damaged journal", out.batch+1, replayed)
@@ -274,10 +291,10 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 		out.lose("manifest was damaged")
 	case !j.torn && len(dropped) > 0 && !out.found:
 		out.lose("goleveldb dropped data: %s", dropped[0])
-	case ev.losses > out.losses.Marked:
+	case ev.losses > out.losses.Marked && o.first:
 		out.lose("damaged tables were found before the last stop")
 	}
-	if out.losses.join(o.remembered) {
+	if out.losses.join(o.remembered) || o.stale {
 		out.found = true
 	}
 	out.clean = ev.clean && out.batch == ev.batch && !out.found && !m.torn
@@ -298,14 +315,22 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 
 // begin writes the first batch of this opening.
 func (o opening) begin(out *opened) error {
-	if o.first {
+	if out.boot = max(out.boot, o.boot); o.first {
 		out.boot++
 	}
 	b := new(leveldb.Batch)
+	if out.clean {
+		out.loadTrees()
+	}
 	out.batch++
 	b.Put([]byte(metaBatch), binary.BigEndian.AppendUint64(nil, out.batch))
 	b.Put([]byte(metaBoot), binary.BigEndian.AppendUint64(nil, out.boot))
-	b.Delete([]byte(metaKeys))
+	for _, name := range []string{metaKeys, metaStands, metaTrees} {
+		b.Delete([]byte(name))
+	}
+	if o.stale {
+		b.Put([]byte(metaFences), o.raised.encode())
+	}
 	if out.found || out.losses.Marked != out.marks.losses {
 		out.losses.Marked = out.marks.losses
 		b.Put([]byte(metaLosses), out.losses.encode())
@@ -323,10 +348,10 @@ func (o opening) begin(out *opened) error {
 	if err := out.marks.append(out.batch); err != nil {
 		return err
 	}
-	if out.clean {
+	if out.clean && out.trees != nil {
 		return nil
 	}
-	out.keys = 0
+	out.keys, out.standIns, out.standInBytes = 0, 0, 0
 	snapshot, err := out.db.GetSnapshot()
 	if err != nil {
 		return fmt.Errorf("take snapshot: %w", err)

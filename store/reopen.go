@@ -31,25 +31,26 @@ func (r reopening) run() {
 	known := r.marks.batch
 	if noSpace(r.cause) {
 		// The old files are good for reading until there is space.
-		r.retry(r.probe)
-	}
-	if corrupted(r.cause) {
-		// A damaged block stops every compaction that meets it, for
-		// ever. To go on, goleveldb must leave it out.
-		r.vouch.loseAll("damaged table: %v", r.cause)
-		if err := r.marks.lost(); err != nil {
-			r.logger.Error("loss could not be noted", "error", err)
-		}
+		r.retry(reopenWaitMin, r.probe)
 	}
 	r.database.Store(nil)
 	r.vouch.setFailed(r.cause, false)
-	if err := errors.Join(r.engine.close(), r.marks.w.Close()); err != nil {
-		r.logger.Warn("closing the failed files", "error", err)
+	if err := r.engine.close(); err != nil {
+		r.logger.Warn("closing the failed database", "error", err)
+	}
+	wait := reopenWaitMin
+	if errors.Is(r.cause, errRot) {
+		wait = 0 // the disk does what it is told
+	}
+	drop, stale := r.mend()
+	if err := r.marks.w.Close(); err != nil {
+		r.logger.Warn("closing the marks", "error", err)
 	}
 	var files *opened
-	r.retry(func() error {
+	r.retry(wait, func() error {
 		o := r.opening()
-		o.known, o.dropDamaged, o.remembered = known, corrupted(r.cause), r.vouch.known()
+		o.known, o.dropDamaged, o.stale = known, drop, stale
+		o.remembered, o.boot, o.raised = r.vouch.known(), r.boot.Load(), &r.fences
 		var err error
 		files, err = o.open()
 		return err
@@ -57,9 +58,32 @@ func (r reopening) run() {
 	r.out <- files
 }
 
-// retry tries until it works or the store is closed.
-func (r reopening) retry(try func() error) {
-	timer := time.NewTimer(reopenWaitMin)
+// mend takes damaged blocks out of the tables. Where it finds none although
+// goleveldb did, drop says that goleveldb must leave them out: they would stop
+// every compaction for ever. stale says that what the database now shows of
+// clocks and metadata may be older than what it showed before.
+func (r reopening) mend() (drop, stale bool) {
+	tables := r.rot.toTakeOut(r.cause)
+	if !corrupted(r.cause) && len(tables) == 0 {
+		return false, false
+	}
+	r.retry(0, func() error {
+		found, lost, err := r.salvage(tables)
+		if err == nil && !found && corrupted(r.cause) && !errors.Is(r.cause, errRot) {
+			drop, stale = true, true
+			r.vouch.loseAll("damaged table: %v", r.cause)
+			err = r.marks.lost()
+		}
+		stale = stale || lost.store
+		return err
+	})
+	return drop, stale
+}
+
+// retry tries until it works or the store is closed, for the first time after a
+// wait.
+func (r reopening) retry(wait time.Duration, try func() error) {
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for wait := reopenWaitMin; ; wait = min(2*wait, reopenWaitMax) {
 		select {

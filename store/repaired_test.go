@@ -143,7 +143,7 @@ func TestRepairedPartitionsCanBeLostAgain(t *testing.T) {
 				break
 			}
 		}
-		synctest.Wait()
+		reopened(t, s, 1)
 		if lost == 0 || lost == 3 {
 			t.Fatalf("the damage is in partition %d, want one that was repaired", lost)
 		}

@@ -62,7 +62,7 @@ func (s *Store) piece(p ring.Partition, span *util.Range, limit int) (records []
 	for it.Next() {
 		b := append([]byte(nil), it.Value()...)
 		if err := checkRecord(it.Key(), b); err != nil {
-			return records, false, s.damage(p, err)
+			return records, false, s.badRecord(p, it.Key(), err)
 		}
 		records = append(records, b)
 		bytes += len(b)
@@ -96,12 +96,13 @@ func checkRecord(key, record []byte) error {
 func (s *Store) startCount(o *opened) {
 	s.counted.Store(o.snapshot == nil)
 	if o.snapshot != nil {
-		s.background.Go(func() { s.count(o.engine, o.snapshot) })
+		s.background.Go(func() { s.count(o.engine, o.snapshot, o.round) })
 	}
 }
 
-func (s *Store) count(db *engine, snapshot *leveldb.Snapshot) {
+func (s *Store) count(db *engine, snapshot *leveldb.Snapshot, round uint64) {
 	defer snapshot.Release()
+	s.countKept(db, snapshot)
 	span := util.BytesPrefix([]byte(dataPrefix))
 	bad := 0
 	for {
@@ -113,7 +114,7 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot) {
 		if !db.enter() {
 			return // reopened: another count has begun
 		}
-		n, next, ok := s.countPiece(partitionOf(span.Start), snapshot.NewIterator(span, nil))
+		n, next, ok := s.countPiece(round, partitionOf(span.Start), snapshot.NewIterator(span, nil))
 		db.leave()
 		s.keys.Add(int64(n))
 		if !ok {
@@ -124,6 +125,9 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot) {
 		}
 		span.Start = next
 	}
+	if bad <= lossPartitionsMax {
+		s.treesScanned(round)
+	}
 	if bad == 0 && s.database.Load() == db {
 		s.counted.Store(true)
 	}
@@ -131,7 +135,7 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot) {
 
 // countPiece counts some records and returns where to go on, nil at the end. p
 // is the partition where it begins.
-func (s *Store) countPiece(p ring.Partition, it iterator.Iterator) (n int, next []byte, ok bool) {
+func (s *Store) countPiece(round uint64, p ring.Partition, it iterator.Iterator) (n int, next []byte, ok bool) {
 	defer it.Release()
 	ok = true
 	for it.Next() {
@@ -141,17 +145,20 @@ func (s *Store) countPiece(p ring.Partition, it iterator.Iterator) (n int, next 
 			err = fmt.Errorf("found key %.64q", r.Key)
 		}
 		if err != nil {
-			_ = s.damage(p, fmt.Errorf("read key %.64q: %w", it.Key()[dataKeySize:], err))
+			s.trees.doubt(p)
+			_ = s.badRecord(p, it.Key(), fmt.Errorf("read key %.64q: %w", it.Key()[len(dataPrefix):], err))
 			ok = false
 			continue
 		}
-		s.clocks.found(p, &r, 0)
+		s.clocks.found(p, &r, 0, loggedAs{})
+		s.trees.found(round, p, hashKey(it.Key()), version.LeafOf(it.Value()))
 		if n++; n >= 4*scanPiece {
 			return n, append(append(next, it.Key()...), 0), ok
 		}
 	}
 	if err := it.Error(); err != nil {
 		// goleveldb goes no further. Nor does this partition.
+		s.trees.doubt(p)
 		_ = s.damage(p, fmt.Errorf("scan: %w", err))
 		if p < ring.SlotCount-1 {
 			next = appendDataKey(nil, p+1, nil)

@@ -37,6 +37,12 @@ type Options struct {
 	Rand func() uint64
 	// Logger gets what operators should see; default none.
 	Logger *slog.Logger
+	// StandInBytesMax bounds the records kept for other homes, in bytes;
+	// default 1 GiB. Above it StandIn fails with ErrStandInsFull.
+	StandInBytesMax int64
+	// LogBlocksMax is how many blocks of at least 256 dots the dot log of a
+	// partition keeps on disk; default 16.
+	LogBlocksMax int
 	// ClockPersistEvery is how far the clocks on disk lag; default 5 s.
 	ClockPersistEvery time.Duration
 }
@@ -65,7 +71,13 @@ func (o Options) withDefaults() (Options, error) {
 	if o.WriteBuffer == 0 {
 		o.WriteBuffer = max(writeBufferDefault, 2*o.RecordMax)
 	}
-	if o.CacheBytes < 0 || o.WriteBuffer < 0 || o.ClockSlack < 0 || o.ClockPersistEvery < 0 {
+	if o.StandInBytesMax == 0 {
+		o.StandInBytesMax = 1 << 30
+	}
+	if o.LogBlocksMax == 0 {
+		o.LogBlocksMax = 16
+	}
+	if o.StandInBytesMax < 0 || o.LogBlocksMax < 0 || o.CacheBytes < 0 || o.WriteBuffer < 0 || o.ClockSlack < 0 || o.ClockPersistEvery < 0 {
 		return o, errors.New("store options must not be negative")
 	}
 	if o.Rand == nil {
@@ -87,6 +99,9 @@ type Store struct {
 	guard   *guard
 	cache   *cache
 	clocks  *clocks
+	trees   *trees
+	dotLog  *dotLog
+	rot     *rot
 	fences  fences
 	vouch   vouching
 	intake  *intake
@@ -104,6 +119,12 @@ type Store struct {
 	recordsWritten atomic.Int64
 	batchesWritten atomic.Int64
 	reopenings     atomic.Int64
+	standIns       atomic.Int64
+	standInBytes   atomic.Int64
+	scrubbed       atomic.Int64
+	rottenBlocks   atomic.Int64 // and records
+
+	scrubbing scrubbing
 
 	stop       chan struct{}  // closed by Close: background work ends
 	reopened   chan *opened   // files that were opened again after a failure
@@ -127,9 +148,11 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 	}
 	s := &Store{
 		options: o, logger: o.Logger, guard: g,
-		cache: newCache(o.CacheBytes), clocks: newClocks(), intake: newIntake(),
+		cache: newCache(o.CacheBytes), intake: newIntake(),
+		trees: newTrees(), dotLog: newDotLog(), rot: newRot(),
 		stop: make(chan struct{}), reopened: make(chan *opened, 1),
 	}
+	s.clocks = newClocks(s.dotLog)
 	s.vouch.changed, s.vouch.clocks = make(chan struct{}), s.clocks
 	first := s.opening()
 	first.first = true
@@ -145,6 +168,7 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 	c := newCommitter(s, files)
 	s.startCount(files)
 	s.background.Go(c.run)
+	s.background.Go(s.quarantine)
 	return s, nil
 }
 
@@ -269,6 +293,9 @@ func (s *Store) refuse(i item, err error) {
 	case i.merge != nil:
 		s.release(&i.merge.link)
 		i.merge.Sink.Committed(err)
+	case i.stand != nil:
+		s.release(&i.stand.link)
+		i.stand.sink.Committed(err)
 	default:
 		i.ctl.done <- err
 	}
@@ -332,7 +359,7 @@ func (s *Store) load(p ring.Partition, key []byte) (*entry, error) {
 		err = fmt.Errorf("found key %.64q", rec.Key)
 	}
 	if err != nil {
-		return nil, s.damage(p, fmt.Errorf("read key %.64q: %w", key[dataKeySize:], err))
+		return nil, s.badRecord(p, key, fmt.Errorf("read key %.64q: %w", key[dataKeySize:], err))
 	}
 	return &entry{key: string(key), rec: rec, encoded: b, full: true}, nil
 }
@@ -342,6 +369,8 @@ func (s *Store) damage(p ring.Partition, cause error) error {
 	if starved(cause) {
 		return fmt.Errorf("%w: %w", ErrFailed, cause)
 	}
+	s.trees.doubt(p)
+	s.rotten(cause)
 	err := fmt.Errorf("%w: partition %d: %w", ErrCorrupt, p, cause)
 	if s.vouch.lose(p, "partition %d: %v", p, cause) {
 		s.logger.Error("synced data was lost; reads of this partition do not count", "partition", p, "error", cause)
@@ -379,6 +408,11 @@ func (s *Store) Stats() Stats {
 		Batches:    s.batchesWritten.Load(),
 		Reopenings: s.reopenings.Load(),
 		DiskBytes:  s.guard.journalBytes.Load(),
+
+		StandIns:     s.standIns.Load(),
+		StandInBytes: s.standInBytes.Load(),
+		Scrubbed:     s.scrubbed.Load(),
+		Rotten:       s.rottenBlocks.Load(),
 	}
 	out.CacheHits, out.CacheMiss = s.cache.counts()
 	if db := s.database.Load(); db != nil && db.enter() {

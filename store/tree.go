@@ -29,6 +29,13 @@ func (s *Sum) sub(d version.Digest) {
 	s.High, _ = bits.Sub64(s.High, binary.BigEndian.Uint64(d[:8]), borrow)
 }
 
+// digest is the sum as a leaf.
+func (s Sum) digest() (d version.Digest) {
+	binary.BigEndian.PutUint64(d[:8], s.High)
+	binary.BigEndian.PutUint64(d[8:], s.Low)
+	return d
+}
+
 // Tree is the hash tree of a partition's records. Two homes with equal roots
 // hold the same siblings under every key, however they came by them.
 type Tree struct{ Leaves [TreeLeaves]Sum }

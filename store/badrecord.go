@@ -1,0 +1,61 @@
+package store
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/syndtr/goleveldb/leveldb"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// badRecord is damage to one record, in a block that is whole: what lies under a
+// key is not what was written there. Besides making the partition lossy, it has
+// the record removed, which would be in the way of writes and scans for ever. key
+// is the one in the database.
+func (s *Store) badRecord(p ring.Partition, key []byte, cause error) error {
+	err := s.damage(p, cause)
+	if errors.Is(err, ErrCorrupt) {
+		s.intake.push(item{ctl: &control{lost: &p, bad: slices.Clone(key), done: make(chan error, 1)}})
+	}
+	return err
+}
+
+// removeBad removes a record that still cannot be read.
+func (c *committer) removeBad(key []byte) {
+	if c.building.newest[string(key)] != nil || c.writing != nil && c.writing.newest[string(key)] != nil {
+		return
+	}
+	b, err := c.engine.db.Get(key, nil)
+	if err != nil {
+		if !errors.Is(err, leveldb.ErrNotFound) {
+			c.rotten(err)
+		}
+		return
+	}
+	if checkRecord(key, b) == nil {
+		return
+	}
+	p := partitionOf(key)
+	absent := &entry{key: string(key), full: true}
+	c.building.removeRecord(p, hashKey(key), absent, absent)
+	c.rottenBlocks.Add(1)
+	// What this record was in the number of keys and in the tree, nobody
+	// knows.
+	c.counted.Store(false)
+	c.trees.doubt(p)
+	c.rebuildTree(p)
+}
+
+// removeLost deletes a database key whose loss Health names already.
+func (s *Store) removeLost(key []byte) {
+	s.intake.push(item{ctl: &control{remove: slices.Clone(key), losses: true, done: make(chan error, 1)}})
+}
+
+// note adds a sentence to Health that is about no partition of this store.
+func (v *vouching) note(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.losses.say(format, args...)
+	v.wake()
+}

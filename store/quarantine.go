@@ -1,0 +1,276 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	ldberrors "github.com/syndtr/goleveldb/leveldb/errors"
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// A damaged block is in the way for ever: scans end at it, and goleveldb stops
+// all writes once a compaction meets it. So the store puts it out of the way.
+// What finds it reports the table. In the background the table is read whole, the
+// loss of what was in its damaged blocks is named and made durable, and only then
+// the files are closed, the blocks are taken out of the table, and the files are
+// opened anew. What is lost is for other homes to give back.
+const (
+	// quarantineSweepMax is up to how many bytes of tables all are read
+	// when one is damaged: rot seldom comes alone.
+	quarantineSweepMax = 256 << 20
+	quarantineRetry    = time.Second
+)
+
+// rot is what was reported to be damaged.
+type rot struct {
+	mu        sync.Mutex // guards what follows
+	reported  map[int64]struct{}
+	confirmed map[int64]struct{} // and is to be taken out at the next reopening
+
+	wake chan struct{} // holds a token while reports wait
+}
+
+func newRot() *rot {
+	return &rot{reported: make(map[int64]struct{}), confirmed: make(map[int64]struct{}), wake: make(chan struct{}, 1)}
+}
+
+// rotten is given every error of reading the database, and reports the table
+// that it names as damaged, if it does.
+func (s *Store) rotten(err error) {
+	var c *ldberrors.ErrCorrupted
+	if errors.As(err, &c) && c.Fd.Type == storage.TypeTable {
+		s.report(c.Fd.Num)
+	}
+}
+
+// report says that a table may be damaged. It never waits.
+func (s *Store) report(table int64) {
+	s.rot.mu.Lock()
+	s.rot.reported[table] = struct{}{}
+	s.rot.mu.Unlock()
+	select {
+	case s.rot.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the tables that were reported, sorted.
+func (r *rot) take() []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := sortedTables(r.reported)
+	clear(r.reported)
+	return out
+}
+
+func sortedTables(set map[int64]struct{}) []int64 {
+	out := make([]int64, 0, len(set))
+	for n := range set {
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// confirm notes tables for the next reopening.
+func (r *rot) confirm(found []damagedTable) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range found {
+		r.confirmed[d.number] = struct{}{}
+	}
+}
+
+// pending says that tables are to be mended.
+func (r *rot) pending() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.confirmed) > 0
+}
+
+// toTakeOut returns the tables for a reopening with the given cause, sorted.
+func (r *rot) toTakeOut(cause error) []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var c *ldberrors.ErrCorrupted
+	if errors.As(cause, &c) && c.Fd.Type == storage.TypeTable {
+		r.confirmed[c.Fd.Num] = struct{}{}
+	}
+	out := sortedTables(r.confirmed)
+	clear(r.confirmed)
+	return out
+}
+
+// quarantine looks into reports until the store is closed.
+func (s *Store) quarantine() {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.rot.wake:
+		}
+		tables := s.rot.take()
+		err := s.quarantineTables(tables)
+		if err == nil {
+			continue
+		}
+		s.logger.Warn("damaged tables cannot be looked into yet", "tables", tables, "error", err)
+		if !s.sleep(quarantineRetry) {
+			return
+		}
+		for _, n := range tables {
+			s.report(n)
+		}
+	}
+}
+
+// quarantineTables reads tables that were reported. If they are damaged it names
+// the loss, and has the files reopened without it.
+func (s *Store) quarantineTables(tables []int64) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	m, err := readManifest(s.guard.disk)
+	if err != nil {
+		return err
+	}
+	if m.damaged || !m.exists {
+		return fmt.Errorf("%w: manifest", ErrCorrupt)
+	}
+	found, err := examine(s.guard.disk, &m, tables)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if err := s.nameDamage(found); err != nil {
+		return err
+	}
+	s.rot.confirm(found)
+	cause := fmt.Errorf("%w: %d are damaged, the first is number %d", errRot, len(found), found[0].number)
+	return s.do(&control{quarantine: cause})
+}
+
+// nameDamage makes the loss of what damaged blocks held known, and durable.
+func (s *Store) nameDamage(found []damagedTable) error {
+	lost := s.lossOf(found)
+	for _, p := range lost.partitions {
+		s.trees.doubt(p)
+		if err := s.intakeError(&control{lost: &p}); err != nil {
+			return err
+		}
+	}
+	return s.do(&control{lostAll: lost.all, losses: true})
+}
+
+// intakeError gives the committer something to do, and waits for nothing.
+func (s *Store) intakeError(c *control) error {
+	c.done = make(chan error, 1)
+	if !s.intake.push(item{ctl: c}) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// blockLoss is what was in damaged blocks, as far as their places tell.
+type blockLoss struct {
+	partitions []ring.Partition
+	all        bool
+	// store says that clocks or metadata were among it: what the database
+	// shows of them now may be older than what it showed before.
+	store bool
+}
+
+// lossOf finds out what damaged blocks held, and tells Health.
+func (s *Store) lossOf(found []damagedTable) blockLoss {
+	var out blockLoss
+	most := s.partitionsUsed()
+	for _, d := range found {
+		for _, span := range d.lost {
+			s.logger.Error("a table is damaged; what it held there is lost", "table", d.number,
+				"from", fmt.Sprintf("%.64q", span.from), "to", fmt.Sprintf("%.64q", span.to))
+			if span.touches(clockPrefix) || span.touches(metaPrefix) {
+				out.store = true
+			}
+			if span.touchesNamed() {
+				out.all = true
+				s.vouch.loseAll("table %d is damaged: metadata is lost", d.number)
+			}
+			if span.touches(standInPrefix) {
+				s.vouch.note("table %d is damaged: stand-ins for other members may be lost", d.number)
+			}
+			first, last, any := span.partitions(most)
+			for p := first; any && p <= last; p++ {
+				if s.vouch.lose(p, "partition %d: table %d is damaged", p, d.number) {
+					s.logger.Error("synced data was lost; reads of this partition do not count", "partition", p, "table", d.number)
+				}
+				if !slices.Contains(out.partitions, p) {
+					out.partitions = append(out.partitions, p)
+				}
+			}
+		}
+	}
+	slices.Sort(out.partitions)
+	return out
+}
+
+// partitionsUsed bounds the partitions that can have records: by the fences,
+// which every partition of a ring has, or by the trees. It is the number of all
+// that there can be where neither tells.
+func (s *Store) partitionsUsed() int {
+	fenced := len(s.fences)
+	for fenced > 0 && s.fences[fenced-1].Load() == 0 {
+		fenced--
+	}
+	used, whole := s.trees.used()
+	if fenced == 0 && !whole {
+		return ring.SlotCount
+	}
+	return max(fenced, used)
+}
+
+// keySpan is a span of database keys, both ends included. A nil end is open.
+type keySpan struct{ from, to []byte }
+
+// touches says that keys with the prefix may be in the span.
+func (k keySpan) touches(prefix string) bool {
+	if k.to != nil && string(k.to) < prefix {
+		return false
+	}
+	end := prefix[:len(prefix)-1] + string(prefix[len(prefix)-1]+1)
+	return string(k.from) < end
+}
+
+// touchesNamed says that metadata may be in the span that the store has no copy
+// of: that of others, which have names, and that of the store has names that
+// begin with a dot and are written anew.
+func (k keySpan) touchesNamed() bool {
+	return k.touches(metaPrefix) && (k.to == nil || string(k.to) >= metaPrefix+"/")
+}
+
+// partitions are the first and the last one with records in the span, below
+// used.
+func (k keySpan) partitions(used int) (first, last ring.Partition, any bool) {
+	if !k.touches(dataPrefix) || used == 0 {
+		return 0, 0, false
+	}
+	last = ring.Partition(used - 1)
+	if bytes.HasPrefix(k.from, []byte(dataPrefix)) {
+		first = partitionBound(k.from, 0)
+	}
+	if k.to != nil && bytes.HasPrefix(k.to, []byte(dataPrefix)) {
+		last = min(last, partitionBound(k.to, 0xff))
+	}
+	return first, last, first <= last
+}
+
+// partitionBound reads the partition of a key that may be cut short: missing bytes
+// are taken for fill.
+func partitionBound(key []byte, fill byte) ring.Partition {
+	b := append(slices.Clone(key[len(dataPrefix):]), fill, fill)
+	return ring.Partition(b[0])<<8 | ring.Partition(b[1])
+}
