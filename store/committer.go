@@ -249,11 +249,11 @@ func (c *committer) complete(i item, err error) {
 	case i.merge != nil:
 		c.release(&i.merge.link)
 		i.merge.Sink.Committed(err)
-	case err == nil:
-		i.ctl.done <- i.ctl.err
 	case i.stand != nil:
 		c.release(&i.stand.link)
 		i.stand.sink.Committed(err)
+	case err == nil:
+		i.ctl.done <- i.ctl.err
 	default:
 		i.ctl.done <- err
 	}
