@@ -170,7 +170,7 @@ func (a *pairAudit) page(ctx context.Context, c *cursor, room int) (differ [][]b
 	if rec := a.r.cfg.Rings.Current(); rec != nil {
 		req.Epoch = rec.Epoch
 	}
-	page, err := ask(ctx, a.r, a.with, listRoute, req)
+	page, err := askMuch(ctx, a.r, a.with, listRoute, req)
 	if err == nil {
 		err = page.check(c.after)
 	}

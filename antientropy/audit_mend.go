@@ -68,7 +68,7 @@ func (a *pairAudit) mend(ctx context.Context, p ring.Partition, keys [][]byte) (
 	if err != nil {
 		return 0, fmt.Errorf("audit: %w", err)
 	}
-	resp, err := ask(ctx, a.r, a.with, fetchRoute, req)
+	resp, err := askMuch(ctx, a.r, a.with, fetchRoute, req)
 	if err == nil && (len(resp.Items) == 0 || len(resp.Items) > len(keys)) {
 		err = fmt.Errorf("%d records of %d keys", len(resp.Items), len(keys))
 	}
@@ -111,6 +111,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 		items = append(items, item{key, got.Record})
 		if len(got.Record) > 0 {
 			a.out.Pulled++
+			a.r.pulledKeys.Add(1)
 			size += int64(len(got.Record))
 		}
 	}
@@ -121,6 +122,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 		return nil, fmt.Errorf("audit: records from %s: %w", a.with.Short(), err)
 	}
 	a.out.Bytes += size
+	a.r.pulledBytes.Add(size)
 	return theirs, nil
 }
 
@@ -189,7 +191,7 @@ func (a *pairAudit) send(ctx context.Context, req *offerRequest, size int) error
 	if err := a.r.pace.take(ctx, size); err != nil {
 		return err
 	}
-	resp, err := ask(ctx, a.r, a.with, offerRoute, req)
+	resp, err := askMuch(ctx, a.r, a.with, offerRoute, req)
 	if err == nil && len(resp.Errors) != len(req.Items) {
 		err = fmt.Errorf("%d outcomes of %d records", len(resp.Errors), len(req.Items))
 	}

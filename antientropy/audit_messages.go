@@ -126,7 +126,11 @@ func (m *rootsRequest) ParseWire(r *wire.Reader) error {
 		return wire.ErrMalformed
 	}
 	for ; len(packed) > 0; packed = packed[18:] {
-		m.Roots = append(m.Roots, partitionRoot{ring.Partition(binary.BigEndian.Uint16(packed)), version.Digest(packed[2:18])})
+		p := ring.Partition(binary.BigEndian.Uint16(packed))
+		if p >= ring.SlotCount {
+			return wire.ErrMalformed
+		}
+		m.Roots = append(m.Roots, partitionRoot{p, version.Digest(packed[2:18])})
 	}
 	return s.End()
 }

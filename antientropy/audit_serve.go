@@ -3,6 +3,7 @@ package antientropy
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -38,6 +39,15 @@ func ask[Req, Resp any](ctx context.Context, r *Repair, id ring.NodeID, route rp
 	ctx, cancel := context.WithTimeout(ctx, auditCallMax)
 	defer cancel()
 	return route.Call(ctx, r.cfg.Transport, peer, req)
+}
+
+// askMuch is ask for what may take long for its size: the pacer is not to take that
+// for a busy peer.
+func askMuch[Req, Resp any](ctx context.Context, r *Repair, id ring.NodeID, route rpc.Route[Req, Resp], req *Req) (*Resp, error) {
+	began := time.Now()
+	resp, err := ask(ctx, r, id, route, req)
+	r.pace.note(id, time.Since(began))
+	return resp, err
 }
 
 // between says whether this node and the asker are both homes of a partition.
