@@ -20,6 +20,7 @@ var storeErrors = []struct{ from, to error }{
 	{store.ErrBadContext, api.ErrBadRequest},
 	{store.ErrCorrupt, api.ErrStorage},
 	{store.ErrOverloaded, rpc.ErrOverloaded},
+	{store.ErrStandInsFull, rpc.ErrOverloaded},
 	{store.ErrClosed, api.ErrNotReady},
 }
 

@@ -45,8 +45,8 @@ func (c *Coordinator) inspect(ctx context.Context, _ rpc.Peer, req *api.InspectR
 	return resp, c.inspectAll(ctx, r, p, resp)
 }
 
-// inspectAll asks the homes and those who may stand in for them. Where the homes
-// differ it asks a second time, which of all the writes their clocks claim.
+// inspectAll asks the homes and those who may stand in for them. Where copies may
+// differ it asks a second time, which of all the writes the homes' clocks claim.
 func (c *Coordinator) inspectAll(ctx context.Context, r *ring.Record, p ring.Partition, resp *api.InspectResponse) error {
 	homes := r.Homes(p)
 	members := r.Order(p)
@@ -72,7 +72,7 @@ func (c *Coordinator) inspectAll(ctx context.Context, r *ring.Record, p ring.Par
 		}
 	}
 	resp.Equal = equalCopies(resp.Copies)
-	if !resp.Equal {
+	if !resp.Equal || len(kept) > 0 {
 		dots := dotsOf(append(slices.Clone(resp.Copies), kept...))
 		dots = dots[:min(len(dots), inspectDotsMax)]
 		again, err := c.inspectEach(ctx, homes, len(homes), &api.InspectRequest{Key: resp.Key, Local: true, Dots: dots})

@@ -96,12 +96,7 @@ func (c *Coordinator) handleStandIn(call *rpc.Call, req *standInRequest) {
 	case r.HomeIndex(p, req.Home) < 0:
 		call.Fail(fmt.Errorf("%w: %s is no home of partition %d at epoch %d", api.ErrBadRequest, req.Home.Short(), p, r.Epoch))
 	default:
-		k, ok := c.keeper()
-		if !ok {
-			call.Fail(fmt.Errorf("%w: this node keeps nothing for others", api.ErrNotReady))
-			return
-		}
-		k.StandIn(&store.StandIn{Home: req.Home, Partition: p, Record: record, Encoded: req.Record, Sink: done})
+		c.cfg.Store.StandIn(&store.StandIn{Home: req.Home, Partition: p, Record: record, Encoded: req.Record, Sink: done})
 	}
 }
 
@@ -118,18 +113,6 @@ func (c *Coordinator) acknowledge(call *rpc.Call, err error) {
 	call.Reply(&resp)
 }
 
-// keeper is what a store does that keeps records for homes.
-type keeper interface {
-	StandIn(s *store.StandIn)
-	StandIns(home ring.NodeID, p ring.Partition, after []byte, limit int) ([]store.StandIn, error)
-	StandInHomes() ([]ring.NodeID, error)
-}
-
-func (c *Coordinator) keeper() (keeper, bool) {
-	k, ok := any(c.cfg.Store).(keeper)
-	return k, ok
-}
-
 // kept is a record that this node keeps for a home.
 type kept struct {
 	home    ring.NodeID
@@ -138,17 +121,13 @@ type kept struct {
 
 // standInsOf are the records of one key that this node keeps for homes.
 func (c *Coordinator) standInsOf(p ring.Partition, key []byte) ([]kept, error) {
-	k, ok := c.keeper()
-	if !ok {
-		return nil, nil
-	}
-	homes, err := k.StandInHomes()
+	homes, err := c.cfg.Store.StandInHomes()
 	if err != nil {
 		return nil, err
 	}
 	var out []kept
 	for _, home := range homes {
-		found, err := k.StandIns(home, p, keyBefore(key), 1)
+		found, err := c.cfg.Store.StandIns(home, p, keyBefore(key), 1)
 		if err != nil {
 			return nil, err
 		}

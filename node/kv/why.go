@@ -80,8 +80,9 @@ func (a *account) tellState(equal bool) {
 			live++
 		}
 	}
+	held := len(dotsOf(a.homes)) > 0
 	switch s := a.siblings[a.winner]; {
-	case len(a.dots) == 0 && equal:
+	case !held && equal:
 		a.say("no home has a value of this key")
 	case s == nil:
 		a.say("no home that answers has a value of this key")
@@ -93,7 +94,7 @@ func (a *account) tellState(equal bool) {
 	if live > 1 {
 		a.say("it has %d siblings, whose writers had not seen each other: a put with the context of a read replaces them", live)
 	}
-	if equal && len(a.dots) > 0 {
+	if equal && held {
 		a.say("all %d homes hold the same", len(a.homes))
 	}
 }
