@@ -10,8 +10,6 @@ import (
 	"github.com/kithdb/kith/ring"
 )
 
-var all3 = []int{0, 1, 2}
-
 // A node that was away pulls what it missed, and about that: not the whole.
 func TestCatchUpPullsAboutWhatWasMissed(t *testing.T) {
 	inWorld(t, worldOptions{partitions: 16}, func(w *world) {

@@ -135,10 +135,3 @@ func (s *peerPace) judge(p95 time.Duration) bool {
 	}
 	return true
 }
-
-// speed is the part of the rate that is used now, for tests and people.
-func (p *pacer) speed() float64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.part
-}

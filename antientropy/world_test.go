@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -33,6 +34,7 @@ type world struct {
 	mu    sync.Mutex
 	bytes map[string]int // by route, both ways
 	calls map[string]int
+	draws uint64
 }
 
 // home is what runs on one node.
@@ -128,9 +130,8 @@ func inWorld(t *testing.T, o worldOptions, f func(w *world)) {
 		w.net = network.New(network.Config{Seed: o.seed, Trace: w.count})
 		w.rec = record(t, o.nodes, o.replicas, o.partitions)
 		for i := range o.nodes {
-			seed := o.seed<<16 + uint64(i+1)
-			draw := func() uint64 { seed += 0x9e3779b97f4a7c15; return seed | 1 }
-			h := &home{w: w, i: i, id: nodeID(i), store: newMemStore(draw), held: w.rec, changed: make(chan struct{}),
+			chance := rand.New(rand.NewPCG(o.seed, uint64(i)))
+			h := &home{w: w, i: i, id: nodeID(i), store: newMemStore(chance.Uint64), held: w.rec, changed: make(chan struct{}),
 				hidden: map[ring.NodeID]bool{}, tune: o.tune}
 			h.peer = rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}
 			h.host = w.net.Host(h.peer, nil)

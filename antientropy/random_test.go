@@ -1,0 +1,264 @@
+package antientropy
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/store/version"
+)
+
+// step is one thing that happens in a history.
+type step struct {
+	What  string
+	Node  int
+	Other int
+	Key   int
+	To    []bool // who gets the record
+	Dead  bool   // a tombstone
+	Large bool   // so that few records fill an answer
+	Sees  bool   // the write has seen what its node holds, else nothing
+	Wait  time.Duration
+}
+
+const (
+	historyKeys = 5
+	// The node that may lose what is on its disk. More at once, and nobody
+	// could promise anything.
+	historyLoser = 2
+)
+
+func drawHistory(t *rapid.T) []step {
+	kinds := []string{"write", "write", "write", "late", "cut", "mend", "halt", "start", "reopen", "restart", "lose", "wait"}
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+		return step{
+			What: rapid.SampledFrom(kinds).Draw(t, "what"),
+			Node: rapid.IntRange(0, 2).Draw(t, "node"), Other: rapid.IntRange(0, 2).Draw(t, "other"),
+			Key:  rapid.IntRange(0, historyKeys-1).Draw(t, "key"),
+			To:   []bool{rapid.Bool().Draw(t, "to0"), rapid.Bool().Draw(t, "to1"), rapid.Bool().Draw(t, "to2")},
+			Dead: rapid.IntRange(0, 3).Draw(t, "dead") == 0, Sees: rapid.IntRange(0, 3).Draw(t, "sees") > 0,
+			Large: rapid.IntRange(0, 5).Draw(t, "large") == 0,
+			Wait: rapid.SampledFrom([]time.Duration{0, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond,
+				500 * time.Millisecond, 3 * time.Second, 8 * time.Second}).Draw(t, "wait"),
+		}
+	}), 1, 60).Draw(t, "history")
+}
+
+// history runs steps and keeps an oracle: what all writes come to together, and
+// what those do that reached a home which loses nothing.
+type history struct {
+	w    *world
+	sent [][]byte
+	all  map[string]version.Record
+	safe map[string]version.Record
+}
+
+var large [600 << 10]byte
+
+func historyKey(i int) string { return fmt.Sprint("key-", i) }
+
+func (h *history) run(steps []step) {
+	for _, s := range steps {
+		h.step(s)
+		time.Sleep(s.Wait)
+	}
+	h.w.net.Heal()
+	for i := range h.w.nodes {
+		if !h.w.nodes[i].on {
+			h.w.start(i)
+		}
+	}
+}
+
+func (h *history) step(s step) {
+	w, n := h.w, h.w.nodes[s.Node]
+	switch s.What {
+	case "write":
+		h.write(s)
+	case "late": // a packet that was minutes on its way
+		if len(h.sent) > 0 && n.on {
+			h.arrive(h.sent[s.Key*7%len(h.sent)], s.Node)
+		}
+	case "cut":
+		if s.Node != s.Other {
+			w.cut(s.Node, s.Other)
+		}
+	case "mend":
+		w.net.Heal()
+	case "halt":
+		w.halt(s.Node)
+	case "start":
+		if !n.on {
+			w.start(s.Node)
+		}
+	case "reopen", "restart":
+		was := n.on
+		w.halt(s.Node)
+		if s.What == "reopen" {
+			n.store.reopen()
+		} else {
+			n.store.restart()
+		}
+		if was {
+			w.start(s.Node)
+		}
+	case "lose":
+		key := historyKey(s.Key)
+		w.nodes[historyLoser].store.lose(w.partitionOf(key), func(k string) bool { return k == key || s.Dead })
+	}
+}
+
+func (h *history) write(s step) {
+	w, n := h.w, h.w.nodes[s.Node]
+	if !n.on {
+		return
+	}
+	key := historyKey(s.Key)
+	value := fmt.Sprint("value-", len(h.sent))
+	if s.Large {
+		value += string(large[:])
+	}
+	b := n.store.put(w.partitionOf(key), key, value, nil, s.Sees, s.Dead, version.StampAt(time.Now()))
+	h.sent = append(h.sent, b)
+	r, err := version.Parse(b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h.all[key] = version.Merge(version.Record{Key: r.Key, Seen: h.all[key].Seen, Siblings: h.all[key].Siblings}, r)
+	h.arrive(b, s.Node)
+	for i, yes := range s.To {
+		if yes && i != s.Node && w.nodes[i].on {
+			h.arrive(b, i)
+		}
+	}
+}
+
+// arrive has a record merged at a node.
+func (h *history) arrive(b []byte, i int) {
+	r, _ := version.Parse(b)
+	key := string(r.Key)
+	h.w.deliver(b, i)
+	if i != historyLoser {
+		h.safe[key] = version.Merge(version.Record{Key: r.Key, Seen: h.safe[key].Seen, Siblings: h.safe[key].Siblings}, r)
+	}
+}
+
+// check holds a home against the oracle.
+func (h *history) check() error {
+	for i := range historyKeys {
+		key := historyKey(i)
+		all, safe := h.all[key], h.safe[key]
+		b, err := h.w.nodes[0].store.Get(h.w.partitionOf(key), []byte(key))
+		if err != nil {
+			return err
+		}
+		var got version.Record
+		if b != nil {
+			if got, err = version.Parse(b); err != nil {
+				return err
+			}
+		}
+		has := func(r *version.Record, d version.Dot) bool {
+			for i := range r.Siblings {
+				if r.Siblings[i].Dot == d {
+					return true
+				}
+			}
+			return false
+		}
+		for _, s := range all.Siblings {
+			if !s.Tombstone && has(&safe, s.Dot) && !has(&got, s.Dot) {
+				return fmt.Errorf("%s: %.20q was never replaced, and is gone", key, s.Value)
+			}
+		}
+		for _, s := range got.Siblings {
+			if safe.Seen.Covers(s.Dot) && !has(&safe, s.Dot) {
+				return fmt.Errorf("%s: %.20q was replaced, and is back", key, s.Value)
+			}
+		}
+	}
+	return nil
+}
+
+// settled says that all homes are equal in all respects.
+func (w *world) settled() error {
+	if err := w.equal(); err != nil {
+		return err
+	}
+	if err := w.claimsEqual(); err != nil {
+		return err
+	}
+	for _, h := range w.nodes {
+		if st := h.repair.Status(); st.Behind > 0 || st.Lossy > 0 || st.Missing > 0 {
+			return fmt.Errorf("node %d: %+v", h.i, st)
+		}
+		for p := range ring.Partition(w.rec.Partitions) {
+			if !h.repair.Counts(p) {
+				return fmt.Errorf("node %d does not count for partition %d", h.i, p)
+			}
+		}
+	}
+	return nil
+}
+
+// Whatever is written, cut, stopped, forgotten and lost at one home: in the end all
+// homes hold the same, all that was not replaced, and nothing that was.
+func TestHomesAreEqualAfterAnyHistory(t *testing.T) {
+	checks(t, 60)
+	for name, forget := range map[string]time.Duration{"tombstones stay": 1000 * time.Hour, "tombstones are forgotten": 5 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				steps := drawHistory(rt)
+				seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
+				logMax := rapid.SampledFrom([]int{1, 4, 1000}).Draw(rt, "log")
+				var failed error
+				inWorld(t, worldOptions{seed: seed, partitions: 2, tune: func(c *Config) {
+					c.ForgetAfter, c.AuditEvery = forget, time.Minute
+				}}, func(w *world) {
+					for _, n := range w.nodes {
+						n.store.logMax = logMax
+					}
+					h := &history{w: w, all: map[string]version.Record{}, safe: map[string]version.Record{}}
+					h.run(steps)
+					end := time.Now().Add(10 * time.Minute)
+					for {
+						if failed = w.settled(); failed == nil || time.Now().After(end) {
+							break
+						}
+						time.Sleep(time.Second)
+					}
+					if failed == nil {
+						failed = h.check()
+					}
+				})
+				if failed != nil {
+					rt.Fatal(failed)
+				}
+			})
+		})
+	}
+}
+
+// checks sets how many histories rapid runs: n, or as many as KITH_HISTORIES says.
+func checks(t *testing.T, n int) {
+	t.Helper()
+	if s := os.Getenv("KITH_HISTORIES"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	} else if os.Getenv("KITH_LONG") != "" {
+		n *= 50
+	}
+	was := flag.Lookup("rapid.checks").Value.String()
+	t.Cleanup(func() { _ = flag.Set("rapid.checks", was) })
+	if err := flag.Set("rapid.checks", strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+}
