@@ -45,7 +45,7 @@ func list(values []string) string {
 // of its parts has found first.
 func (k *oracle) check(final []string) []error {
 	var errs []error
-	if err := k.shown(final, k.final); err != nil {
+	if err := k.shown(final, k.final.from); err != nil {
 		errs = append(errs, fmt.Errorf("in the end: %w", err))
 	}
 	if err := k.kept(final); err != nil {
@@ -81,7 +81,7 @@ func (k *oracle) kept(final []string) error {
 		if put.Read || put.Outcome != Done {
 			continue
 		}
-		if !k.covered(v, final, k.final) {
+		if !k.covered(v, final, k.final.to) {
 			return broken(Kept, "acknowledged %s is lost", v)
 		}
 		for _, s := range final {

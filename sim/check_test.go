@@ -90,7 +90,8 @@ func TestValuesLiveForTheirTime(t *testing.T) {
 		a := s.add(Op{Value: "a", After: read, Strict: true, Outcome: c.outcome, TTL: c.ttl})
 		a.Deadline = a.Ended
 		s.at = a.Ended.Add(at)
-		s.final = s.get(c.saw...).Began
+		read = s.get(c.saw...)
+		s.final = map[string]span{"k": {read.Began, read.Ended}}
 		errorIs(t, Check(s.History, map[string][]string{"k": c.saw}), c.want)
 	}
 }

@@ -229,12 +229,13 @@ func ReadBack(h *History, readers []*Client, homes func(key string) []int, limit
 
 func readBack(h *History, readers []*Client, homes func(key string) []int, level client.Level, limit time.Duration) (map[string][]string, error) {
 	out := map[string][]string{}
-	h.final = time.Now()
 	for _, key := range h.Keys() {
 		for deadline := time.Now().Add(limit); ; {
+			began := time.Now()
 			values, err := agreed(readers, homes(key), key, level)
 			if err == nil {
 				out[key] = values
+				h.final[key] = span{began, time.Now()}
 				for _, v := range values {
 					h.sawMinted(v, readers[0].history.minted[v])
 				}

@@ -117,12 +117,17 @@ type History struct {
 	// minted is when values were minted that reads have shown, by the clock of
 	// the home that did it.
 	minted map[string]time.Time
-	// final is when all was read in the end; zero is not known.
-	final time.Time
+	// final is when each key was read in the end.
+	final map[string]span
 }
 
+// span is a time from its beginning to its end; zero is not known.
+type span struct{ from, to time.Time }
+
 // NewHistory begins a history.
-func NewHistory() *History { return &History{began: time.Now(), minted: map[string]time.Time{}} }
+func NewHistory() *History {
+	return &History{began: time.Now(), minted: map[string]time.Time{}, final: map[string]span{}}
+}
 
 // ClocksRight says that no clock is ever wrong in this history: then more can be
 // checked.
@@ -157,6 +162,17 @@ func (h *History) Ops() []*Op {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.ops)
+}
+
+// mortal is when the last put may have been minted that expires.
+func (h *History) mortal() time.Time {
+	var last time.Time
+	for _, o := range h.Ops() {
+		if o.TTL > 0 && o.Deadline.After(last) {
+			last = o.Deadline
+		}
+	}
+	return last
 }
 
 // Keys are those that were written.

@@ -18,7 +18,7 @@ type oracle struct {
 	must, may []bits
 	hidden    bits                 // what a delete, or a put that expires, may have seen
 	late      time.Duration        // see History
-	final     time.Time            // see History
+	final     span                 // when the key was read in the end
 	minted    map[string]time.Time // see History
 }
 
@@ -35,8 +35,9 @@ func (b bits) add(i int) bool {
 }
 
 func newOracle(ops []*Op, h *History) *oracle {
-	k := &oracle{ops: ops, late: h.late, final: h.final, minted: h.minted, puts: map[string]*Op{}, index: map[string]int{}}
+	k := &oracle{ops: ops, late: h.late, minted: h.minted, puts: map[string]*Op{}, index: map[string]int{}}
 	for _, o := range ops {
+		k.final = h.final[o.Key]
 		if !o.Read {
 			k.puts[o.Value] = o
 			k.list = append(k.list, o)

@@ -20,6 +20,9 @@ const (
 	// These are of the cluster after it was healed, not of a history.
 	Converged Promise = "all homes show the same in the end"
 	OneRing   Promise = "all agree on the ring record"
+	// Repaired is without a read, TreesTrue of trees against what lies on disk.
+	Repaired  Promise = "copies become equal by themselves"
+	TreesTrue Promise = "hash trees are those of the records"
 	// Bounded is of every node, while a story is played and when it is over.
 	Bounded Promise = "what nodes keep for others stays within its bounds"
 )

@@ -103,6 +103,9 @@ func (c *Cluster) settle(h *History, loses bool) error {
 	if err := c.checkRings(); err != nil {
 		return err
 	}
+	if last := h.mortal(); !last.IsZero() {
+		rest(context.Background(), time.Until(last.Add(mortalMax+lateMax))) // all have to be gone
+	}
 	level := client.All
 	if loses {
 		level = client.Quorum
