@@ -48,11 +48,15 @@ type home struct {
 	ended chan struct{}
 
 	offset atomic.Int64  // of its clock, in nanoseconds
+	behind atomic.Bool   // its repair says that its copies do not count
 	deaf   atomic.Uint64 // bit i: it has not heard yet where node i is
 }
 
 // now is the node's wall clock.
 func (h *home) now() time.Time { return time.Now().Add(time.Duration(h.offset.Load())) }
+
+// Counts implements kv.Repair.
+func (h *home) Counts(ring.Partition) bool { return !h.behind.Load() }
 
 // View implements kv.Members.
 func (h *home) View() *gossip.View {
@@ -133,7 +137,7 @@ func (w *world) start(i int) {
 	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{})
 	h.kv = kv.New(kv.Config{
 		Self: h.id, Store: h.store, Rings: &h.rings, Members: h, Transport: h.guard, Circuits: h.guard,
-		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Logger: slog.New(slog.DiscardHandler),
+		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.mux = rpc.NewMux(rpc.MuxConfig{})
 	h.kv.Register(h.mux)
