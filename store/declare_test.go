@@ -32,3 +32,40 @@ func TestDeclaredLossIsDurable(t *testing.T) {
 	}
 	wantValues(t, get(t, s, 7, "k"), "w")
 }
+
+// A clock that is written after a loss is good, though those before it are void.
+func TestClockAfterADeclaredLossIsLoaded(t *testing.T) {
+	d := disk.New(1)
+	s := open(t, d.Open(), small())
+	before := mustPut(t, s, 7, "k", "v")
+	if err := s.DeclareLoss("test"); err != nil {
+		t.Fatal(err)
+	}
+	after := mustPut(t, s, 7, "j", "v")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, d.Open(), small())
+	wantClaims(t, s, 7, true, after.dot)
+	wantClaims(t, s, 7, false, before.dot)
+}
+
+// What the cache holds may be just what the disk has lost.
+func TestNothingIsServedFromTheCacheAfterALoss(t *testing.T) {
+	s := open(t, disk.New(1).Open(), small())
+	mustPut(t, s, 7, "k", "v")
+	misses := func() int64 {
+		get(t, s, 7, "k")
+		return s.Stats().CacheMiss
+	}
+	before := misses()
+	if misses() != before {
+		t.Fatal("it was not in the cache")
+	}
+	if err := s.DeclareLoss("test"); err != nil {
+		t.Fatal(err)
+	}
+	if misses() == before {
+		t.Fatal("served from the cache")
+	}
+}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -76,30 +77,41 @@ func wantKeys(t testing.TB, s *store.Store, n int64) {
 // Merges that overtake each other must not leave a hole in the clock: nobody
 // would send the older one again.
 func TestFillMergesThatOvertakeLeaveNoHole(t *testing.T) {
-	for _, together := range []bool{false, true} {
-		s := open(t, disk.New(1).Open(), small())
-		home := &elsewhere{actor: 9}
-		first := home.put(key("k"), "1")
-		second := home.put(first, "2")
-		third := home.put(second, "3")
-		if together { // in one batch, or in two that follow
-			o := []*outcome{startMerge(s, 1, third.Append(nil)), startMerge(s, 1, first.Append(nil)), startMerge(s, 1, second.Append(nil))}
-			for _, o := range o {
+	for name, order := range map[string][]bool{ // whether to wait for a merge before the next
+		"one by one":        {true, true, true},
+		"in two batches":    {false, false, false},
+		"during the second": {true, false, false},
+	} {
+		bubble(t, func(t *testing.T) {
+			d := disk.New(1)
+			s := open(t, d.Open(), small())
+			home := &elsewhere{actor: 9}
+			first := home.put(key("k"), "1")
+			second := home.put(first, "2")
+			third := home.put(second, "3")
+			get(t, s, 1, "k") // it is in the cache: what follows keeps its order
+			slow(d, time.Second)
+			var all []*outcome
+			for i, r := range []version.Record{third, first, second} {
+				all = append(all, startMerge(s, 1, r.Append(nil)))
+				synctest.Wait()
+				if order[i] {
+					time.Sleep(time.Minute)
+				} else if !order[0] {
+					wantClaims(t, s, 1, false, r.Siblings[0].Dot) // it relies on what is under way
+				}
+			}
+			for _, o := range all {
 				if err := o.wait(); err != nil {
 					t.Fatal(err)
 				}
 			}
-		} else {
-			mustMerge(t, s, 1, third)
-			wantClaims(t, s, 1, false, version.Dot{Actor: 9, Seq: 1})
-			mustMerge(t, s, 1, first)
-			mustMerge(t, s, 1, second)
-		}
-		wantValues(t, get(t, s, 1, "k"), "3")
-		c := s.ClockOf(1)
-		if got := c.Bases().Max(9); got != 3 {
-			t.Fatalf("together %v: base %d, want 3: %v", together, got, c)
-		}
+			wantValues(t, get(t, s, 1, "k"), "3")
+			c := s.ClockOf(1)
+			if got := c.Bases().Max(9); got != 3 {
+				t.Fatalf("%s: base %d, want 3: %v", name, got, c)
+			}
+		})
 	}
 }
 
@@ -254,11 +266,17 @@ func TestVerdictIsRememberedThroughACrash(t *testing.T) {
 		home := &elsewhere{actor: 9}
 		value := home.put(key("k"), "v")
 		get(t, s, 1, "k")
+		other := start(s, blind(1, "k", "v")).wait()
+		mustVerdict(t, s, 1, key("k"), get(t, s, 1, "k").Seen)
 		slow(d, 10*time.Millisecond)
-		// The write is under way when it is removed, so no clock has it yet.
-		wrote := startMerge(s, 1, value.Append(nil))
+		// It is written and removed in one batch, so that no clock had it.
+		before := start(s, blind(2, "j", "v"))
 		synctest.Wait()
-		if err := sendVerdict(s, 1, key("k"), value.Seen).wait(); err != nil || wrote.wait() != nil {
+		wrote := startMerge(s, 1, value.Append(nil))
+		removed := sendVerdict(s, 1, key("k"), value.Seen)
+		synctest.Wait()
+		wantClaims(t, s, 1, false, value.Siblings[0].Dot)
+		if err := errors.Join(other, before.wait(), wrote.wait(), removed.wait()); err != nil {
 			t.Fatal(err)
 		}
 		d.PowerCut()
