@@ -97,6 +97,7 @@ func (f *forgetter) pass(ctx context.Context) error {
 				return ctx.Err()
 			}
 			f.r.log.Debug("forgetting", "partition", p, "error", err)
+			place.changed = true // for all that this search knows
 			place.wait(f.r.cfg.ForgetAfter, false)
 		}
 		f.publish()

@@ -9,8 +9,8 @@ import (
 
 // scrubber is a store that can read what lies on its disk, some records at a time.
 type scrubber interface {
-	// ScrubPiece reads and checks records behind a place, nil for the first,
-	// until they are limitBytes long together. next is nil when the pass is
+	// ScrubPiece reads and checks what lies on disk behind a place, nil for the
+	// beginning, until that is limitBytes long. next is nil when the pass is
 	// over. An error is a failure to read at all: damage is the store's to
 	// name, and no error.
 	ScrubPiece(after []byte, limitBytes int) (next []byte, records int, bytes int, err error)
@@ -23,7 +23,7 @@ type measured interface{ Stats() store.Stats }
 const (
 	scrubPiece    = 256 << 10        // bytes read at once
 	scrubWaitMin  = time.Millisecond // between pieces
-	scrubWaitPart = 64               // at most this part of the pass
+	scrubWaitPart = 64               // of a pass, where the size of the disk is not known
 )
 
 // scrubLoop reads all records on disk, again and again, each time within
@@ -69,18 +69,16 @@ func (r *Repair) scrubPass(ctx context.Context, s scrubber) error {
 	}
 }
 
-// scrubWait is how long a piece of so many bytes may take of a pass.
+// scrubWait is how long a piece of so many bytes on disk may take of a pass.
 func (r *Repair) scrubWait(bytes int) time.Duration {
-	most := r.cfg.ScrubEvery / scrubWaitPart
 	m, ok := r.cfg.Store.(measured)
 	if !ok {
-		return most
+		return r.cfg.ScrubEvery / scrubWaitPart
 	}
-	disk := float64(max(m.Stats().DiskBytes, 1))
-	// What a piece reads lies on disk in fewer bytes, being compressed: a pass
-	// may end early, never late.
-	wait := time.Duration(float64(r.cfg.ScrubEvery) * min(1, float64(bytes)/disk))
-	return max(scrubWaitMin, min(wait, most))
+	stats := m.Stats()
+	r.rotten.Store(stats.Rotten)
+	part := min(1, float64(bytes)/float64(max(stats.DiskBytes, 1)))
+	return max(scrubWaitMin, time.Duration(part*float64(r.cfg.ScrubEvery)))
 }
 
 // sleep waits, or fails with ctx.
