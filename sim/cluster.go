@@ -38,10 +38,19 @@ type Options struct {
 	// and have not. Power cuts then lose what was acknowledged: to see what a
 	// broken promise looks like.
 	LyingDisks bool
+	// Pace is how fast nodes repair; what is 0 is as a node has it anyway.
+	Pace Pace
 	// Node changes a machine's configuration before each of its starts.
 	Node func(machine int, cfg *node.Config)
 	// Tell is called with every fault of a story as it begins and as it ends.
 	Tell func(Told)
+}
+
+// Pace is how fast nodes repair.
+type Pace struct {
+	Audit  time.Duration // until every copy was compared with all others
+	Scrub  time.Duration // of a pass over the disk
+	Forget time.Duration // the least age of a forgotten delete
 }
 
 func (o *Options) setDefaults() {

@@ -107,6 +107,9 @@ func (m *Machine) Start() error {
 		CacheBytes: 1 << 20,
 		// Every open clears two: with the default, a quarter of a short story.
 		WriteBuffer: 1 << 20,
+		AuditEvery:  m.cluster.opts.Pace.Audit,
+		ScrubEvery:  m.cluster.opts.Pace.Scrub,
+		ForgetAfter: m.cluster.opts.Pace.Forget,
 		Logger:      m.cluster.log.logger(m.Name),
 	}
 	if m.index > 0 {

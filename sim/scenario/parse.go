@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/network"
 )
 
@@ -266,8 +267,8 @@ const (
 )
 
 // parsePace reads how fast nodes repair.
-func parsePace(l *line) (Pace, error) {
-	var p Pace
+func parsePace(l *line) (sim.Pace, error) {
+	var p sim.Pace
 	if len(l.words) == 0 {
 		return p, fmt.Errorf("want at least one of audit=, scrub=, forget=")
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/network"
 )
 
@@ -29,8 +30,8 @@ func (s *Scenario) String() string {
 	if s.Link != nil {
 		line("network %s", shapeText(s.Link))
 	}
-	if s.Pace != (Pace{}) {
-		line("repair%s", s.Pace.words())
+	if s.Pace != (sim.Pace{}) {
+		line("repair%s", paceText(s.Pace))
 	}
 	for _, l := range s.Loads {
 		line("%s", l.words())
@@ -63,7 +64,7 @@ func option(b *strings.Builder, name, value, usual string) {
 	}
 }
 
-func (p Pace) words() string {
+func paceText(p sim.Pace) string {
 	var b strings.Builder
 	option(&b, "audit", short(p.Audit), "0s")
 	option(&b, "scrub", short(p.Scrub), "0s")

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/network"
 	"github.com/kithdb/kith/sim/scenario"
 )
@@ -199,7 +200,7 @@ func drawScenario(t *rapid.T) *scenario.Scenario {
 		Replicas: pick(t, 3, 4, 5), Partitions: pick(t, 0, 1, 64, 1024), Link: pick(t, nil, drawShape(t)),
 		Zones: pick(t, nil, []scenario.Zone{{Name: "z", Nodes: []string{"a", "b"}}, {Name: "y", Nodes: []string{"e"}}}),
 	}
-	s.Pace = pick(t, scenario.Pace{}, scenario.Pace{Audit: time.Second, Forget: drawTime(t)}, scenario.Pace{Scrub: time.Minute})
+	s.Pace = pick(t, sim.Pace{}, sim.Pace{Audit: time.Second, Forget: drawTime(t)}, sim.Pace{Scrub: time.Minute})
 	for i := range number(t, 1, 3) {
 		from := drawTime(t) / 2
 		s.Loads = append(s.Loads, scenario.Load{

@@ -186,15 +186,12 @@ func tick(f func()) (stop func()) {
 }
 
 func (s *Scenario) clusterOptions(seed uint64) sim.Options {
-	o := sim.Options{Seed: seed, Nodes: len(s.Nodes), Replicas: s.homes(), Partitions: s.Partitions}
+	o := sim.Options{Seed: seed, Nodes: len(s.Nodes), Replicas: s.homes(), Partitions: s.Partitions, Pace: s.Pace}
 	if s.Link != nil {
 		o.Network.Link = *s.Link
 	}
 	zone := s.zoneOf()
-	o.Node = func(i int, cfg *node.Config) {
-		cfg.Name, cfg.Zone = s.Nodes[i], zone[s.Nodes[i]]
-		cfg.AuditEvery, cfg.ScrubEvery, cfg.ForgetAfter = s.Pace.Audit, s.Pace.Scrub, s.Pace.Forget
-	}
+	o.Node = func(i int, cfg *node.Config) { cfg.Name, cfg.Zone = s.Nodes[i], zone[s.Nodes[i]] }
 	return o
 }
 

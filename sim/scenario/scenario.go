@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/network"
 )
 
@@ -36,17 +37,10 @@ type Scenario struct {
 	Replicas   int // 0 is 3, or as many as there are nodes
 	Partitions int // 0 is 16
 	Link       *network.Link
-	Pace       Pace
+	Pace       sim.Pace
 	Loads      []Load
 	Steps      []Step
 	Expects    []Expect
-}
-
-// Pace is how fast nodes repair; what is 0 is as a node has it anyway.
-type Pace struct {
-	Audit  time.Duration // from one audit to the next
-	Scrub  time.Duration // of a pass over the disk
-	Forget time.Duration // the least age of a forgotten delete
 }
 
 // Zone is where some of the nodes stand.
