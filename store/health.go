@@ -83,14 +83,14 @@ func (v *vouching) setCount(partitions int) {
 	}
 }
 
-// mirror brings lossy up to date. v.mu is held.
+// mirror brings lossy up to date. Partitions that do not exist are not lossy, or
+// somebody would try to repair them. v.mu is held.
 func (v *vouching) mirror() {
 	var words [len(v.lossy)]uint64
 	if v.losses.All {
-		for i := range words {
-			words[i] = 1<<64 - 1
-			for j := 0; len(v.losses.Mended) > 0 && j < 8; j++ {
-				words[i] &^= uint64(v.losses.Mended[8*i+j]) << (8 * j)
+		for p := range ring.Partition(v.count) {
+			if v.losses.has(p) {
+				words[p/64] |= 1 << (p % 64)
 			}
 		}
 	}
