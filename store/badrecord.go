@@ -21,8 +21,12 @@ func (s *Store) badRecord(p ring.Partition, key []byte, cause error) error {
 	return err
 }
 
-// removeBad removes a record that still cannot be read.
+// removeBad removes a record that still cannot be read. What it was in the number
+// of keys and in the tree, nobody knows.
 func (c *committer) removeBad(key []byte) {
+	p := partitionOf(key)
+	c.counted.Store(false)
+	defer c.rebuildTree(p)
 	if c.building.newest[string(key)] != nil || c.writing != nil && c.writing.newest[string(key)] != nil {
 		return
 	}
@@ -36,15 +40,9 @@ func (c *committer) removeBad(key []byte) {
 	if checkRecord(key, b) == nil {
 		return
 	}
-	p := partitionOf(key)
 	absent := &entry{key: string(key), full: true}
 	c.building.removeRecord(p, hashKey(key), absent, absent)
 	c.rottenBlocks.Add(1)
-	// What this record was in the number of keys and in the tree, nobody
-	// knows.
-	c.counted.Store(false)
-	c.trees.doubt(p)
-	c.rebuildTree(p)
 }
 
 // removeLost deletes a database key whose loss Health names already.

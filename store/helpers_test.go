@@ -11,6 +11,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/util"
 	"go.uber.org/goleak"
 
 	"github.com/kithdb/kith/ring"
@@ -218,6 +219,19 @@ func recordFrom(actor version.Actor, key, value string) []byte {
 	r := version.Record{Key: []byte(key)}
 	r = r.Put(nil, version.NewSibling(d, version.StampAt(time.Now()), 0, []byte(value)))
 	return r.Append(nil)
+}
+
+// replaceQuietly is rewrite for a store that was closed, and leaves nothing in the
+// journal that shows.
+func replaceQuietly(t testing.TB, d *disk.Disk, key, value []byte) {
+	t.Helper()
+	db, err := leveldb.Open(d.Open(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Put(key, value, &opt.WriteOptions{Sync: true}), db.CompactRange(util.Range{}), db.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // rewrite changes a database behind the store's back.

@@ -69,10 +69,10 @@ func appendStandInKey(b []byte, home ring.NodeID, p ring.Partition, key []byte) 
 func hashKey(key []byte) uint32 { return crc32.Checksum(key, castagnoli) }
 
 // partitionOf reads the partition of a database key under dataPrefix; 0 if it is
-// too short to have one.
+// too short to have one, and the last one there is if it names a higher one.
 func partitionOf(key []byte) ring.Partition {
 	if len(key) < dataKeySize {
 		return 0
 	}
-	return ring.Partition(binary.BigEndian.Uint16(key[len(dataPrefix):]))
+	return min(ring.SlotCount-1, ring.Partition(binary.BigEndian.Uint16(key[len(dataPrefix):])))
 }

@@ -114,10 +114,15 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot, round uint64) {
 		if !db.enter() {
 			return // reopened: another count has begun
 		}
-		n, next, ok := s.countPiece(round, partitionOf(span.Start), snapshot.NewIterator(span, nil))
+		n, next, err := s.countPiece(round, span.Start, snapshot.NewIterator(span, nil))
 		db.leave()
 		s.keys.Add(int64(n))
-		if !ok {
+		switch {
+		case starved(err):
+			if !s.sleep(rebuildRetry) {
+				return
+			}
+		case err != nil:
 			bad++
 		}
 		if next == nil || bad > lossPartitionsMax {
@@ -133,37 +138,39 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot, round uint64) {
 	}
 }
 
-// countPiece counts some records and returns where to go on, nil at the end. p
-// is the partition where it begins.
-func (s *Store) countPiece(round uint64, p ring.Partition, it iterator.Iterator) (n int, next []byte, ok bool) {
+// countPiece counts some records from the database key start on, and returns where
+// to go on, nil at the end. An error was said already, but for one that is
+// starved: that piece is to be tried again.
+func (s *Store) countPiece(round uint64, start []byte, it iterator.Iterator) (n int, next []byte, bad error) {
 	defer it.Release()
-	ok = true
+	p := partitionOf(start)
+	at, buf := start, []byte(nil) // behind what was read
 	for it.Next() {
 		p = partitionOf(it.Key())
+		buf = append(append(buf[:0], it.Key()...), 0)
+		at = buf
 		r, err := version.ParseHeader(it.Value())
-		if err == nil && string(r.Key) != string(it.Key()[dataKeySize:]) {
+		if err == nil && (len(it.Key()) <= dataKeySize || string(r.Key) != string(it.Key()[dataKeySize:])) {
 			err = fmt.Errorf("found key %.64q", r.Key)
 		}
 		if err != nil {
-			s.trees.doubt(p)
-			_ = s.badRecord(p, it.Key(), fmt.Errorf("read key %.64q: %w", it.Key()[len(dataPrefix):], err))
-			ok = false
+			bad = s.badRecord(p, it.Key(), fmt.Errorf("read key %.64q: %w", it.Key()[len(dataPrefix):], err))
 			continue
 		}
 		s.clocks.found(p, &r, 0, loggedAs{})
 		s.trees.found(round, p, hashKey(it.Key()), version.LeafOf(it.Value()))
 		if n++; n >= 4*scanPiece {
-			return n, append(append(next, it.Key()...), 0), ok
+			return n, at, bad
 		}
 	}
-	if err := it.Error(); err != nil {
+	if err := it.Error(); starved(err) {
+		return n, at, err
+	} else if err != nil {
 		// goleveldb goes no further. Nor does this partition.
-		s.trees.doubt(p)
-		_ = s.damage(p, fmt.Errorf("scan: %w", err))
+		bad = s.damage(p, fmt.Errorf("scan: %w", err))
 		if p < ring.SlotCount-1 {
 			next = appendDataKey(nil, p+1, nil)
 		}
-		return n, next, false
 	}
-	return n, nil, ok
+	return n, next, bad
 }

@@ -101,7 +101,7 @@ func (r *rebuild) run() {
 			}
 			continue
 		case err != nil:
-			_ = r.damage(r.partition, err)
+			r.logger.Warn("hash tree was not rebuilt", "partition", r.partition, "error", err)
 			return
 		}
 		r.trees.add(r.round, r.doubt, r.partition, part)
@@ -116,15 +116,18 @@ func (r *rebuild) piece(span *util.Range, part *Tree) (next []byte, err error) {
 	defer it.Release()
 	for n := 1; it.Next(); n++ {
 		if _, err := version.ParseHeader(it.Value()); err != nil {
-			return nil, fmt.Errorf("read key %.64q: %w", it.Key()[dataKeySize:], err)
+			// It is removed, and then the rebuild begins anew.
+			return nil, r.badRecord(r.partition, it.Key(), fmt.Errorf("read key %.64q: %w", it.Key()[dataKeySize:], err))
 		}
 		part.Leaves[leafOf(hashKey(it.Key()))].add(version.LeafOf(it.Value()))
 		if n >= 4*scanPiece {
 			return append(append(next, it.Key()...), 0), nil
 		}
 	}
-	if err := it.Error(); err != nil {
-		return nil, fmt.Errorf("scan: %w", err)
+	if err := it.Error(); starved(err) {
+		return nil, err
+	} else if err != nil {
+		return nil, r.damage(r.partition, fmt.Errorf("scan: %w", err))
 	}
 	return nil, nil
 }
