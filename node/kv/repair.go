@@ -49,6 +49,7 @@ type mending struct {
 type mended struct {
 	home   int
 	record []byte
+	stamp  version.Stamp // of a copy, if this node's clock has taken it
 	err    error
 }
 
@@ -83,8 +84,15 @@ func (m *mending) gather() (int, error) {
 	}
 	first := func(i int) bool { return m.copies[i].state == answered && !m.copies[i].full }
 	by, err := m.collect(&m.read, first, func(i int, done func(mended)) {
-		m.o.c.readFull(m.homes[i], m.p, m.ring.Epoch, m.o.key, m.o.theirs, func(b []byte, err error) { done(mended{i, b, err}) })
-	}, func(a mended) error { return m.take(a.home, a.record) })
+		m.o.c.readFull(m.homes[i], m.p, m.ring.Epoch, m.o.key, m.o.theirs, func(b []byte, stamp version.Stamp, err error) {
+			done(mended{i, b, stamp, err})
+		})
+	}, func(a mended) error {
+		m.o.mu.Lock()
+		m.o.latest = max(m.o.latest, a.stamp)
+		m.o.mu.Unlock()
+		return m.take(a.home, a.record)
+	})
 	if err != nil {
 		return by, err
 	}
@@ -159,16 +167,20 @@ func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, sen
 		}
 		var a mended
 		select {
-		case a = <-answers:
-		case <-late.C:
-			if next() { // else there is nobody left to try
-				late.Reset(m.patience(&sent, has))
+		case a = <-answers: // before whatever else has happened at the same time
+		default:
+			select {
+			case a = <-answers:
+			case <-late.C:
+				if next() { // else there is nobody left to try
+					late.Reset(m.patience(&sent, has))
+				}
+				continue
+			case <-over.C:
+				return -1, m.unavailable(has)
+			case <-m.o.c.ctx.Done():
+				return -1, errClosed
 			}
-			continue
-		case <-over.C:
-			return -1, m.unavailable(has)
-		case <-m.o.c.ctx.Done():
-			return -1, errClosed
 		}
 		waiting--
 		if a.err == nil {
@@ -307,15 +319,16 @@ type fullRead func(record []byte, err error)
 // Read implements store.ReadSink.
 func (f fullRead) Read(record []byte, err error) { f(record, err) }
 
-// readFull fetches one home's record. done is called once and must not block.
-func (c *Coordinator) readFull(id ring.NodeID, p ring.Partition, epoch uint64, key []byte, deadline time.Time, done func([]byte, error)) {
+// readFull fetches one home's record and the stamp of its answer. done is called
+// once and must not block.
+func (c *Coordinator) readFull(id ring.NodeID, p ring.Partition, epoch uint64, key []byte, deadline time.Time, done func([]byte, version.Stamp, error)) {
 	if id == c.cfg.Self {
-		c.cfg.Store.Read(p, key, fullRead(func(record []byte, err error) { done(record, c.vouch(p, epoch, err)) }))
+		c.cfg.Store.Read(p, key, fullRead(func(record []byte, err error) { done(record, 0, c.vouch(p, epoch, err)) }))
 		return
 	}
 	to, ok := c.peer(id)
 	if !ok {
-		done(nil, rpc.ErrUnreachable)
+		done(nil, 0, rpc.ErrUnreachable)
 		return
 	}
 	req := &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.stamps().Now())}
@@ -324,7 +337,11 @@ func (c *Coordinator) readFull(id ring.NodeID, p ring.Partition, epoch uint64, k
 		if err == nil {
 			err = readRoute.Decode(reply, &resp)
 		}
-		done(resp.Record, err)
+		stamp := version.Stamp(resp.Stamp)
+		if _, ok := c.stamps().Observe(stamp); !ok {
+			stamp = 0
+		}
+		done(resp.Record, stamp, err)
 	}))
 }
 
