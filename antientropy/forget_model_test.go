@@ -214,23 +214,36 @@ func (m *forgetModel) at(records map[string]version.Record, key string) version.
 	return version.Record{Key: []byte(key)}
 }
 
+// filledMerge is what a home makes of a record that comes: what the clock claims and
+// the stored record lacks is dropped from it, and from the stored one, if base is not
+// nil, what that covers and the incoming one lacks.
+func filledMerge(stored, in version.Record, clock *store.Clock, base *version.Context) version.Record {
+	has := func(r version.Record, d version.Dot) bool { return slices.Contains(dotsOf(&r), d) }
+	filled := in
+	filled.Siblings = slices.DeleteFunc(slices.Clone(in.Siblings), func(s version.Sibling) bool {
+		return clock.Has(s.Dot) && !has(stored, s.Dot)
+	})
+	out := version.Merge(stored, filled)
+	if base != nil {
+		out.Siblings = slices.DeleteFunc(out.Siblings, func(s version.Sibling) bool {
+			return base.Covers(s.Dot) && !has(in, s.Dot)
+		})
+	}
+	return out
+}
+
 // mergeAt merges a record, with a verdict if base is not nil.
 func (m *forgetModel) mergeAt(h *modelHome, key string, rec version.Record, base *version.Context, done func()) {
 	stored := m.at(h.mem, key)
-	has := func(r version.Record, d version.Dot) bool { return slices.Contains(dotsOf(&r), d) }
 	claims := dotsIn(rec)
-	in := rec
-	if !m.noFill {
-		in.Siblings = slices.DeleteFunc(slices.Clone(rec.Siblings), func(s version.Sibling) bool {
-			return h.clock.Has(s.Dot) && !has(stored, s.Dot)
-		})
+	clock := &h.clock
+	if m.noFill {
+		clock = new(store.Clock)
 	}
-	out := version.Merge(stored, in)
-	if base != nil && !m.noVerdicts {
-		out.Siblings = slices.DeleteFunc(out.Siblings, func(s version.Sibling) bool {
-			return base.Covers(s.Dot) && !has(rec, s.Dot)
-		})
+	if m.noVerdicts {
+		base = nil
 	}
+	out := filledMerge(stored, rec, clock, base)
 	if len(out.Siblings) == 0 {
 		delete(h.mem, key)
 	} else {
