@@ -76,6 +76,14 @@ func (r *Repair) auditLoop(ctx context.Context) error {
 		wait = wait*3/4 + time.Duration(chance.Int64N(int64(wait/2)+1))
 		turn := time.NewTimer(wait)
 		for due := false; !due; {
+			// After a long audit both may have come; what is urgent goes first,
+			// always, so that simulations replay.
+			select {
+			case <-r.auditing.soon:
+				r.auditAll(ctx, r.auditing.takeUrgent(), nil)
+				continue
+			default:
+			}
 			select {
 			case <-ctx.Done():
 				turn.Stop()
