@@ -23,6 +23,8 @@ const (
 	reachEvery = 400 * time.Millisecond
 	// clocksMax bounds one question for clocks.
 	clocksMax = 5 * time.Second
+	// roundMax is how long partitions are filled until clocks are compared again.
+	roundMax = 30 * time.Second
 	// againMax is the longest pause after failures.
 	againMax = 15 * time.Second
 )
@@ -56,8 +58,9 @@ func (r *Repair) round(ctx context.Context, pt *partner, chance *rand.Rand) time
 		pt.fresh = true
 		return jittered(chance, backoff(pt.failed()))
 	}
-	r.pullDue(ctx, pt, to)
-	pt.fill.up()
+	over := time.Now().Add(roundMax)
+	r.refillAll(ctx, pt, to, over)
+	r.pullDue(ctx, pt, to, over)
 	return jittered(chance, r.cfg.ClocksEvery)
 }
 

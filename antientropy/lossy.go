@@ -2,23 +2,28 @@ package antientropy
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/store"
 )
 
-// A partition that has lost something is repaired when this node has caught up
-// with, and then compared the whole list of keys with, so many of the other homes
-// that one of them has seen every acknowledged write: N - Q + 1 of them, Q being
-// the quorum. All that can be reached are compared with. It counts only since the
-// loss: another one begins anew.
+// A partition that has lost something is repaired when this node has compared the
+// whole list of keys with so many of the other homes that one of them has seen
+// every acknowledged write: N - Q + 1 of them, Q being the quorum. All that can be
+// reached are compared with. It counts only since the loss: another one begins
+// anew.
 
 const (
 	// lossyEvery is how often a repair looks whether it can go on.
 	lossyEvery = time.Second
-	// refillMax is the longest pause after audits that failed.
-	refillMax = 30 * time.Second
+	// refillTries is after how many failures a home is not waited for if the
+	// others are enough.
+	refillTries = 3
 )
 
 // lossyBook says how far the repair of lost partitions is.
@@ -86,7 +91,7 @@ func (b *lossyBook) count(p ring.Partition, era uint64, others []ring.NodeID, re
 	for _, id := range others {
 		if _, ok := f.done[id]; ok {
 			done++
-		} else if f.failed[id] < 2 {
+		} else if f.failed[id] < refillTries {
 			untried = append(untried, id)
 		}
 	}
@@ -124,18 +129,28 @@ func (r *Repair) lossyLoop(ctx context.Context) error {
 	}
 }
 
+// lost are the partitions that have lost something, sorted.
+func (r *Repair) lost(rec *ring.Record) []ring.Partition {
+	health := r.cfg.Store.Health()
+	if !health.LossyAll || rec == nil {
+		return slices.Sorted(slices.Values(health.Lossy))
+	}
+	all := make([]ring.Partition, rec.Partitions)
+	for p := range all {
+		all[p] = ring.Partition(p)
+	}
+	return all
+}
+
 // judgeLossy looks at all lossy partitions and says whether some are left.
 func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 	s, rec := r.cfg.Store, r.current()
-	health := s.Health()
-	if !health.LossyAll && len(health.Lossy) == 0 {
-		return false
-	}
-	if rec == nil || health.Failed != nil {
-		return true
+	lost := r.lost(rec)
+	if rec == nil || s.Health().Failed != nil {
+		return len(lost) > 0
 	}
 	era := s.Era()
-	for p := range ring.Partition(ring.SlotCount) {
+	for _, p := range lost {
 		if s.CountsForRead(p) {
 			continue
 		}
@@ -166,58 +181,78 @@ func (r *Repair) refilled(rec *ring.Record, p ring.Partition, era uint64) bool {
 	return tried && done >= homesToRefill(len(others)+1)
 }
 
-// refillLoop audits what this node has lost with one partner.
-func (r *Repair) refillLoop(ctx context.Context, pt *partner) {
-	chance := r.generator("refill", pt.id)
-	failures := 0
+// refillAll fills what this node has lost from one partner, partition by partition,
+// until it is over. What is filled from another partner comes later.
+func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over time.Time) {
+	rec := r.current()
+	failed := map[ring.Partition]struct{}{}
 	for {
-		if r.refill(ctx, pt) {
-			failures = 0
-		} else {
-			failures++
+		var busy <-chan struct{}
+		for _, p := range r.lost(rec) {
+			if _, again := failed[p]; again || !r.toRefill(rec, pt, p) {
+				continue
+			}
+			if ctx.Err() != nil || time.Now().After(over) || !r.reachable(pt.id) || r.cfg.Store.Era() != pt.mine {
+				return
+			}
+			mine, free := r.turns.take(p, pt.id)
+			if !mine {
+				busy = free
+				continue
+			}
+			err := r.refill(ctx, pt, to, p)
+			r.turns.give(p)
+			if ctx.Err() != nil {
+				return
+			}
+			r.lossy.audited(p, pt.mine, pt.id, err)
+			r.lossy.turn.up()
+			if err != nil {
+				failed[p] = struct{}{}
+				r.log.Debug("a lost partition was not filled", "partition", p, "from", pt.id.Short(), "error", err)
+			}
 		}
-		pause := time.NewTimer(jittered(chance, min(refillMax, lossyEvery<<min(failures, 10))))
-		select {
-		case <-pt.fill:
-		case <-pause.C:
-		case <-ctx.Done():
-		}
-		pause.Stop()
-		if ctx.Err() != nil {
+		if busy == nil || !waitUntil(ctx, busy, r.cfg.ClocksEvery) {
 			return
 		}
 	}
 }
 
-// refill audits all lost partitions in which this node has caught up with the
-// partner since the loss. It says whether no audit failed.
-func (r *Repair) refill(ctx context.Context, pt *partner) bool {
-	s, rec := r.cfg.Store, r.current()
-	health := s.Health()
-	if rec == nil || health.Failed != nil || !health.LossyAll && len(health.Lossy) == 0 {
-		return true
+// toRefill says that a partition has lost something, and that it was not filled
+// from the partner since.
+func (r *Repair) toRefill(rec *ring.Record, pt *partner, p ring.Partition) bool {
+	return rec != nil && rec.HomeIndex(p, r.cfg.Self) >= 0 && rec.HomeIndex(p, pt.id) >= 0 &&
+		!r.cfg.Store.CountsForRead(p) && !r.lossy.has(p, pt.mine, pt.id)
+}
+
+// refill compares a lost partition with a partner's, key by key, and merges both
+// ways. What the disk still has is not sent again, as it would be by catch-up: the
+// clock was emptied. Then all that the partner claimed before is incorporated here
+// too, unless the partner has lost something meanwhile.
+func (r *Repair) refill(ctx context.Context, pt *partner, to rpc.Peer, p ring.Partition) error {
+	var told store.Clock
+	if g := pt.gaps[p]; g != nil {
+		told = g.theirs
 	}
-	era := s.Era()
-	for p := range ring.Partition(rec.Partitions) {
-		if s.CountsForRead(p) || rec.HomeIndex(p, r.cfg.Self) < 0 || rec.HomeIndex(p, pt.id) < 0 || r.lossy.has(p, era, pt.id) {
-			continue
-		}
-		if at := pt.standing(p); !at.whole || at.era != era || at.epoch != rec.Epoch || at.missing > 0 {
-			continue
-		}
-		if !r.reachable(pt.id) {
-			return true
-		}
-		_, err := r.audit(ctx, pt.id, p, true)
-		if ctx.Err() != nil {
-			return true
-		}
-		r.lossy.audited(p, era, pt.id, err)
-		r.lossy.turn.up()
-		if err != nil {
-			r.log.Debug("a lost partition was not compared", "partition", p, "with", pt.id.Short(), "error", err)
-			return false
-		}
+	if _, err := r.audit(ctx, pt.id, p, true); err != nil {
+		return err
 	}
-	return true
+	asked, cancel := context.WithTimeout(ctx, clocksMax)
+	defer cancel()
+	_, err := pullRoute.Call(asked, r.cfg.Transport, to, &pullRequest{Epoch: pt.epoch, Partition: p, Era: pt.theirEra})
+	if err != nil {
+		return fmt.Errorf("asking whether clocks still hold: %w", err)
+	}
+	for left := told.Minus(new(store.Clock)); len(left) > 0; {
+		some := firstOf(left)
+		if err := r.cfg.Store.Incorporate(p, some, pt.mine); err != nil {
+			return fmt.Errorf("claim what was filled: %w", err)
+		}
+		claimed := clockOfDots(some)
+		left = left.Without(&claimed)
+	}
+	if era := r.cfg.Store.Era(); era != pt.mine {
+		return fmt.Errorf("partition %d: clocks of this node were emptied", p)
+	}
+	return nil
 }

@@ -14,14 +14,13 @@ import (
 )
 
 // partner is another member that is a home of some of this node's partitions. One
-// goroutine compares clocks with it and pulls what is missing here, another one
-// audits what this node has lost.
+// goroutine compares clocks with it, pulls what is missing here and fills what this
+// node has lost.
 type partner struct {
 	id   ring.NodeID
-	turn wake // for the first goroutine
-	fill wake // for the second one
+	turn wake // its next round is to begin
 
-	// What follows, up to mu, is the first goroutine's.
+	// What follows, up to mu, is that goroutine's.
 
 	// mine and epoch are this node's own era and ring epoch for which cursor
 	// counts; with others, everything is asked for again.
@@ -115,14 +114,14 @@ func (r *Repair) partnersOf(rec *ring.Record) []ring.NodeID {
 	return out
 }
 
-// running is a partner with its goroutines.
+// running is a partner with its goroutine.
 type running struct {
 	partner *partner
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
 }
 
-// peersLoop has two goroutines for every partner, starts and ends them as the ring
+// peersLoop has a goroutine for every partner, starts and ends them as the ring
 // changes, and wakes them when the ring or the store has changed.
 func (r *Repair) peersLoop(ctx context.Context) error {
 	all := map[ring.NodeID]*running{}
@@ -150,7 +149,6 @@ func (r *Repair) peersLoop(ctx context.Context) error {
 				all[id] = r.startPartner(ctx, id)
 			}
 			all[id].partner.turn.up()
-			all[id].partner.fill.up()
 		}
 		select {
 		case <-ringed:
@@ -166,7 +164,7 @@ func sortedIDs[V any](m map[ring.NodeID]V) []ring.NodeID {
 }
 
 func (r *Repair) startPartner(ctx context.Context, id ring.NodeID) *running {
-	pt := &partner{id: id, turn: newWake(), fill: newWake(), fresh: true, gaps: map[ring.Partition]*gap{},
+	pt := &partner{id: id, turn: newWake(), fresh: true, gaps: map[ring.Partition]*gap{},
 		missing: map[ring.Partition]uint64{}, tries: map[ring.Partition]int{}}
 	r.book.mu.Lock()
 	r.book.partners[id] = pt
@@ -174,7 +172,6 @@ func (r *Repair) startPartner(ctx context.Context, id ring.NodeID) *running {
 	ctx, cancel := context.WithCancel(ctx)
 	run := &running{partner: pt, cancel: cancel}
 	run.ended.Go(func() { r.partnerLoop(ctx, pt) })
-	run.ended.Go(func() { r.refillLoop(ctx, pt) })
 	return run
 }
 

@@ -18,8 +18,6 @@ import (
 const (
 	// pullMax bounds one question; the answer may have to be looked for.
 	pullMax = 15 * time.Second
-	// pullLong is how long pulls go on until clocks are compared again.
-	pullLong = 30 * time.Second
 	// wantActors and wantRanges bound the dots of one pull; the others come in
 	// the next one. A set of dots travels as a clock, and has its bounds.
 	wantActors = 4096
@@ -30,17 +28,15 @@ const (
 var errLate = errors.New("there is more to pull")
 
 // pullDue pulls all that is due from a partner, partition by partition. It leaves
-// out those that another partner is asked for, and comes back to them.
-func (r *Repair) pullDue(ctx context.Context, pt *partner, to rpc.Peer) {
-	over := time.Now().Add(pullLong)
-	pause := time.NewTimer(r.cfg.ClocksEvery)
-	defer pause.Stop()
+// out those that another partner is asked for, and comes back to them, and those
+// that have lost something and were not filled.
+func (r *Repair) pullDue(ctx context.Context, pt *partner, to rpc.Peer, over time.Time) {
 	for {
 		var busy <-chan struct{}
 		for _, p := range slices.Sorted(maps.Keys(pt.gaps)) {
 			g := pt.gaps[p]
-			if !g.due || time.Now().Before(g.again) {
-				continue
+			if !g.due || time.Now().Before(g.again) || !r.cfg.Store.CountsForRead(p) && !r.lossy.has(p, pt.mine, pt.id) {
+				continue // what was lost is filled first
 			}
 			mine, free := r.turns.take(p, pt.id)
 			if !mine {
@@ -60,17 +56,23 @@ func (r *Repair) pullDue(ctx context.Context, pt *partner, to rpc.Peer) {
 				}
 			}
 		}
-		if busy == nil {
-			return
-		}
-		select {
-		case <-busy:
-		case <-pause.C:
-			return
-		case <-ctx.Done():
+		if busy == nil || time.Now().After(over) || !waitUntil(ctx, busy, r.cfg.ClocksEvery) {
 			return
 		}
 	}
+}
+
+// waitUntil waits for a turn, at most so long; false says that it did not come.
+func waitUntil(ctx context.Context, free <-chan struct{}, most time.Duration) bool {
+	late := time.NewTimer(most)
+	defer late.Stop()
+	select {
+	case <-free:
+		return true
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // tried counts a pull that failed.

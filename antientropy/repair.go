@@ -11,6 +11,7 @@ import (
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
 )
 
 // Engine is what a node asks its repair; *Repair satisfies it.
@@ -29,6 +30,11 @@ type Engine interface {
 	// Run works until ctx is done.
 	Run(ctx context.Context) error
 }
+
+var (
+	_ Engine = (*Repair)(nil)
+	_ Store  = (*store.Store)(nil)
+)
 
 // Defaults of Config.
 const (
