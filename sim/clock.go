@@ -7,18 +7,14 @@ import (
 
 // Clock is one machine's wall clock. It may be wrong; waiting is not its affair.
 type Clock struct {
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards offset
 	offset time.Duration
-	frozen time.Time // zero while it runs
 }
 
 // Now is what the machine believes.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.frozen.IsZero() {
-		return c.frozen
-	}
 	return time.Now().Add(c.offset)
 }
 
@@ -34,18 +30,4 @@ func (c *Clock) Offset() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.offset
-}
-
-// freeze stops the clock for a process that is stopped and can't look at it.
-func (c *Clock) freeze() {
-	now := c.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.frozen = now
-}
-
-func (c *Clock) thaw() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.frozen = time.Time{}
 }

@@ -203,7 +203,6 @@ func (m *Machine) end(silent bool, disk func()) {
 	if member := m.member.Load(); member != nil {
 		member.Close()
 	}
-	m.Clock.thaw()
 	m.node.Close()
 	m.node = nil
 }
@@ -243,11 +242,10 @@ func (m *Machine) unplug(silent bool) {
 	}
 }
 
-// Pause stops the process, as SIGSTOP does. What it computes meanwhile stays
-// with it; its clock stands still.
+// Pause stops the process, as SIGSTOP does: nothing reaches it and nothing leaves
+// it. What it computes meanwhile stays with it.
 func (m *Machine) Pause() {
 	if m.node != nil {
-		m.Clock.freeze()
 		m.host.Pause()
 	}
 }
@@ -255,7 +253,6 @@ func (m *Machine) Pause() {
 // Resume ends Pause.
 func (m *Machine) Resume() {
 	if m.node != nil {
-		m.Clock.thaw()
 		m.host.Resume()
 	}
 }
