@@ -162,3 +162,50 @@ func ExampleClient_Scan() {
 	// {fruit}:pear
 	// {fruit}:plum
 }
+
+// A value that lives for a while: then its key reads as if it had been deleted.
+func ExampleWithTTL() {
+	ctx := context.Background()
+	c, err := client.Dial(ctx, shared.addresses())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	if _, err := c.Put(ctx, []byte("session:7"), []byte("open"), client.WithTTL(30*time.Minute)); err != nil {
+		log.Fatal(err)
+	}
+	got, err := c.Get(ctx, []byte("session:7"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(got.Value), "for", time.Until(got.Expires).Round(time.Minute))
+	// Output: open for 30m0s
+}
+
+// What every home holds of a key, and why they differ if they do.
+func ExampleClient_Inspect() {
+	ctx := context.Background()
+	c, err := client.Dial(ctx, shared.addresses())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	if _, err := c.Put(ctx, []byte("looked:at"), []byte("value"), client.All); err != nil {
+		log.Fatal(err)
+	}
+	seen, err := c.Inspect(ctx, []byte("looked:at"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, home := range seen.Copies {
+		fmt.Println(home.Found, len(home.Siblings), home.Siblings[0].Size)
+	}
+	fmt.Println(strings.Join(seen.Why, "\n"))
+	// Output:
+	// true 1 5
+	// true 1 5
+	// true 1 5
+	// all 3 homes hold the same
+}

@@ -18,7 +18,7 @@ func (a *app) getCommand() *cobra.Command {
 		Short: "Read a key",
 		Long: `Read a key from as many homes as --r asks for, and print its value as it is
 (on a terminal with a newline behind it). The exit status is 3 if the key has
-no value.
+no value, or had one that has expired.
 
 Writers that did not know of each other leave siblings; the value printed is
 that of the latest. --siblings shows all of them. --format json has the value,
