@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/syndtr/goleveldb/leveldb"
@@ -45,15 +46,12 @@ func (c *committer) removeBad(key []byte) {
 	c.rottenBlocks.Add(1)
 }
 
-// removeLost deletes a database key whose loss Health names already.
-func (s *Store) removeLost(key []byte) {
-	s.intake.push(item{ctl: &control{remove: slices.Clone(key), losses: true, done: make(chan error, 1)}})
-}
-
 // note adds a sentence to Health that is about no partition of this store.
 func (v *vouching) note(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.losses.say(format, args...)
-	v.wake()
+	if sentence := fmt.Sprintf(format, args...); !slices.Contains(v.losses.Sentences, sentence) {
+		v.losses.say("%s", sentence)
+		v.wake()
+	}
 }

@@ -83,6 +83,7 @@ func (c *committer) keepStandIn(st *standing) error {
 		switch {
 		case err != nil:
 			c.standInLost(st.in.Home, st.in.Partition, st.in.Record.Key, err)
+			c.building.put([]byte(metaLosses), c.vouch.encoded())
 		case old.Dominates(&st.in.Record):
 			return nil
 		case !st.in.Record.Dominates(&old):

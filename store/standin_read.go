@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/syndtr/goleveldb/leveldb"
@@ -32,14 +33,18 @@ func (s *Store) StandIns(home ring.NodeID, p ring.Partition, after []byte, limit
 	if after != nil {
 		span.Start = append(span.Start, 0)
 	}
-	var out []StandIn
+	var out, bad []StandIn
 	size := 0
 	err := s.withIterator(span, func(it iterator.Iterator) {
 		for len(out) < limit && size < standInPieceBytes && it.Next() {
+			if len(it.Key()) <= standInKeySize {
+				s.remove(it.Key())
+				continue
+			}
 			in, err := parseStandIn(it.Key(), it.Value())
 			if err != nil {
 				s.standInLost(in.Home, in.Partition, in.Record.Key, err)
-				s.removeLost(it.Key())
+				bad = append(bad, in)
 				continue
 			}
 			out = append(out, in)
@@ -48,6 +53,11 @@ func (s *Store) StandIns(home ring.NodeID, p ring.Partition, after []byte, limit
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read stand-ins for %s: %w", home, err)
+	}
+	for i := range bad {
+		if err := errors.Join(s.DropStandIn(&bad[i]), s.do(&control{losses: true})); err != nil {
+			return nil, fmt.Errorf("drop a damaged stand-in for %s: %w", home, err)
+		}
 	}
 	return out, nil
 }
@@ -95,15 +105,14 @@ func (s *Store) withIterator(span *util.Range, read func(it iterator.Iterator)) 
 	return nil
 }
 
-// parseStandIn reads a stand-in; nothing in it refers to its arguments.
+// parseStandIn reads a stand-in under a key that is long enough; nothing in it
+// refers to its arguments.
 func parseStandIn(key, value []byte) (StandIn, error) {
-	var in StandIn
-	if len(key) <= standInKeySize {
-		return in, fmt.Errorf("%w: database key %.64q", ErrCorrupt, key)
+	in := StandIn{
+		Home:      ring.NodeID(key[len(standInPrefix):]),
+		Partition: ring.Partition(binary.BigEndian.Uint16(key[standInKeySize-2:])),
+		Encoded:   bytes.Clone(value),
 	}
-	in.Home = ring.NodeID(key[len(standInPrefix):])
-	in.Partition = ring.Partition(binary.BigEndian.Uint16(key[standInKeySize-2:]))
-	in.Encoded = bytes.Clone(value)
 	var err error
 	in.Record, err = version.Parse(in.Encoded)
 	if err == nil && !bytes.Equal(in.Record.Key, key[standInKeySize:]) {
