@@ -21,6 +21,8 @@ type realWorld struct {
 	disks  []*disk.Disk
 	stores []*store.Store
 	draws  uint64
+	// clocksEvery is how far clocks on disk lag; 0 is the default.
+	clocksEvery time.Duration
 }
 
 // inRealWorld runs f with three homes; nothing is running yet.
@@ -54,7 +56,7 @@ func inRealWorld(t *testing.T, o worldOptions, f func(w *realWorld)) {
 func (w *realWorld) startNode(i int) {
 	w.t.Helper()
 	s, err := store.Open(w.disks[i].Open(), store.Options{
-		WriteBuffer: 4 << 20, CacheBytes: 8 << 20,
+		WriteBuffer: 4 << 20, CacheBytes: 8 << 20, ClockPersistEvery: w.clocksEvery,
 		Rand: func() uint64 { w.draws += 0x9e3779b97f4a7c15; return w.draws | 1 },
 	})
 	if err != nil {
@@ -210,6 +212,7 @@ func TestRealHomesAreEqualAfterAuditsAlone(t *testing.T) {
 
 func TestFault21_ForgottenStaysForgottenAfterAllLostPower(t *testing.T) {
 	inRealWorld(t, worldOptions{seed: 2, partitions: 4, tune: soonForgetting}, func(w *realWorld) {
+		w.clocksEvery = 24 * time.Hour
 		w.startAll()
 		var old [][]byte
 		for i := range 60 {
