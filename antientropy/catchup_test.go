@@ -146,10 +146,10 @@ func TestPullFromAHomeOfAnotherEraClaimsNothing(t *testing.T) {
 		w.write(0, "k", "v")
 		w.write(0, "other", "v")
 		told := w.nodes[0].store.ClockOf(0)
-		before := w.nodes[0].store.Era()
-		w.nodes[0].store.lose(0, func(key string) bool { return key == "k" })
 		w.start(0)
-		w.nodes[1].repair = New(Config{Store: w.nodes[1].store, Rings: w.nodes[1], Members: w.nodes[1], Transport: w.nodes[1].host, Circuits: noCircuits{}})
+		before := w.nodes[0].repair.eraToTell()
+		w.nodes[0].store.lose(0, func(key string) bool { return key == "k" })
+		w.nodes[1].repair = New(Config{Store: w.nodes[1].store, Rings: w.nodes[1], Members: w.nodes[1], Transport: w.nodes[1].host, Circuits: noCircuits{}, Now: time.Now})
 		r := w.nodes[1].repair
 		pt := &partner{id: nodeID(0), mine: w.nodes[1].store.Era(), epoch: w.rec.Epoch, theirEra: before,
 			missing: map[ring.Partition]uint64{}, tries: map[ring.Partition]int{}}

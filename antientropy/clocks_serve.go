@@ -33,7 +33,7 @@ func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequ
 		return nil, err
 	}
 	s := r.cfg.Store
-	resp := &clocksResponse{Era: s.Era()}
+	resp := &clocksResponse{Era: r.eraToTell()}
 	since := req.Since
 	if req.Era != resp.Era {
 		since = 0
@@ -58,7 +58,7 @@ func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequ
 		}
 		resp.Clocks = append(resp.Clocks, partitionClock{p, clock})
 	}
-	if s.Era() != resp.Era {
+	if r.eraToTell() != resp.Era {
 		return nil, fmt.Errorf("%w: clocks were emptied meanwhile", api.ErrNotReady)
 	}
 	return resp, nil

@@ -32,8 +32,8 @@ func (r *Repair) servePull(ctx context.Context, from rpc.Peer, req *pullRequest)
 		return nil, err
 	}
 	s, p := r.cfg.Store, req.Partition
-	if era := s.Era(); era != req.Era {
-		return nil, fmt.Errorf("%w: the clock of partition %d was of era %d, and this is era %d", api.ErrNotReady, p, req.Era, era)
+	if era := r.eraToTell(); era != req.Era {
+		return nil, fmt.Errorf("%w: the clock of partition %d was of era %x, and this is era %x", api.ErrNotReady, p, req.Era, era)
 	}
 	// The clock before the records: what it claims, they show.
 	vouched := s.CountsForRead(p)
@@ -56,7 +56,7 @@ func (r *Repair) servePull(ctx context.Context, from rpc.Peer, req *pullRequest)
 	if err != nil {
 		return nil, fmt.Errorf("reading partition %d: %w", p, err)
 	}
-	if s.Era() != req.Era {
+	if r.eraToTell() != req.Era {
 		return nil, fmt.Errorf("%w: something of partition %d was lost meanwhile", api.ErrNotReady, p)
 	}
 	if vouched && s.CountsForRead(p) {

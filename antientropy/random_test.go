@@ -98,19 +98,49 @@ func (h *history) step(s step) {
 			w.start(s.Node)
 		}
 	case "reopen", "restart":
-		was := n.on
-		w.halt(s.Node)
-		if s.What == "reopen" {
-			n.store.reopen()
-		} else {
-			n.store.restart()
-		}
-		if was {
-			w.start(s.Node)
-		}
+		h.restart(n, s.What == "reopen")
 	case "lose":
+		h.lose(w.nodes[historyLoser], s)
+	}
+}
+
+// restart stops a node and starts it again if it ran: after a crash, or as asked.
+func (h *history) restart(n *home, crash bool) {
+	was := n.on
+	if crash && was && n.disk != nil {
+		n.disk.platter.PowerCut()
+	}
+	h.w.halt(n.i)
+	switch {
+	case n.disk != nil:
+	case crash:
+		n.store.reopen()
+	default:
+		n.store.restart()
+	}
+	if was {
+		h.w.start(n.i)
+	}
+}
+
+// lose has a node lose a key, or all of its partition. A real one is restored from
+// a backup, which somebody tells it a while later.
+func (h *history) lose(n *home, s step) {
+	if n.disk == nil {
 		key := historyKey(s.Key)
-		w.nodes[historyLoser].store.lose(w.partitionOf(key), func(k string) bool { return k == key || s.Dead })
+		n.store.lose(h.w.partitionOf(key), func(k string) bool { return k == key || s.Dead })
+		return
+	}
+	h.w.halt(n.i)
+	if s.Dead || !n.disk.hasBackup {
+		n.disk.backup()
+	} else {
+		n.disk.restore()
+	}
+	h.w.start(n.i)
+	if n.disk.restored {
+		time.Sleep(time.Duration(s.Other) * 40 * time.Millisecond)
+		n.disk.declareLoss()
 	}
 }
 
@@ -124,7 +154,10 @@ func (h *history) write(s step) {
 	if s.Large {
 		value += string(large[:])
 	}
-	b := n.store.put(w.partitionOf(key), key, value, nil, s.Sees, s.Dead, version.StampAt(time.Now()))
+	b := n.put(key, value, s.Sees, s.Dead)
+	if b == nil {
+		return // too large by now
+	}
 	h.sent = append(h.sent, b)
 	r, err := version.Parse(b)
 	if err != nil {
@@ -154,7 +187,7 @@ func (h *history) check() error {
 	for i := range historyKeys {
 		key := historyKey(i)
 		all, safe := h.all[key], h.safe[key]
-		b, err := h.w.nodes[0].store.Get(h.w.partitionOf(key), []byte(key))
+		b, err := h.w.nodes[0].storage().Get(h.w.partitionOf(key), []byte(key))
 		if err != nil {
 			return err
 		}
@@ -224,18 +257,7 @@ func TestHomesAreEqualAfterAnyHistory(t *testing.T) {
 					for _, n := range w.nodes {
 						n.store.logMax = logMax
 					}
-					h := &history{w: w, all: map[string]version.Record{}, safe: map[string]version.Record{}}
-					h.run(steps)
-					end := time.Now().Add(10 * time.Minute)
-					for {
-						if failed = w.settled(); failed == nil || time.Now().After(end) {
-							break
-						}
-						time.Sleep(time.Second)
-					}
-					if failed == nil {
-						failed = h.check()
-					}
+					failed = playHistory(w, steps)
 				})
 				if failed != nil {
 					rt.Fatal(failed)
@@ -243,6 +265,41 @@ func TestHomesAreEqualAfterAnyHistory(t *testing.T) {
 			})
 		})
 	}
+}
+
+// playHistory plays steps, waits until all is well, and says what is not.
+func playHistory(w *world, steps []step) error {
+	h := &history{w: w, all: map[string]version.Record{}, safe: map[string]version.Record{}}
+	h.run(steps)
+	end := time.Now().Add(10 * time.Minute)
+	for {
+		err := w.settled()
+		if err == nil {
+			return h.check()
+		}
+		if time.Now().After(end) {
+			return err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// The same with real stores on simulated disks, which lose power and are restored
+// from backups.
+func TestRealHomesAreEqualAfterAnyHistory(t *testing.T) {
+	checks(t, 15)
+	rapid.Check(t, func(rt *rapid.T) {
+		steps := drawHistory(rt)
+		seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
+		forget := rapid.SampledFrom([]time.Duration{1000 * time.Hour, 5 * time.Second}).Draw(rt, "forget")
+		var failed error
+		inWorld(t, worldOptions{seed: seed, partitions: 2, real: true, tune: func(c *Config) {
+			c.ForgetAfter, c.AuditEvery = forget, time.Minute
+		}}, func(w *world) { failed = playHistory(w, steps) })
+		if failed != nil {
+			rt.Fatal(failed)
+		}
+	})
 }
 
 // checks sets how many histories rapid runs: n, or as many as KITH_HISTORIES says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,11 @@ type Repair struct {
 	pace *pacer
 	counters
 
+	// nonce tells the eras of this process from those of an earlier one, of
+	// which other homes may know: a directory that was restored from a backup
+	// counts its starts anew.
+	nonce uint64
+
 	// ready are the partitions whose copies may count for reads.
 	ready bitmap
 
@@ -99,6 +105,7 @@ type counters struct {
 func New(cfg Config) *Repair {
 	cfg = cfg.withDefaults()
 	r := &Repair{cfg: cfg, log: cfg.Logger, pace: newPacer(cfg.BytesPerSecond, cfg.Circuits)}
+	r.nonce = rand.New(rand.NewPCG(cfg.Seed, uint64(cfg.Now().UnixNano()))).Uint64()
 	r.book.init()
 	r.turns.init()
 	r.lossy.init()
@@ -160,6 +167,9 @@ func (r *Repair) others(rec *ring.Record, p ring.Partition) []ring.NodeID {
 	}
 	return out
 }
+
+// eraToTell is the store's era as other homes are told it.
+func (r *Repair) eraToTell() uint64 { return r.cfg.Store.Era() ^ r.nonce }
 
 // peer is where a member is; false if that is not known.
 func (r *Repair) peer(id ring.NodeID) (rpc.Peer, bool) {

@@ -17,6 +17,7 @@ import (
 	"github.com/kithdb/kith/gossip"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/sim/disk"
 	"github.com/kithdb/kith/sim/network"
 	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
@@ -45,6 +46,7 @@ type home struct {
 	peer   rpc.Peer
 	host   *network.Host
 	store  *memStore
+	disk   *realDisk // in place of store, where stores are real
 	guard  *rpc.Guard
 	mux    *rpc.Mux
 	repair *Repair
@@ -82,6 +84,41 @@ func (h *home) adopt(rec *ring.Record) {
 	h.changed = make(chan struct{})
 }
 
+// storage is the store that the node works with.
+func (h *home) storage() Store {
+	if h.disk != nil {
+		return h.disk
+	}
+	return h.store
+}
+
+// put mints a write at the node and returns the record; nil if it was refused.
+func (h *home) put(key, value string, blind, tombstone bool) []byte {
+	p, stamp := h.w.partitionOf(key), version.StampAt(time.Now())
+	if h.disk != nil {
+		return h.disk.put(p, key, value, blind, tombstone, stamp)
+	}
+	return h.store.put(p, key, value, nil, blind, tombstone, stamp)
+}
+
+// dump is all records of the node by key, as leaves.
+func (h *home) dump() map[string]version.Digest {
+	if h.disk == nil {
+		return h.store.dump()
+	}
+	out := map[string]version.Digest{}
+	for p := range ring.Partition(h.w.rec.Partitions) {
+		err := h.disk.Scan(p, nil, 0, func(key, record []byte) bool {
+			out[string(key)] = version.LeafOf(record)
+			return true
+		})
+		if err != nil {
+			h.w.t.Fatal(err)
+		}
+	}
+	return out
+}
+
 // hide keeps a member's address from the node, or shows it.
 func (h *home) hide(id ring.NodeID, hidden bool) {
 	h.mu.Lock()
@@ -111,6 +148,7 @@ type worldOptions struct {
 	partitions      int
 	tune            func(*Config)
 	stopped         bool // nothing runs yet
+	real            bool // stores, on simulated disks
 }
 
 // inWorld runs f in a bubble.
@@ -133,6 +171,9 @@ func inWorld(t *testing.T, o worldOptions, f func(w *world)) {
 			chance := rand.New(rand.NewPCG(o.seed, uint64(i)))
 			h := &home{w: w, i: i, id: nodeID(i), store: newMemStore(chance.Uint64), held: w.rec, changed: make(chan struct{}),
 				hidden: map[ring.NodeID]bool{}, tune: o.tune}
+			if o.real {
+				h.disk = &realDisk{t: t, platter: disk.New(o.seed<<8 + uint64(i+1)), rec: w.rec, chance: chance}
+			}
 			h.peer = rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}
 			h.host = w.net.Host(h.peer, nil)
 			w.nodes = append(w.nodes, h)
@@ -142,6 +183,9 @@ func inWorld(t *testing.T, o worldOptions, f func(w *world)) {
 				w.halt(i)
 			}
 			w.net.Close()
+			if o.real {
+				time.Sleep(3 * time.Second) // goleveldb's pools end a while after Close
+			}
 		}()
 		if !o.stopped {
 			for i := range w.nodes {
@@ -195,9 +239,12 @@ func (w *world) traffic() (calls, bytes map[string]int) {
 // start starts a node, or starts it again.
 func (w *world) start(i int) {
 	h := w.nodes[i]
+	if h.disk != nil {
+		h.disk.open()
+	}
 	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{Seed: uint64(i)})
 	cfg := Config{
-		Self: h.id, Store: h.store, Rings: h, Members: h, Transport: h.guard, Circuits: h.guard,
+		Self: h.id, Store: h.storage(), Rings: h, Members: h, Transport: h.guard, Circuits: h.guard,
 		Now: time.Now, Stamp: func() version.Stamp { return version.StampAt(time.Now()) },
 		Seed: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),
 		AuditEvery: 1000 * time.Hour, ForgetAfter: 1000 * time.Hour,
@@ -230,6 +277,9 @@ func (w *world) halt(i int) {
 	h.stop()
 	h.ended.Wait()
 	h.mux.Close()
+	if h.disk != nil {
+		h.disk.close()
+	}
 	h.host = w.net.Host(h.peer, nil)
 }
 
@@ -243,8 +293,7 @@ func (w *world) partitionOf(key string) ring.Partition { return w.rec.PartitionO
 // write puts a key at a node, and has the record merged at others.
 func (w *world) write(i int, key, value string, to ...int) []byte {
 	w.t.Helper()
-	p := w.partitionOf(key)
-	b := w.nodes[i].store.put(p, key, value, nil, true, false, version.StampAt(time.Now()))
+	b := w.nodes[i].put(key, value, true, false)
 	w.deliver(b, to...)
 	return b
 }
@@ -257,8 +306,10 @@ func (w *world) deliver(b []byte, to ...int) {
 		w.t.Fatal(err)
 	}
 	for _, j := range to {
-		if err := w.nodes[j].store.merge(&store.Merge{Partition: w.rec.PartitionOf(r.Key), Record: r, Encoded: b}); err != nil {
-			w.t.Fatal(err)
+		done := make(chan outcome, 1)
+		w.nodes[j].storage().Merge(&store.Merge{Partition: w.rec.PartitionOf(r.Key), Record: r, Encoded: b, Sink: mergeSink{0, done}})
+		if o := <-done; o.err != nil {
+			w.t.Fatal(o.err)
 		}
 	}
 }
@@ -266,9 +317,9 @@ func (w *world) deliver(b []byte, to ...int) {
 // equal says that all nodes hold the same siblings of all keys of which they are
 // homes.
 func (w *world) equal() error {
-	first := w.nodes[0].store.dump()
+	first := w.nodes[0].dump()
 	for _, h := range w.nodes[1:] {
-		other := h.store.dump()
+		other := h.dump()
 		if maps.Equal(first, other) {
 			continue
 		}
@@ -285,9 +336,9 @@ func (w *world) equal() error {
 // claimsEqual says that all clocks of a partition claim the same.
 func (w *world) claimsEqual() error {
 	for p := range ring.Partition(w.rec.Partitions) {
-		a := w.nodes[0].store.ClockOf(p)
+		a := w.nodes[0].storage().ClockOf(p)
 		for _, h := range w.nodes[1:] {
-			b := h.store.ClockOf(p)
+			b := h.storage().ClockOf(p)
 			if m := a.Minus(&b); len(m) > 0 {
 				return fmt.Errorf("partition %d: node %d lacks %v of node 0", p, h.i, m)
 			}

@@ -1,0 +1,95 @@
+package antientropy
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// realDisk is a real store on a simulated disk, opened anew at every start of its
+// node.
+type realDisk struct {
+	*store.Store
+	t       *testing.T
+	platter *disk.Disk
+	rec     *ring.Record
+	chance  *rand.Rand
+
+	copied    disk.Snapshot
+	hasBackup bool
+	restored  bool // at the latest start
+}
+
+func (d *realDisk) open() {
+	s, err := store.Open(d.platter.Open(), store.Options{
+		RecordMax: 4 << 20, CacheBytes: 1 << 20, Rand: d.chance.Uint64, LogBlocksMax: 1, ClockPersistEvery: time.Second,
+	})
+	if err == nil {
+		err = s.Adopt(d.rec.Encode(), func(p ring.Partition) uint64 { return d.rec.Since[p] }, d.rec.Partitions)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.Store = s
+}
+
+func (d *realDisk) close() {
+	if d.Store != nil {
+		_ = d.Store.Close() // after a power cut it says so
+	}
+}
+
+// backup and restore copy the whole disk, whose store is closed.
+func (d *realDisk) backup() {
+	d.copied, d.hasBackup, d.restored = d.platter.Snapshot(), true, false
+}
+
+func (d *realDisk) restore() {
+	d.platter.Restore(d.copied)
+	d.restored = true
+}
+
+// declareLoss is what other members tell a node whose disk has gone back in time.
+func (d *realDisk) declareLoss() {
+	if err := d.DeclareLoss("restored from a backup"); err != nil {
+		d.t.Fatal(err)
+	}
+	d.restored = false
+}
+
+// putSink waits for a put.
+type putSink struct {
+	record []byte
+	done   chan error
+}
+
+// Minted implements store.PutSink.
+func (s *putSink) Minted(record []byte, _ version.Dot, _ version.Context, _ int) { s.record = record }
+
+// Committed implements store.PutSink.
+func (s *putSink) Committed(err error) { s.done <- err }
+
+// put mints a write; nil if it was refused.
+func (d *realDisk) put(p ring.Partition, key, value string, blind, tombstone bool, stamp version.Stamp) []byte {
+	put := &store.Put{Partition: p, Epoch: d.rec.Epoch, Key: []byte(key), Tombstone: tombstone, Stamp: stamp, Blind: blind}
+	if !tombstone {
+		put.Value, put.ValueDigest = []byte(value), version.DigestOf([]byte(value))
+	}
+	sink := &putSink{done: make(chan error, 1)}
+	put.Sink = sink
+	d.Put(put)
+	err := <-sink.done
+	if errors.Is(err, store.ErrTooLarge) {
+		return nil
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return sink.record
+}
