@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kithdb/kith/antientropy"
 	"github.com/kithdb/kith/gossip"
 	"github.com/kithdb/kith/node/kv"
 	"github.com/kithdb/kith/node/topology"
@@ -46,6 +47,7 @@ type Node struct {
 	kv       *kv.Coordinator
 	lives    *lives
 	env      Env
+	repair   *antientropy.Repair
 
 	replacement *replacement
 
@@ -110,8 +112,10 @@ func startIn(env Env, cfg Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("reading the lives of members: %w", err)
 	}
 	helloRoute.Handle(mux, rpc.ClassControl, n.lives.meet)
+	n.openRepair(chance.Uint64())
 	n.openKV()
 	n.kv.Register(mux)
+	n.repair.Register(mux)
 	n.topology.Register(mux)
 	n.register(mux)
 	if n.addr, err = n.network.Listen(); err != nil {
@@ -202,6 +206,26 @@ func (n *Node) failed() string {
 	return ""
 }
 
+func (n *Node) openRepair(seed uint64) {
+	n.repair = antientropy.New(antientropy.Config{
+		Self:      n.id,
+		Store:     n.store,
+		Rings:     n.topology,
+		Members:   n.members,
+		Transport: n.guard,
+		Circuits:  n.guard,
+		Now:       n.env.Now,
+		Stamp:     func() version.Stamp { return n.kv.Stamp() },
+		Seed:      seed,
+		Logger:    n.cfg.Logger,
+
+		AuditEvery:     n.cfg.AuditEvery,
+		ScrubEvery:     n.cfg.ScrubEvery,
+		ForgetAfter:    n.cfg.ForgetAfter,
+		BytesPerSecond: n.cfg.RepairRate,
+	})
+}
+
 func (n *Node) openKV() {
 	n.kv = kv.New(kv.Config{
 		Self:      n.id,
@@ -215,6 +239,7 @@ func (n *Node) openKV() {
 		Now:       n.env.Now,
 		ValueMax:  n.cfg.ValueMax,
 		Witness:   witness{n.lives, n.replacement},
+		Repair:    n.repair,
 		Logger:    n.cfg.Logger,
 	})
 }
@@ -256,6 +281,7 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 	loop("reachability", n.watchMembers)
 	loop("storage", n.watchStore)
 	loop("lives", n.lives.run)
+	loop("repair", n.repair.Run)
 	loop("replacement", n.replacement.run)
 	loop("advice", n.advise)
 }
@@ -281,8 +307,19 @@ func (n *Node) watchMembers(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		gather := time.NewTimer(watchPause)
+		select {
+		case <-gather.C:
+		case <-ctx.Done():
+			gather.Stop()
+			return nil
+		}
 	}
 }
+
+// watchPause gathers changes of the view that come at about the same time: each
+// look at it may ask peers whether they answer.
+const watchPause = time.Millisecond
 
 // watchStore logs what the store can and cannot vouch for.
 func (n *Node) watchStore(ctx context.Context) error {
@@ -394,4 +431,5 @@ func newChance(seed uint64) *rand.Rand {
 
 var _ topology.Membership = (*members)(nil)
 var _ kv.Members = (*members)(nil)
+var _ antientropy.Members = (*members)(nil)
 var _ Membership = (*gossip.Cluster)(nil)

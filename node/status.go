@@ -20,6 +20,27 @@ const statusTimeout = time.Second
 func (n *Node) register(mux *rpc.Mux) {
 	api.Ring.Handle(mux, rpc.ClassControl, n.ringFor)
 	api.Status.Handle(mux, rpc.ClassControl, n.status)
+	api.Repair.Handle(mux, rpc.ClassControl, n.audit)
+}
+
+// audit starts an audit of this node's copies, or says how far it is.
+func (n *Node) audit(_ context.Context, _ rpc.Peer, req *api.RepairRequest) (*api.RepairResponse, error) {
+	if !req.Start {
+		resp := n.repair.Audited()
+		return &resp, nil
+	}
+	r := n.topology.Current()
+	switch {
+	case r == nil || !r.Founded():
+		return nil, fmt.Errorf("%w: there is no partition to audit yet", api.ErrNotReady)
+	case req.Partition != api.AllPartitions && (req.Partition < 0 || req.Partition >= r.Partitions):
+		return nil, fmt.Errorf("%w: partition %d: want 0 to %d", api.ErrBadRequest, req.Partition, r.Partitions-1)
+	}
+	resp, err := n.repair.Audit(req.Partition)
+	if err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 // ringFor answers a client that routes by itself.
@@ -57,7 +78,7 @@ func (n *Node) status(ctx context.Context, _ rpc.Peer, req *api.StatusRequest) (
 		return resp, nil
 	}
 	resp.Members = n.everybody(ctx, r)
-	resp.Reason = n.notReady(r)
+	resp.Reason = n.notReady(r, resp.Members)
 	resp.Ready = resp.Reason == ""
 	return resp, nil
 }
@@ -69,7 +90,7 @@ func (n *Node) self(r *ring.Record) api.MemberStatus {
 		Name: n.name, ID: n.id.String(), Zone: n.cfg.Zone, Address: n.addr, Gossip: n.GossipAddr(),
 		Reachable: true, Keys: stats.Keys, Disk: stats.DiskBytes, Version: n.cfg.Version,
 		Records: stats.Records, Syncs: stats.Batches,
-		Problems: []string{},
+		Problems: []string{}, Repair: n.repair.Status(),
 	}
 	m.State = n.state(r, &m.Repair)
 	if r != nil {
@@ -142,8 +163,6 @@ func (n *Node) state(r *ring.Record, s *api.RepairStatus) string {
 		return "standby"
 	case n.lives.Unsure() != nil:
 		return "recovering" // it takes writes, and counts for no read yet
-	case h.LossyAll || len(h.Lossy) > 0:
-		return "lossy"
 	case n.replacement.pending.Load() || s.Behind > 0 || s.Lossy > 0:
 		return "catching-up" // it takes writes; what is behind counts for no read
 	}
@@ -246,8 +265,9 @@ func (n *Node) judgeClocks(list []api.MemberStatus) {
 }
 
 // notReady says why this node would not serve every key at quorum; empty if it
-// would.
-func (n *Node) notReady(r *ring.Record) string {
+// would. A member that lacks something may serve most of its partitions already;
+// here it counts for none.
+func (n *Node) notReady(r *ring.Record, members []api.MemberStatus) string {
 	switch {
 	case r == nil:
 		return "this node has not joined a cluster yet"
@@ -260,11 +280,29 @@ func (n *Node) notReady(r *ring.Record) string {
 	if err := n.store.Health().Failed; err != nil {
 		return "storage failed: " + err.Error()
 	}
-	short := 0
-	for p := range r.Partitions {
+	able, whole := map[ring.NodeID]bool{}, map[ring.NodeID]bool{}
+	for i := range members {
+		if id, err := ring.ParseNodeID(members[i].ID); err == nil {
+			able[id] = n.kv.Reachable(id)
+			whole[id] = able[id] && members[i].State == "ready"
+		}
+	}
+	if short := shortOf(r, able); short > 0 {
+		return fmt.Sprintf("%d of %d partitions have no quorum of reachable homes", short, r.Partitions)
+	}
+	if short := shortOf(r, whole); short > 0 {
+		return fmt.Sprintf("%d of %d partitions have no quorum of homes that are ready; others take writes, and count for no read of what they lack", short, r.Partitions)
+	}
+	return ""
+}
+
+// shortOf counts the partitions of which fewer than a quorum of homes are among
+// those.
+func shortOf(r *ring.Record, homes map[ring.NodeID]bool) (short int) {
+	for p := range ring.Partition(r.Partitions) {
 		can := 0
-		for _, id := range r.Homes(ring.Partition(p)) {
-			if n.kv.Reachable(id) {
+		for _, id := range r.Homes(p) {
+			if homes[id] {
 				can++
 			}
 		}
@@ -272,8 +310,5 @@ func (n *Node) notReady(r *ring.Record) string {
 			short++
 		}
 	}
-	if short > 0 {
-		return fmt.Sprintf("%d of %d partitions have no quorum of reachable homes", short, r.Partitions)
-	}
-	return ""
+	return short
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,8 +32,14 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show the cluster and its members",
 		Long: `Show the cluster as the node that answers sees it, members with problems first.
 
-With --wait ready, first wait until the cluster serves; the exit status is 124
-if it does not by --timeout (with --wait: 1m unless given).`,
+With --wait ready, first wait until the cluster serves, and until every member that
+can be reached is ready: has caught up with what it has missed. The exit status is
+124 if that is not so by --timeout (with --wait: 1m unless given).
+
+A member is ready, or: starting; joining or founding, before it is a member;
+recovering, until it has met enough others; catching-up, while it takes writes,
+fetches what it lacks, and does not count for reads of that; standby, home of
+nothing; lost, until another node takes its place; failed.`,
 		Example: `  kith status
   kith status --wait ready --timeout 30s
   kith status --format json`,
@@ -49,7 +56,11 @@ if it does not by --timeout (with --wait: 1m unless given).`,
 				if !cmd.Flags().Changed("timeout") {
 					a.timeout = waitTimeout
 				}
-				return a.waitReady(cmd.Context())
+				st, err := a.waitReady(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.printStatus(st)
 			}
 			return usagef("--wait %q: want ready", wait)
 		},
@@ -69,20 +80,26 @@ func (a *app) look(ctx context.Context) (*client.Status, error) {
 	return c.Status(ctx)
 }
 
-// waitReady looks until the cluster is ready, and prints it.
-func (a *app) waitReady(ctx context.Context) error {
+// waitReady looks until the cluster and its members are ready.
+func (a *app) waitReady(ctx context.Context) (*client.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	reason := errors.New("no node has answered")
+	var latest atomic.Pointer[client.Status]
+	if isTerminal(a.errs) {
+		p := a.watch(func() (string, float64) { return catchingUp(latest.Load()) })
+		defer p.close()
+	}
 	for {
 		once, stop := context.WithTimeout(ctx, waitLook)
 		st, err := a.look(once)
 		stop()
 		switch {
-		case err == nil && st.Ready:
-			return a.printStatus(st)
+		case err == nil && unready(st) == "":
+			return st, nil
 		case err == nil:
-			reason = errors.New(cmp.Or(st.Reason, "not ready"))
+			reason = errors.New(unready(st))
+			latest.Store(st)
 		case ctx.Err() == nil:
 			reason = err
 		}
@@ -92,11 +109,56 @@ func (a *app) waitReady(ctx context.Context) error {
 		case <-ctx.Done():
 			t.Stop()
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return ctx.Err()
+				return nil, ctx.Err()
 			}
-			return &exitError{exitWait, fmt.Errorf("not ready after %v: %w", a.timeout, reason), "see kith status and the servers' logs"}
+			return nil, &exitError{exitWait, fmt.Errorf("not ready after %v: %w", a.timeout, reason), "see kith status and the servers' logs"}
 		}
 	}
+}
+
+// unready says why the wait for ready goes on; empty if it ends.
+func unready(st *client.Status) string {
+	if !st.Ready {
+		return cmp.Or(st.Reason, "not ready")
+	}
+	var waiting []string
+	for _, m := range st.Members {
+		if m.Reachable && m.State != "ready" && m.State != "standby" {
+			waiting = append(waiting, fmt.Sprintf("%s is %s", cmp.Or(m.Name, m.ID), m.State))
+		}
+	}
+	return strings.Join(waiting, ", ")
+}
+
+// catchingUp is the progress of the members that lack something, for people.
+func catchingUp(st *client.Status) (string, float64) {
+	if st == nil {
+		return "no node has answered yet", -1
+	}
+	var behind, homes int
+	var keys, bytes, missing int64
+	eta, known := 0.0, true
+	for _, m := range st.Members {
+		if !m.Reachable {
+			continue
+		}
+		r := &m.Repair
+		homes += r.Homes
+		if m.State != "catching-up" {
+			continue
+		}
+		behind += max(r.Behind, r.Lossy)
+		keys, bytes, missing = keys+r.PulledKeys, bytes+r.PulledBytes, missing+r.Missing
+		eta, known = max(eta, r.ETA), known && r.ETA >= 0
+	}
+	if behind == 0 {
+		return unready(st), -1
+	}
+	text := fmt.Sprintf("%d of %d copies of partitions lack something, %d keys (%s) fetched, %d writes missing", behind, homes, keys, byteSize(bytes), missing)
+	if known && eta > 0 {
+		text += fmt.Sprintf(", about %v left", time.Duration(eta*float64(time.Second)).Round(time.Second))
+	}
+	return text, 1 - float64(behind)/float64(homes)
 }
 
 // statusJSON is the document of status.
@@ -130,9 +192,12 @@ func (a *app) printStatus(st *client.Status) error {
 	reachable := 0
 	for _, m := range members {
 		state := m.State
+		if m.State == "catching-up" && m.Repair.Homes > 0 {
+			state += fmt.Sprintf(" %d/%d", m.Repair.Homes-min(m.Repair.Homes, max(m.Repair.Behind, m.Repair.Lossy)), m.Repair.Homes)
+		}
 		if m.Reachable {
 			reachable++
-		} else if state != "unreachable" {
+		} else if state != "unreachable" && state != "lost" {
 			state += " (unreachable)"
 		}
 		rows = append(rows, []string{

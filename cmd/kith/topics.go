@@ -20,7 +20,8 @@ func exitCodesTopic() *cobra.Command {
     6  refused or unavailable: nothing was written
     7  not allowed (kept for authentication)
     8  overloaded: nothing was done, try again later
-    9  a check has failed (kept for checks)
+    9  a check has failed: a promise of a simulated run is broken, or a repair could
+       not compare all copies
   124  --wait has timed out
   130  interrupted
 
