@@ -29,8 +29,8 @@ type batch struct {
 	// those that relied on it.
 	ops     []item
 	newKeys int // less those removed
-	// removed are the partitions of which records are removed.
-	removed []ring.Partition
+	// clocked are the partitions whose clock goes to disk with the batch.
+	clocked []ring.Partition
 	claims  []*claim // of Incorporate
 	// stands are the stand-ins that it changes, nil for those it drops, and
 	// by how much their number and size grow.
@@ -63,7 +63,7 @@ func (b *batch) reset(number uint64) {
 	b.number = number
 	b.records, b.ops = b.records[:0], b.ops[:0]
 	clear(b.claims)
-	b.removed, b.claims = b.removed[:0], b.claims[:0]
+	b.clocked, b.claims = b.clocked[:0], b.claims[:0]
 	b.bytes, b.newKeys = 0, 0
 	b.syncMarks = false
 	b.writes.Reset()
@@ -92,8 +92,13 @@ func (b *batch) removeRecord(p ring.Partition, hash uint32, e, prev *entry) {
 	b.delete([]byte(e.key))
 	b.records = append(b.records, written{entry: e, partition: p, hash: hash, old: prev.leaf()})
 	b.newest[e.key] = e
-	if !slices.Contains(b.removed, p) {
-		b.removed = append(b.removed, p)
+	b.withClock(p)
+}
+
+// withClock has the partition's clock written with the batch.
+func (b *batch) withClock(p ring.Partition) {
+	if !slices.Contains(b.clocked, p) {
+		b.clocked = append(b.clocked, p)
 	}
 }
 

@@ -17,6 +17,10 @@ var ErrEra = errors.New("clocks were emptied meanwhile")
 // if Era is still era; else it fails with ErrEra. It returns when the merges that
 // were queued before it are on disk, and then the clock claims the dots, but for
 // those that are beyond its bounds.
+//
+// All that the clock claims is on disk then too. Else a crash takes the claims of
+// the last seconds, which is harmless until others rely on them: who confirms to
+// another home what its bases cover calls it first, without dots.
 func (s *Store) Incorporate(p ring.Partition, dots DotSet, era uint64) error {
 	if err := checkPartition(p); err != nil {
 		return err
@@ -32,6 +36,7 @@ func (c *committer) applyClaim(claim *claim) error {
 		return err
 	}
 	c.building.claims = append(c.building.claims, claim)
+	c.building.withClock(claim.partition)
 	own := c.actors.current(claim.partition)
 	for _, dots := range claim.dots {
 		if n := len(dots.Ranges); dots.Actor == own.actor && dots.Ranges[n-1].Last > own.last {

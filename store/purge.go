@@ -90,12 +90,17 @@ func (c *committer) remove(p ring.Partition, l *link, prev *entry, seen version.
 // is under way.
 func (c *committer) putClocks() {
 	b := c.building
-	for _, p := range b.removed {
+	for _, p := range b.clocked {
 		clock := c.clocks.of(p)
 		own := c.actors.current(p).actor
 		for i := range b.records {
 			if w := &b.records[i]; w.partition == p {
 				clock.addRecord(&w.rec, own, func(version.Dot) {})
+			}
+		}
+		for _, claim := range b.claims {
+			if claim.partition == p && claim.era == c.clocks.era.Load() {
+				clock.AddAll(claim.dots)
 			}
 		}
 		b.put(clockKey(p), clock.Append(binary.BigEndian.AppendUint64(nil, c.clocks.generation)))

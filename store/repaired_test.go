@@ -380,6 +380,33 @@ func TestIncorporateClaimsWithTheMergesBeforeIt(t *testing.T) {
 	})
 }
 
+// A home confirms to others what its clock claims, and they forget it: from then
+// on the claims must outlive a crash, or a late packet finds a hole.
+func TestIncorporateMakesTheClockDurable(t *testing.T) {
+	for _, durable := range []bool{true, false} {
+		d := disk.New(1)
+		s := open(t, d.Open(), small())
+		home := &elsewhere{actor: 9}
+		value := home.put(key("k"), "v")
+		gone := home.put(value, "")
+		mustMerge(t, s, 1, gone)
+		mustMerge(t, s, 1, value) // changes nothing but the clock
+		if durable {
+			if err := s.Incorporate(1, nil, s.Era()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.PowerCut()
+		_ = s.Close() // of a dead disk
+		s = open(t, d.Open(), small())
+		mustVerdict(t, s, 1, key("k"), gone.Seen) // the others have forgotten it
+		mustMerge(t, s, 1, value)
+		if r := get(t, s, 1, "k"); (len(r.Siblings) == 0) != durable {
+			t.Fatalf("durable %v: it holds %d siblings", durable, len(r.Siblings))
+		}
+	}
+}
+
 // A loss between the claim and its sync voids the claim: the merges that it
 // rests on may be what was lost.
 func TestIncorporateIsVoidAfterALoss(t *testing.T) {
