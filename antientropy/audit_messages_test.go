@@ -34,7 +34,7 @@ func auditMessages() []auditMessage {
 		&fetchResponse{true, base, []fetchedKey{{[]byte("record"), []bool{true, false}}, {nil, nil}}},
 		&offerRequest{5, true, base, []offeredKey{{[]byte("a"), []byte("record")}, {[]byte("b"), nil}}},
 		&offerResponse{[][]byte{nil, []byte("error")}},
-		&confirmRequest{5, []deadKey{{[]byte("a"), d, base}, {[]byte("b"), d, nil}}},
+		&confirmRequest{5, 7, []deadKey{{[]byte("a"), d, base}, {[]byte("b"), d, nil}}},
 		&confirmResponse{[]deadAnswer{{deadConfirmed, base}, {deadLossy, nil}}},
 		&purgeRequest{5, 1 << 40, []purgedKey{{[]byte("a"), d}}},
 		&purgeResponse{[]bool{true, false}},

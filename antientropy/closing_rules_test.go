@@ -251,7 +251,7 @@ func TestClosingAnActorLosesNothing(t *testing.T) {
 		"the actor leaves contexts and stays in clocks": {strip: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, closed, void := histories(t, 1500), 0, 0
+			n, closed, void := histories(t, 1000), 0, 0
 			for seed := range uint64(n) {
 				e := newClosingModel(seed, o).run()
 				if e.bad() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
+	"github.com/kithdb/kith/rpc/api"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -95,6 +96,9 @@ func (r *Repair) registerForget(m *rpc.Mux) {
 func (r *Repair) serveConfirm(_ context.Context, from rpc.Peer, req *confirmRequest) (*confirmResponse, error) {
 	if err := r.between(from, req.Partition); err != nil {
 		return nil, err
+	}
+	if since := r.current().Since[req.Partition]; req.Epoch < since {
+		return nil, fmt.Errorf("%w: the homes of partition %d changed at epoch %d, the request is by %d", api.ErrFenced, req.Partition, since, req.Epoch)
 	}
 	answers, err := r.confirmHere(req.Partition, req.Items)
 	if err != nil {

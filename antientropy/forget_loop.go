@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -92,7 +93,7 @@ func (f *forgetter) pass(ctx context.Context) error {
 		if !place.ready(time.Now(), f.r.deadBy()) {
 			continue
 		}
-		if err := f.search(ctx, rec, p, place); err != nil {
+		if err := f.search(ctx, p, place); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -164,7 +165,7 @@ func (d *deadPlace) wait(least time.Duration, progress bool) {
 }
 
 // search reads a partition and forgets what it can.
-func (f *forgetter) search(ctx context.Context, rec *ring.Record, p ring.Partition, place *deadPlace) error {
+func (f *forgetter) search(ctx context.Context, p ring.Partition, place *deadPlace) error {
 	*place = deadPlace{looked: true, backoff: place.backoff, waiting: place.waiting, blocked: place.blocked}
 	waiting, old, forgotten, blocked := 0, 0, 0, map[cause]int{}
 	due := uint64(0)
@@ -179,7 +180,7 @@ func (f *forgetter) search(ctx context.Context, rec *ring.Record, p ring.Partiti
 			due = page.due
 		}
 		for some := range slices.Chunk(page.old, keysMax) {
-			n, err := f.r.forget(ctx, rec, p, some, blocked)
+			n, err := f.r.forget(ctx, p, some, blocked)
 			if err != nil {
 				return err
 			}
@@ -259,7 +260,11 @@ func (f *forgetter) page(p ring.Partition, after []byte) (page deadPage, next []
 
 // forget removes those of some dead records that every home confirms. It says how
 // many are gone here, and adds to blocked what the others wait for.
-func (r *Repair) forget(ctx context.Context, rec *ring.Record, p ring.Partition, items []deadKey, blocked map[cause]int) (int, error) {
+func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, blocked map[cause]int) (int, error) {
+	rec := r.current()
+	if rec == nil || rec.HomeIndex(p, r.cfg.Self) < 0 {
+		return 0, fmt.Errorf("%w: partition %d", api.ErrNotHome, p)
+	}
 	homes := r.others(rec, p)
 	for _, id := range homes {
 		if !r.reachable(id) {
@@ -271,7 +276,7 @@ func (r *Repair) forget(ctx context.Context, rec *ring.Record, p ring.Partition,
 		blocked[cause{r.cfg.Self, "is home of a partition that is being moved"}] += len(items)
 		return 0, nil
 	}
-	items, err := r.confirmAll(ctx, p, homes, items, blocked)
+	items, err := r.confirmAll(ctx, rec, p, items, blocked)
 	if err != nil || len(items) == 0 {
 		return 0, err
 	}
@@ -297,7 +302,7 @@ func (r *Repair) forget(ctx context.Context, rec *ring.Record, p ring.Partition,
 
 // confirmAll gives those of the items that all homes, this one too, have confirmed
 // with one and the same context.
-func (r *Repair) confirmAll(ctx context.Context, p ring.Partition, homes []ring.NodeID, items []deadKey, blocked map[cause]int) ([]deadKey, error) {
+func (r *Repair) confirmAll(ctx context.Context, rec *ring.Record, p ring.Partition, items []deadKey, blocked map[cause]int) ([]deadKey, error) {
 	var confirmed []deadKey
 	for round := 0; len(items) > 0; round++ {
 		states := make([]confirming, len(items))
@@ -309,8 +314,8 @@ func (r *Repair) confirmAll(ctx context.Context, p ring.Partition, homes []ring.
 			return nil, err
 		}
 		hear(states, r.cfg.Self, answers)
-		for _, id := range homes {
-			resp, err := ask(ctx, r, id, confirmRoute, &confirmRequest{p, items})
+		for _, id := range r.others(rec, p) {
+			resp, err := ask(ctx, r, id, confirmRoute, &confirmRequest{p, rec.Epoch, items})
 			if err == nil && len(resp.Answers) != len(items) {
 				err = fmt.Errorf("%d answers about %d keys", len(resp.Answers), len(items))
 			}

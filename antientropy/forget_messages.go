@@ -17,7 +17,10 @@ const (
 // everything that they have seen.
 type confirmRequest struct {
 	Partition ring.Partition
-	Items     []deadKey
+	// Epoch of the ring record by which the asker knows all homes; one that
+	// knows of newer ones refuses.
+	Epoch uint64
+	Items []deadKey
 }
 
 // deadKey is a key of which nothing can be read any more.
@@ -70,7 +73,8 @@ type purgeResponse struct{ Gone []bool }
 
 // AppendWire implements wire.Appender.
 func (m *confirmRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendUint(wire.AppendArray(b, 2), uint64(m.Partition))
+	b = wire.AppendUint(wire.AppendArray(b, 3), uint64(m.Partition))
+	b = wire.AppendUint(b, m.Epoch)
 	b = wire.AppendArray(b, 3*len(m.Items))
 	for i := range m.Items {
 		b = wire.AppendBytes(b, m.Items[i].Key)
@@ -84,6 +88,7 @@ func (m *confirmRequest) AppendWire(b []byte) []byte {
 func (m *confirmRequest) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Partition = partitionOf(&s)
+	m.Epoch = s.Uint()
 	n := s.Array()
 	if n > 3*keysMax || n%3 != 0 {
 		return wire.ErrMalformed

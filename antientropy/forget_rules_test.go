@@ -22,7 +22,7 @@ func histories(t *testing.T, few int) int {
 }
 
 func TestForgettingLosesNothingAndBringsNothingBack(t *testing.T) {
-	n, forgotten := histories(t, 3000), 0
+	n, forgotten := histories(t, 2000), 0
 	for seed := range uint64(n) {
 		m := newForgetModel(seed, weak{})
 		if e := m.run(); e.bad() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
 	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
@@ -238,6 +239,33 @@ func TestForgettingTakesTheUnionOfWhatHomesHaveSeen(t *testing.T) {
 			s.mu.Unlock()
 		}
 		w.eventually(30*time.Minute, "forgotten", w.gone("k"))
+	})
+}
+
+func TestTheOnlyHomeForgetsByItself(t *testing.T) {
+	inWorld(t, worldOptions{nodes: 1, replicas: 1, tune: soonForgetting}, func(w *world) {
+		w.write(0, "k", "v")
+		w.remove(0, "k")
+		w.eventually(2*time.Minute, "forgotten", w.gone("k"))
+	})
+}
+
+func TestHomesDoNotConfirmForAnOlderRing(t *testing.T) {
+	inWorld(t, worldOptions{partitions: 1}, func(w *world) {
+		b := w.remove(0, "k", 1, 2)
+		w.quiet()
+		time.Sleep(time.Minute)
+		rec, err := version.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for epoch, ok := range map[uint64]bool{w.rec.Since[0] - 1: false, w.rec.Since[0]: true} {
+			resp, err := ask(context.Background(), w.nodes[0].repair, w.nodes[1].id, confirmRoute,
+				&confirmRequest{0, epoch, []deadKey{{[]byte("k"), rec.Leaf(), rec.Seen}}})
+			if ok != (err == nil) || ok && resp.Answers[0].Word != deadConfirmed || !ok && !errors.Is(err, api.ErrFenced) {
+				t.Errorf("epoch %d: %+v, %v", epoch, resp, err)
+			}
+		}
 	})
 }
 
