@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/store"
 )
 
 // A node that was away pulls what it missed, and about that: not the whole.
@@ -145,16 +146,11 @@ func TestPullFromAHomeOfAnotherEraClaimsNothing(t *testing.T) {
 	inWorld(t, worldOptions{nodes: 2, replicas: 2, partitions: 1, stopped: true}, func(w *world) {
 		w.write(0, "k", "v")
 		w.write(0, "other", "v")
-		told := w.nodes[0].store.ClockOf(0)
 		w.start(0)
-		before := w.nodes[0].repair.eraToTell()
+		r, pt := w.asker(1, 0)
+		told := w.nodes[0].store.ClockOf(0)
 		w.nodes[0].store.lose(0, func(key string) bool { return key == "k" })
-		w.nodes[1].repair = New(Config{Store: w.nodes[1].store, Rings: w.nodes[1], Members: w.nodes[1], Transport: w.nodes[1].host, Circuits: noCircuits{}, Now: time.Now})
-		r := w.nodes[1].repair
-		pt := &partner{id: nodeID(0), mine: w.nodes[1].store.Era(), epoch: w.rec.Epoch, theirEra: before,
-			missing: map[ring.Partition]uint64{}, tries: map[ring.Partition]int{}}
-		own := w.nodes[1].store.ClockOf(0)
-		g := &gap{theirs: told, suspects: told.Minus(&own), due: true}
+		g := &gap{theirs: told, suspects: told.Minus(&store.Clock{}), due: true}
 		if err := r.pull(context.Background(), pt, w.nodes[0].peer, 0, g, time.Now().Add(time.Minute)); err == nil {
 			t.Error("a pull by a clock of another era ends well")
 		}
@@ -162,6 +158,15 @@ func TestPullFromAHomeOfAnotherEraClaimsNothing(t *testing.T) {
 			t.Errorf("claimed %v", c)
 		}
 	})
+}
+
+// asker is the repair of node i, which does not run, and what it knows of node
+// with, which runs and has just told its era.
+func (w *world) asker(i, with int) (*Repair, *partner) {
+	n, o := w.nodes[i], w.nodes[with]
+	r := New(Config{Store: n.store, Rings: n, Members: n, Transport: n.host, Circuits: noCircuits{}, Now: time.Now, Self: n.id})
+	return r, &partner{id: o.id, mine: n.store.Era(), epoch: w.rec.Epoch, theirEra: o.repair.eraToTell(),
+		gaps: map[ring.Partition]*gap{}, missing: map[ring.Partition]uint64{}, tries: map[ring.Partition]int{}}
 }
 
 type noCircuits struct{}
@@ -230,5 +235,58 @@ func TestLargeRecordsGoAlone(t *testing.T) {
 		if calls, _ := w.traffic(); calls["ae.pull"] > 8 {
 			t.Errorf("%d pulls", calls["ae.pull"])
 		}
+	})
+}
+
+// A scan that finds little goes on where it stopped, however long it takes.
+func TestScanGoesOnPageByPage(t *testing.T) {
+	inWorld(t, worldOptions{nodes: 2, replicas: 2, partitions: 1, stopped: true}, func(w *world) {
+		for i := range scannedMax + 5000 {
+			w.write(0, fmt.Sprint("k-", i), "v", 1)
+		}
+		for range 2 { // a replaced dot, which the log has forgotten
+			w.write(0, "k-77", "w")
+		}
+		w.write(0, "k-99999", "w") // behind many that are not wanted
+		w.nodes[0].store.reopen()
+		w.start(0)
+		w.start(1)
+		w.eventually(10*time.Second, "equal", w.equal)
+		w.eventually(10*time.Second, "claims equal", func() error { return w.claimed(1, 0) })
+		if calls, bytes := w.traffic(); calls["ae.pull"] < 2 || bytes["ae.pull"] > 10_000 {
+			t.Errorf("%d pulls, %d bytes", calls["ae.pull"], bytes["ae.pull"])
+		}
+	})
+}
+
+// claimed says that node i claims all that another one does.
+func (w *world) claimed(i, other int) error {
+	for p := range ring.Partition(w.rec.Partitions) {
+		a, b := w.nodes[i].storage().ClockOf(p), w.nodes[other].storage().ClockOf(p)
+		if missing := b.Minus(&a); len(missing) > 0 {
+			return fmt.Errorf("partition %d: node %d lacks %d dots of node %d", p, i, missing.Count(), other)
+		}
+	}
+	return nil
+}
+
+// Ring records come to the homes at different times.
+func TestCatchUpGoesOnAcrossRingChanges(t *testing.T) {
+	inWorld(t, worldOptions{}, func(w *world) {
+		time.Sleep(5 * time.Second)
+		next := w.rec
+		for i := range 5 {
+			var err error
+			if next, err = next.WithStandby(ring.Member{ID: nodeID(50 + i), Name: fmt.Sprint("standby-", i), Weight: 1, State: ring.Active}); err != nil {
+				t.Fatal(err)
+			}
+			w.write(i%3, fmt.Sprint("k-", i), "v")
+			w.nodes[i%3].adopt(next)
+			time.Sleep(time.Duration(i) * time.Second)
+			w.nodes[(i+1)%3].adopt(next)
+			time.Sleep(3 * time.Second)
+			w.nodes[(i+2)%3].adopt(next)
+		}
+		w.eventually(30*time.Second, "settled", w.settled)
 	})
 }

@@ -1,12 +1,16 @@
 package antientropy
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -172,5 +176,64 @@ func TestClocksOfAnEraThatEndedAreForgotten(t *testing.T) {
 			}
 			return w.equal()
 		})
+	})
+}
+
+// losing is a store that loses a partition before it claims what was pulled.
+type losing struct {
+	*memStore
+	lost bool
+}
+
+// Incorporate implements Store.
+func (l *losing) Incorporate(p ring.Partition, dots store.DotSet, era uint64) error {
+	if !l.lost {
+		l.lost = true
+		l.lose(p, everything)
+	}
+	return l.memStore.Incorporate(p, dots, era)
+}
+
+// What is lost while it is pulled is not claimed, and comes back.
+func TestLossDuringAPullClaimsNothing(t *testing.T) {
+	inWorld(t, worldOptions{partitions: 1, stopped: true}, func(w *world) {
+		for range 3 { // of a replaced dot no record tells: only the pull's end claims it
+			w.write(0, "k", "v", 1)
+		}
+		s := &losing{memStore: w.nodes[2].store}
+		w.nodes[2].tune = func(c *Config) { c.Store = s }
+		for i := range w.nodes {
+			w.start(i)
+		}
+		w.eventually(time.Minute, "settled", func() error {
+			if !s.lost {
+				return errors.New("nothing was pulled")
+			}
+			return w.settled()
+		})
+		if n := len(s.dump()); n != 1 {
+			t.Errorf("%d keys", n)
+		}
+	})
+}
+
+// What was filled is not claimed if the other home has lost something meanwhile:
+// its claims were those of a life before.
+func TestFillingFromAHomeThatLosesSomethingClaimsNothing(t *testing.T) {
+	inWorld(t, worldOptions{nodes: 2, replicas: 2, partitions: 1, stopped: true}, func(w *world) {
+		w.write(0, "k", "v")
+		w.start(0)
+		r, pt := w.asker(1, 0)
+		told := w.nodes[0].store.ClockOf(0)
+		pt.gaps[0] = &gap{theirs: told}
+		w.nodes[0].store.lose(0, everything)
+		w.nodes[1].store.lose(0, everything)
+		pt.mine = w.nodes[1].store.Era()
+		if err := r.refill(context.Background(), pt, w.nodes[0].peer, 0); err == nil {
+			t.Error("filled from a life before")
+		}
+		if c := w.nodes[1].store.ClockOf(0); len(c.Actors) > 0 {
+			t.Errorf("claimed %v", c)
+		}
 	})
 }

@@ -43,6 +43,9 @@ func (r *Repair) mergeHere(ctx context.Context, p ring.Partition, items []item, 
 	if rec == nil {
 		return fmt.Errorf("%w: no ring record", api.ErrNotReady)
 	}
+	if rec.HomeIndex(p, r.cfg.Self) < 0 {
+		return fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, rec.Epoch)
+	}
 	for len(items) > 0 {
 		n := min(len(items), mergeWindow)
 		merges := make([]*store.Merge, 0, n)

@@ -122,7 +122,7 @@ type running struct {
 }
 
 // peersLoop has a goroutine for every partner, starts and ends them as the ring
-// changes, and wakes them when the ring or the store has changed.
+// changes, and wakes them when the ring has changed or the store emptied clocks.
 func (r *Repair) peersLoop(ctx context.Context) error {
 	all := map[ring.NodeID]*running{}
 	defer func() {
@@ -133,9 +133,15 @@ func (r *Repair) peersLoop(ctx context.Context) error {
 			run.ended.Wait()
 		}
 	}()
+	epoch, era := uint64(0), uint64(0)
 	for {
 		ringed, changed := r.cfg.Rings.Changed(), r.cfg.Store.Changed()
-		ids := r.partnersOf(r.current())
+		rec := r.current()
+		ids := r.partnersOf(rec)
+		news := era != r.cfg.Store.Era() || rec != nil && epoch != rec.Epoch
+		if era = r.cfg.Store.Era(); rec != nil {
+			epoch = rec.Epoch
+		}
 		for _, id := range sortedIDs(all) {
 			if !slices.Contains(ids, id) {
 				all[id].cancel()
@@ -147,8 +153,9 @@ func (r *Repair) peersLoop(ctx context.Context) error {
 		for _, id := range ids {
 			if all[id] == nil {
 				all[id] = r.startPartner(ctx, id)
+			} else if news {
+				all[id].partner.turn.up()
 			}
-			all[id].partner.turn.up()
 		}
 		select {
 		case <-ringed:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -49,8 +50,13 @@ func (r *Repair) pullDue(ctx context.Context, pt *partner, to rpc.Peer, over tim
 				return
 			}
 			if err != nil {
-				r.log.Debug("pull failed", "partition", p, "from", pt.id.Short(), "error", err)
-				g.again = time.Now().Add(backoff(pt.tried(p)))
+				tries := pt.tried(p)
+				level := slog.LevelDebug
+				if tries == pullsMax { // once
+					level = slog.LevelWarn
+				}
+				r.log.Log(ctx, level, "pull failed", "partition", p, "from", pt.id.Short(), "tries", tries, "error", err)
+				g.again = time.Now().Add(backoff(tries))
 				if rpc.NotSent(err) || errors.Is(err, rpc.ErrLost) || errors.Is(err, rpc.ErrDeadline) {
 					return // the partner, not the partition
 				}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -14,9 +15,12 @@ import (
 
 // What a home does for another one that pulls. Nothing here calls another node.
 
-// scannedMax bounds the records that are read for one page, wanted or not: the
-// asker's patience ends some time.
-const scannedMax = 20_000
+// Bounds of what is read for one page, wanted or not: the asker's patience ends
+// some time.
+const (
+	scannedMax      = 20_000
+	scannedBytesMax = 64 << 20
+)
 
 func (r *Repair) registerPull(m *rpc.Mux) {
 	pullRoute.Handle(m, rpc.ClassHome, r.servePull)
@@ -127,16 +131,21 @@ func (g *pullPage) end() { g.resp.Next, g.resp.Done = nil, true }
 // asker's clock does not cover. A record all of whose last dots the asker claims
 // can tell it nothing: of what these have replaced it has the effect.
 func (g *pullPage) scan(ctx context.Context, after []byte) error {
-	read, full := 0, false
+	records, size, full := 0, 0, false
+	late := time.Now().Add(pullMax)
+	if end, ok := ctx.Deadline(); ok {
+		late = time.Now().Add(time.Until(end) / 2)
+	}
 	var failed error
-	err := g.store.Scan(g.p, after, scannedMax+1, func(key, encoded []byte) bool {
+	err := g.store.Scan(g.p, after, 0, func(key, encoded []byte) bool {
 		if failed = ctx.Err(); failed != nil {
 			return false
 		}
-		if full = read == scannedMax; full {
+		if full = records > 0 && (records == scannedMax || size > scannedBytesMax || time.Now().After(late)); full {
 			return false
 		}
-		read++
+		records++
+		size += len(encoded)
 		// Logged keys before this one have no record, or did not when the
 		// scan began.
 		for len(g.logged) > 0 && bytes.Compare(g.logged[0], key) < 0 {

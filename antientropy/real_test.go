@@ -93,3 +93,40 @@ func (d *realDisk) put(p ring.Partition, key, value string, blind, tombstone boo
 	}
 	return sink.record
 }
+
+// A home whose disk went back to a backup begins a life that has the number of an
+// earlier one. What it claimed in that one is not what it holds now: who had heard
+// of it must not claim it, or would have it dropped where it still is.
+func TestFault35_RestoredHomeIsNotTakenForItsEarlierLife(t *testing.T) {
+	inWorld(t, worldOptions{partitions: 1, real: true}, func(w *world) {
+		w.halt(2)
+		w.nodes[2].disk.backup()
+		w.start(2)
+		time.Sleep(10 * time.Second)
+		era := w.nodes[2].disk.Era()
+		w.write(2, "k", "v", 1) // acknowledged by two of three
+		w.cut(0, 1)
+		w.cut(1, 0)
+		time.Sleep(4 * time.Second) // node 0 has heard of it
+		w.halt(2)
+		w.nodes[2].disk.restore()
+		w.start(2)
+		if w.nodes[2].disk.Era() != era {
+			t.Fatal("the store tells its lives apart: this test tests nothing")
+		}
+		w.cut(2, 1)
+		w.cut(1, 2)
+		time.Sleep(20 * time.Second)
+		w.nodes[2].disk.declareLoss()
+		w.net.Heal()
+		w.eventually(10*time.Minute, "equal", func() error {
+			if err := w.settled(); err != nil {
+				return err
+			}
+			if len(w.nodes[0].dump()) != 1 {
+				return errors.New("the write is gone")
+			}
+			return nil
+		})
+	})
+}
