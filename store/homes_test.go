@@ -349,13 +349,12 @@ func (c *cluster) check(k string) {
 	}
 }
 
-// settle lets everything arrive, repairs until all homes are equal, and compares
-// them with the oracle.
-func (c *cluster) settle() {
+// repair lets everything arrive and repairs until all homes are equal.
+func (c *cluster) repair() {
 	for _, p := range c.late {
 		mustMerge(c.t, p.to.Store, part, p.r)
 	}
-	for range 3 {
+	for range 2 {
 		for _, m := range c.homes {
 			c.refill(m)
 			for _, o := range c.others(m) {
@@ -364,6 +363,20 @@ func (c *cluster) settle() {
 			}
 		}
 	}
+}
+
+// settle repairs, forgets what can be forgotten, perhaps not everywhere, repairs
+// again, and compares the homes with the oracle and with each other.
+func (c *cluster) settle() {
+	c.repair()
+	for _, k := range []string{"x", "y"} {
+		c.forget(k)
+		c.deliver()
+		c.crash(c.homes[c.r.IntN(3)])
+		c.deliver()
+		c.check(k)
+	}
+	c.repair()
 	replaced := map[string]bool{}
 	for _, seen := range c.seen {
 		maps.Copy(replaced, seen)
@@ -385,6 +398,12 @@ func (c *cluster) settle() {
 		}
 		if c.broken == "" && !maps.Equal(got, want) {
 			c.broken = fmt.Sprintf("home %d holds %v, want %v", i, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+		}
+		for _, k := range []string{"x", "y"} {
+			first, r := c.record(c.homes[0], k), c.record(m, k)
+			if c.broken == "" && r.Leaf() != first.Leaf() {
+				c.broken = fmt.Sprintf("homes 0 and %d differ in %s", i, k)
+			}
 		}
 	}
 }
