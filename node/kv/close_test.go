@@ -26,7 +26,12 @@ func TestCloseAnswersWhatIsUnderWay(t *testing.T) {
 		c.Put(&api.PutRequest{Key: []byte("k"), Value: []byte("v")}, later, told)
 		time.Sleep(100 * time.Millisecond)
 		c.Get(&api.GetRequest{Key: []byte("k")}, later, told)
-		go w.halt(0)
+		halted := make(chan struct{})
+		go func() {
+			defer close(halted)
+			w.halt(0)
+		}()
+		defer func() { <-halted }()
 		time.Sleep(time.Second)
 		if len(told) != 2 {
 			t.Fatalf("%d of 2 operations were answered", len(told))
