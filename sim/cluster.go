@@ -70,6 +70,9 @@ type Cluster struct {
 	log     *logBook
 	clients int
 	prober  *network.Host
+	// equalAfter is how long it took until copies were equal by themselves
+	// after a story's heal.
+	equalAfter time.Duration
 
 	mu  sync.Mutex // guards ids
 	ids map[ring.NodeID]string
@@ -175,7 +178,7 @@ func (c *Cluster) Heal() error {
 	for _, m := range c.Machines {
 		m.mend()
 		m.Resume()
-		if err := m.Start(); err != nil {
+		if err := m.revive(); err != nil {
 			return err
 		}
 	}

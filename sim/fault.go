@@ -24,8 +24,8 @@ func AllFaults() []Fault {
 }
 
 // LossFaults are those that break the disk of one machine, the same one in all of
-// a cluster's life. Its copies count for nothing from then on.
-func LossFaults() []Fault { return []Fault{bitRot} }
+// a cluster's life. Its copies count for nothing until they are filled again.
+func LossFaults() []Fault { return []Fault{bitRot, tableRot, lostDisk} }
 
 var (
 	halves = Fault{"halves", func(c *Cluster, rng *rand.Rand) (string, func() error) {
@@ -96,15 +96,51 @@ var (
 	}}
 )
 
-// bitRot begins with a clean restart, so that the machine knows who it is, and
-// ends with a flipped bit in what it has written since.
-var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() error) {
-	m := c.Machines[c.opts.Seed%uint64(len(c.Machines))]
+// breaking is the machine whose disk LossFaults break.
+func (c *Cluster) breaking() *Machine { return c.Machines[c.opts.Seed%uint64(len(c.Machines))] }
+
+// tableRot changes a bit of what lies on the disk of a machine that runs. It begins
+// with a clean restart, after which that is all that there was.
+var tableRot = Fault{"table rot", func(c *Cluster, rng *rand.Rand) (string, func() error) {
+	m := c.breaking()
 	if !m.Running() {
 		return m.Name + " is down already", nil
 	}
 	m.Stop()
-	if err := m.restart(); err != nil {
+	if err := m.revive(); err != nil {
+		return "", func() error { return err }
+	}
+	files := m.Disk.Files(storage.TypeTable)
+	if len(files) == 0 {
+		return m.Name + " has no tables", nil
+	}
+	fd := files[rng.IntN(len(files))]
+	if size := m.Disk.Size(fd); size > 0 {
+		m.Disk.Flip(fd, rng.IntN(size), 1<<rng.IntN(8))
+	}
+	return m.Name, nil
+}}
+
+// lostDisk ends with a node that takes the place of the lost one.
+var lostDisk = Fault{"lost disk", func(c *Cluster, _ *rand.Rand) (string, func() error) {
+	m := c.breaking()
+	r, err := c.Ring()
+	if !m.Running() || err != nil || r.HomeCount(m.ID()) == 0 {
+		return m.Name + " has nothing to lose now", nil
+	}
+	m.LoseDisk()
+	return m.Name, m.revive
+}}
+
+// bitRot begins with a clean restart, so that the machine knows who it is, and
+// ends with a flipped bit in what it has written since.
+var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() error) {
+	m := c.breaking()
+	if !m.Running() {
+		return m.Name + " is down already", nil
+	}
+	m.Stop()
+	if err := m.revive(); err != nil {
 		return "", func() error { return err }
 	}
 	return m.Name, func() error {
@@ -115,7 +151,7 @@ var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() e
 		if fd, ok := m.Disk.Newest(storage.TypeJournal); ok && m.Disk.Size(fd) > 0 {
 			m.Disk.Flip(fd, rng.IntN(m.Disk.Size(fd)), 1<<rng.IntN(8))
 		}
-		return m.restart()
+		return m.revive()
 	}
 }}
 

@@ -175,6 +175,11 @@ func (h *History) mortal() time.Time {
 	return last
 }
 
+// deletes says that something was deleted, or has expired.
+func (h *History) deletes() bool {
+	return slices.ContainsFunc(h.Ops(), func(o *Op) bool { return o.Delete || o.TTL > 0 })
+}
+
 // Keys are those that were written.
 func (h *History) Keys() []string {
 	seen := map[string]bool{}

@@ -212,8 +212,24 @@ func (m *Machine) end(silent bool, disk func()) {
 // of the one whose disk it was.
 func (m *Machine) LoseDisk() {
 	m.Kill()
-	m.lost = m.id
+	// One that has not got its place yet leaves nothing to take.
+	if r, err := m.cluster.Ring(); m.lost.IsZero() || err == nil && r.HomeCount(m.id) > 0 {
+		m.lost = m.id
+	}
 	m.install()
+}
+
+// revive is restart for a machine whose disk may be broken for good: then another
+// one is built in. So it is if what was lost is who the node was.
+func (m *Machine) revive() error {
+	before := m.id
+	if err := m.restart(); err == nil && (before.IsZero() || m.id == before) {
+		return nil
+	}
+	m.Kill()
+	m.id = before
+	m.LoseDisk()
+	return m.restart()
 }
 
 // supervise starts the process again if it has given up, as a service manager
@@ -225,7 +241,7 @@ func (m *Machine) supervise() error {
 	select {
 	case <-m.node.Done():
 		m.Stop()
-		return m.restart()
+		return m.revive()
 	default:
 		return nil
 	}

@@ -21,6 +21,9 @@ type Result struct {
 	History *History
 	// Err is the broken promise, with faults and story; nil if all held.
 	Err error
+	// EqualAfter is how long it took, once the cluster was healed, until it served
+	// and all copies had become equal by themselves.
+	EqualAfter time.Duration
 	// Log has the nodes' words.
 	Log     string
 	Virtual time.Duration
@@ -68,7 +71,7 @@ func (r *Result) play() {
 	}
 	r.Story.setDefaults(c)
 	h, err := c.Play(r.Story)
-	r.History, r.Err = h, err
+	r.History, r.Err, r.EqualAfter = h, err, c.equalAfter
 }
 
 // Bites counts, for each kind of fault, the operations that were refused or

@@ -90,33 +90,6 @@ func (c *Cluster) Play(s Story) (*History, error) {
 	return h, nil
 }
 
-// settle heals the cluster and checks the history, and that all agree on the
-// ring. A machine that has lost data counts for no read any more: then the others
-// have to show all.
-func (c *Cluster) settle(h *History, loses bool) error {
-	if err := c.Heal(); err != nil {
-		return err
-	}
-	if err := c.WaitReady(2 * time.Minute); err != nil {
-		return err
-	}
-	if err := c.checkRings(); err != nil {
-		return err
-	}
-	if last := h.mortal(); !last.IsZero() {
-		rest(context.Background(), time.Until(last.Add(mortalMax+lateMax))) // all have to be gone
-	}
-	level := client.All
-	if loses {
-		level = client.Quorum
-	}
-	final, err := c.final(h, level, time.Minute)
-	if err != nil {
-		return err
-	}
-	return Check(h, final)
-}
-
 // mortalMax is the longest that a value of a story lives that expires.
 const mortalMax = 8 * time.Second
 

@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kithdb/kith/client"
+)
+
+const (
+	// scrubMin is the shortest that a pass over a disk takes: what is rotten and
+	// was not read by then is found.
+	scrubMin = time.Minute
+	// forgetMax is how long the driver of a partition may take until it has
+	// looked at all deletes, once they are old enough.
+	forgetMax = 30 * time.Second
+)
+
+// settle heals the cluster and lets it repair itself, checks the history against
+// what is there then, and looks again when deletes were forgotten.
+func (c *Cluster) settle(h *History, loses bool) error {
+	healed := time.Now()
+	if err := c.Heal(); err != nil {
+		return err
+	}
+	if err := c.WaitReady(2 * time.Minute); err != nil {
+		return err
+	}
+	if err := c.checkRings(); err != nil {
+		return err
+	}
+	if loses {
+		rest(context.Background(), max(c.opts.Pace.Scrub, scrubMin)*3/2) // what is rotten is found
+	}
+	if _, err := c.Converge(convergeMax); err != nil {
+		return err
+	}
+	c.equalAfter = time.Since(healed)
+	if err := c.CheckTrees(); err != nil {
+		return err
+	}
+	if last := h.mortal(); !last.IsZero() {
+		rest(context.Background(), time.Until(last.Add(mortalMax+lateMax))) // all have to be gone
+	}
+	if err := c.checkFinal(h, "in the end"); err != nil {
+		return err
+	}
+	return c.checkForgotten(h)
+}
+
+// checkFinal reads all keys everywhere and checks the history.
+func (c *Cluster) checkFinal(h *History, when string) error {
+	final, err := c.final(h, client.All, time.Minute)
+	if err == nil {
+		err = Check(h, final)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", when, err)
+	}
+	return nil
+}
+
+// checkForgotten lets deletes become old enough to be forgotten, and checks
+// everything once more: what was forgotten must not come back.
+func (c *Cluster) checkForgotten(h *History) error {
+	if !h.deletes() || c.opts.Pace.Forget == 0 {
+		return nil
+	}
+	rest(context.Background(), c.opts.Pace.Forget+forgetMax)
+	if _, err := c.Converge(convergeMax); err != nil {
+		return fmt.Errorf("when deletes were forgotten: %w", err)
+	}
+	if err := c.CheckTrees(); err != nil {
+		return fmt.Errorf("when deletes were forgotten: %w", err)
+	}
+	return c.checkFinal(h, "when deletes were forgotten")
+}
