@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -426,4 +427,56 @@ func TestIncorporateIsVoidAfterALoss(t *testing.T) {
 		time.Sleep(time.Minute)
 		wantClaims(t, s, 1, false, version.Dot{Actor: 9, Seq: 1})
 	})
+}
+
+// Losses and repairs in any order, with a crash in the middle of one now and
+// then: what was acknowledged holds, and what was under way is one or the other.
+func TestRepairedAndLostSurviveAnyCrash(t *testing.T) {
+	for _, seed := range seedsFrom(runs(40, 3000)) {
+		bubble(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 9))
+			d := disk.New(seed)
+			s := open(t, d.Open(), small())
+			ringOf(t, s, 4)
+			var lossy, unsure [4]bool
+			for range 30 {
+				slow(d, time.Duration(r.IntN(2))*time.Second)
+				done := make(chan error, 1)
+				p, all := r.IntN(4), r.IntN(6) == 0
+				go func(s *store.Store) {
+					if all {
+						done <- s.DeclareLoss("test")
+					} else {
+						done <- s.Repaired(ring.Partition(p), s.Era())
+					}
+				}(s)
+				synctest.Wait()
+				cut := r.IntN(4) == 0
+				if cut {
+					d.PowerCut()
+				}
+				if r.IntN(4) == 0 || cut {
+					_ = s.Close() // may be of a dead disk
+					slow(d, 0)
+					s = open(t, d.Open(), small())
+				}
+				acked := <-done == nil
+				for q := range lossy {
+					if all || q == p {
+						unsure[q] = !acked && lossy[q] != all
+						if acked {
+							lossy[q] = all
+						}
+					}
+				}
+				for q := range lossy {
+					got := !s.CountsForRead(ring.Partition(q))
+					if got != lossy[q] && !unsure[q] {
+						t.Fatalf("seed %d: partition %d is lossy: %v, want %v", seed, q, got, lossy[q])
+					}
+					lossy[q], unsure[q] = got, false
+				}
+			}
+		})
+	}
 }
