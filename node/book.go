@@ -1,12 +1,10 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/kithdb/kith/gossip"
-	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc/wire"
 	"github.com/kithdb/kith/store"
 )
@@ -69,26 +67,4 @@ func (b storedBook) Save(entries []gossip.Entry) error {
 		raw = wire.AppendInt(raw, ms)
 	}
 	return b.store.SetMeta(bookName, raw)
-}
-
-// identity returns the node's ID, drawing it if the store is new.
-func identity(s *store.Store, draw func() ring.NodeID) (id ring.NodeID, fresh bool, err error) {
-	raw, err := s.Meta("node")
-	if err != nil {
-		return id, false, fmt.Errorf("reading the node's ID: %w", err)
-	}
-	if raw != nil {
-		if len(raw) != len(id) {
-			return id, false, fmt.Errorf("the stored node ID has %d bytes, want %d", len(raw), len(id))
-		}
-		return ring.NodeID(raw), false, nil
-	}
-	if record, err := s.Meta("ring"); err != nil || record != nil || s.Health().LossyAll {
-		return id, false, errors.New("the data directory has lost the node's ID: move it away and start with an empty one, as a new member")
-	}
-	id = draw()
-	if err := s.SetMeta("node", id[:]); err != nil {
-		return id, false, fmt.Errorf("storing the node's ID: %w", err)
-	}
-	return id, true, nil
 }

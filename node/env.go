@@ -21,6 +21,8 @@ type Env struct {
 	Membership func(MembershipConfig) (Membership, error)
 	// Disk is closed by the node.
 	Disk storage.Storage
+	// Keepsake, optional, has the node's ID a second time.
+	Keepsake Keepsake
 	// Now is the wall clock, for stamps and expiry.
 	Now func() time.Time
 	// Seed begins every generator of chance; 0 draws a random one.

@@ -149,7 +149,7 @@ func (n *Node) openStore(chance *rand.Rand) error {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	n.store = s
-	n.id, _, err = identity(s, func() (id ring.NodeID) {
+	n.id, err = n.identity(func() (id ring.NodeID) {
 		binary.BigEndian.PutUint64(id[:8], chance.Uint64())
 		binary.BigEndian.PutUint64(id[8:], chance.Uint64())
 		return id

@@ -13,8 +13,9 @@ import (
 // realWorld is TCP, serf, a directory and the machine's clock.
 func realWorld(cfg Config, disk storage.Storage) Env {
 	return Env{
-		Disk: disk,
-		Now:  time.Now,
+		Disk:     disk,
+		Keepsake: fileKeepsake{cfg.Data},
+		Now:      time.Now,
 		Network: func(self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux) (Network, error) {
 			return newTCP(cfg, self, cluster, mux), nil
 		},
