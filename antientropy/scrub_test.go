@@ -58,12 +58,14 @@ func (s *scrubbedStore) Stats() store.Stats {
 	return store.Stats{DiskBytes: n}
 }
 
+const scrubbedWithin = 10 * time.Minute
+
 // inScrubbedWorld is a world of one node with records of 100 KiB.
 func inScrubbedWorld(t *testing.T, records int, f func(w *world, s *scrubbedStore)) {
 	var s *scrubbedStore
 	inWorld(t, worldOptions{nodes: 1, replicas: 1, stopped: true, tune: func(c *Config) {
 		s = &scrubbedStore{memStore: c.Store.(*memStore), read: map[string]int{}}
-		c.Store = s
+		c.Store, c.ScrubEvery = s, scrubbedWithin
 	}}, func(w *world) {
 		for i := range records {
 			w.write(0, fmt.Sprint("k-", i), string(make([]byte, 100<<10)))
@@ -75,14 +77,14 @@ func inScrubbedWorld(t *testing.T, records int, f func(w *world, s *scrubbedStor
 
 func TestScrubReadsEveryRecordOncePerPass(t *testing.T) {
 	inScrubbedWorld(t, 60, func(w *world, s *scrubbedStore) {
-		time.Sleep(ScrubEveryDefault/2 + time.Minute)
+		time.Sleep(scrubbedWithin/2 + time.Second)
 		s.mu.Lock()
 		half := len(s.read)
 		s.mu.Unlock()
 		if half < 20 || half > 50 {
 			t.Errorf("%d of 60 records were read in half the time", half)
 		}
-		time.Sleep(9*ScrubEveryDefault + ScrubEveryDefault/2)
+		time.Sleep(9*scrubbedWithin + scrubbedWithin/2)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.passes < 9 || s.passes > 10 || len(s.read) != 60 {
@@ -104,7 +106,7 @@ func TestScrubGoesOnAfterTheStoreFailed(t *testing.T) {
 		s.mu.Lock()
 		s.fails = 5
 		s.mu.Unlock()
-		w.eventually(2*ScrubEveryDefault, "a whole pass", func() error {
+		w.eventually(2*scrubbedWithin, "a whole pass", func() error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.passes == 0 {
@@ -120,7 +122,7 @@ func TestScrubGoesOnAfterTheStoreFailed(t *testing.T) {
 
 func TestScrubOfNothingIsNoBusyLoop(t *testing.T) {
 	inScrubbedWorld(t, 0, func(_ *world, s *scrubbedStore) {
-		time.Sleep(10 * ScrubEveryDefault)
+		time.Sleep(10 * scrubbedWithin)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.passes > 11 {
