@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
@@ -179,19 +179,19 @@ func TestClocksOfAnEraThatEndedAreForgotten(t *testing.T) {
 	})
 }
 
-// losing is a store that loses a partition before it claims what was pulled.
+// losing is a store that loses a partition when something was merged into it, once.
 type losing struct {
 	*memStore
-	lost bool
+	lost atomic.Bool
 }
 
-// Incorporate implements Store.
-func (l *losing) Incorporate(p ring.Partition, dots store.DotSet, era uint64) error {
-	if !l.lost {
-		l.lost = true
-		l.lose(p, everything)
+// Merge implements Store.
+func (l *losing) Merge(m *store.Merge) {
+	err := l.merge(m)
+	if !l.lost.Swap(true) {
+		l.lose(m.Partition, everything)
 	}
-	return l.memStore.Incorporate(p, dots, era)
+	m.Sink.Committed(err)
 }
 
 // What is lost while it is pulled is not claimed, and comes back.
@@ -206,7 +206,7 @@ func TestLossDuringAPullClaimsNothing(t *testing.T) {
 			w.start(i)
 		}
 		w.eventually(time.Minute, "settled", func() error {
-			if !s.lost {
+			if !s.lost.Load() {
 				return errors.New("nothing was pulled")
 			}
 			return w.settled()
