@@ -122,6 +122,16 @@ func (v *vouching) lose(p ring.Partition, format string, args ...any) bool {
 	return true
 }
 
+// loseEvery notes that synced data of every partition may be lost, and no metadata.
+func (v *vouching) loseEvery(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.losses.loseEvery(format, args...)
+	v.mirror()
+	v.clocks.forgetAll()
+	v.wake()
+}
+
 // loseAll notes that synced data of any partition may be lost.
 func (v *vouching) loseAll(format string, args ...any) {
 	v.mu.Lock()

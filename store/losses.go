@@ -23,12 +23,17 @@ type losses struct {
 	Meta bool `json:"meta,omitempty"`
 	// Marked is the number of the latest mark of a loss that is known here.
 	Marked uint32 `json:"marked,omitempty"`
+	// Format is that of what is on disk: below lossFormat, Meta was not told
+	// from All.
+	Format int `json:"format,omitempty"`
 }
 
 // Bounds of losses: they are written whole, and are read by people.
 const (
 	lossSentencesMax  = 64
 	lossPartitionsMax = 64
+
+	lossFormat = 1
 )
 
 func (l *losses) say(format string, args ...any) {
@@ -37,8 +42,15 @@ func (l *losses) say(format string, args ...any) {
 	}
 }
 
+// loseAll notes that anything may be lost, metadata too.
 func (l *losses) loseAll(format string, args ...any) {
-	l.All, l.Meta = true, true
+	l.Meta = true
+	l.loseEvery(format, args...)
+}
+
+// loseEvery notes a loss in every partition.
+func (l *losses) loseEvery(format string, args ...any) {
+	l.All = true
 	l.Partitions, l.Mended = nil, nil
 	l.say(format, args...)
 }
@@ -59,7 +71,7 @@ func (l *losses) add(p ring.Partition) bool {
 	case len(l.Partitions) < lossPartitionsMax:
 		l.Partitions = append(l.Partitions, p)
 	default:
-		l.loseAll("more than %d partitions are damaged", lossPartitionsMax)
+		l.loseEvery("more than %d partitions are damaged", lossPartitionsMax)
 		return false
 	}
 	return true
@@ -153,6 +165,7 @@ func (l *losses) join(other losses) bool {
 }
 
 func (l *losses) encode() []byte {
+	l.Format = lossFormat
 	b, err := json.Marshal(l)
 	if err != nil {
 		panic("store: losses cannot be encoded: " + err.Error())
@@ -168,7 +181,7 @@ func parseLosses(b []byte) (losses, error) {
 		return losses{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if l.All {
-		l.Meta, l.Partitions = true, nil
+		l.Meta, l.Partitions = l.Meta || l.Format < lossFormat, nil
 	}
 	if len(l.Mended) != 0 && len(l.Mended) != ring.SlotCount/8 {
 		return losses{}, fmt.Errorf("%w: %d bytes say what was repaired", ErrCorrupt, len(l.Mended))

@@ -204,6 +204,11 @@ func (s *Store) lossOf(found []damagedTable) blockLoss {
 				s.vouch.note("table %d is damaged: stand-ins for other members may be lost", d.number)
 			}
 			first, last, any := span.partitions(most)
+			if any && int(last-first) >= lossPartitionsMax {
+				out.all = true
+				s.vouch.loseEvery("table %d is damaged: partitions %d to %d", d.number, first, last)
+				continue
+			}
 			for p := first; any && p <= last; p++ {
 				if s.vouch.lose(p, "partition %d: table %d is damaged", p, d.number) {
 					s.logger.Error("synced data was lost; reads of this partition do not count", "partition", p, "table", d.number)

@@ -28,6 +28,9 @@ type rotten struct {
 
 const rottenPartitions = 16
 
+// rottenKeys are fewer under the race detector, which takes ten times as long.
+var rottenKeys = map[bool]int{false: 20_000, true: 4000}[raceBuild]
+
 func partitionOfKey(key string) ring.Partition {
 	n := 0
 	for _, c := range key {
@@ -144,7 +147,7 @@ func TestFault33_RotIsPutOutOfTheWay(t *testing.T) {
 	rot, gone := int64(0), 0
 	for seed := range uint64(runs(1, 200)) {
 		bubble(t, func(t *testing.T) {
-			h := newRotten(t, seed, 20_000)
+			h := newRotten(t, seed, rottenKeys)
 			for range 50 {
 				h.flip()
 				switch h.r.IntN(4) {
@@ -152,14 +155,14 @@ func TestFault33_RotIsPutOutOfTheWay(t *testing.T) {
 					h.pass()
 				case 1:
 					for range 200 {
-						key := fmt.Sprintf("k%05d", h.r.IntN(20_000))
+						key := fmt.Sprintf("k%05d", h.r.IntN(rottenKeys))
 						_, _ = tryGet(h.Store, partitionOfKey(key), key)
 					}
 				case 2:
 					_ = h.Scan(ring.Partition(h.r.IntN(rottenPartitions)), nil, 0, func(_, _ []byte) bool { return true })
 				}
 				for range h.r.IntN(200) {
-					h.put(fmt.Sprintf("k%05d", h.r.IntN(20_000)))
+					h.put(fmt.Sprintf("k%05d", h.r.IntN(rottenKeys)))
 				}
 				if h.r.IntN(2) == 0 {
 					h.settle()
@@ -218,7 +221,7 @@ func TestFault33_OneFlipCostsItsPartitionsOnly(t *testing.T) {
 // that follow.
 func (h *rotten) rewriteAll() {
 	reopenings := h.Stats().Reopenings
-	for i := range 20_000 {
+	for i := range rottenKeys {
 		h.put(fmt.Sprintf("k%05d", i))
 		if i%500 == 499 {
 			h.settle()
