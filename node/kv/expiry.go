@@ -9,17 +9,17 @@ import (
 	"github.com/kithdb/kith/store/version"
 )
 
-// A value's expiry is fixed when it is minted, and is part of the record: every
-// home has the same. What a reader gets depends on it and on a stamp alone: the
+// A value's expiry is fixed when it is minted, by its stamp, and is part of the
+// record: every home has the same. What a reader gets depends on it and on a stamp alone: the
 // one by which R homes were asked. They know it by then, so that whoever asks R
 // homes later, anywhere, hears of a stamp that is no earlier: what one read at
 // quorum saw expired stays expired for all that come after it. The value goes the
 // way of tombstones afterwards.
 
 // readTime is the time by which values are readable or expired, in milliseconds
-// since 1970. It follows the stamps, but not a wall clock that has just jumped
-// ahead of what the members agreed on: an hour's jump must not end all values that
-// have less than an hour left.
+// since 1970. It follows the stamps, as far as they agree with the members' time: a
+// wall clock that jumps an hour ahead must not end all values that have less than
+// an hour left, and one that is an hour behind must not show again what is gone.
 func (c *Coordinator) readTime() uint64 {
 	return c.readTimeOf(c.stamps().Now())
 }
@@ -27,8 +27,9 @@ func (c *Coordinator) readTime() uint64 {
 // readTimeOf is readTime for a stamp that the clock gave just now.
 func (c *Coordinator) readTimeOf(s version.Stamp) uint64 {
 	ms := s.Time().UnixMilli()
-	if most, ok := c.skew.agreed.most(c.cfg.SkewMax); ok {
-		ms = min(ms, most)
+	if agreed, ok := c.skew.agreed.now(); ok {
+		bound := c.cfg.SkewMax.Milliseconds()
+		ms = min(max(ms, agreed-bound), agreed+bound)
 	}
 	return uint64(max(ms, 0))
 }
@@ -63,21 +64,22 @@ type agreement struct {
 // set takes a measurement: the wall-clock time at a time of this process.
 func (a *agreed) set(wall, at time.Time) { a.at.Store(&agreement{wall.UnixMilli(), at}) }
 
-// most is the latest time that any member's clock may show, if all are within the
-// bound; false while the members have told no time for a while.
-func (a *agreed) most(bound time.Duration) (int64, bool) {
+// now is the members' time in milliseconds since 1970; false while they have told
+// none for a while. Clocks within the bound show no other time than that, by more
+// than the bound.
+func (a *agreed) now() (int64, bool) {
 	g := a.at.Load()
 	if g == nil || time.Since(g.at) > skewKept {
 		return 0, false
 	}
-	return g.ms + (time.Since(g.at) + bound).Milliseconds(), true
+	return g.ms + time.Since(g.at).Milliseconds(), true
 }
 
 // expiryOf is when a put's value stops to be readable, if it is minted with the
 // stamp.
-func expiryOf(req *api.PutRequest, s version.Stamp) uint64 {
+func (c *Coordinator) expiryOf(req *api.PutRequest, s version.Stamp) uint64 {
 	if req.TTL > 0 {
-		return uint64(s.Time().UnixMilli()) + req.TTL
+		return c.readTimeOf(s) + req.TTL
 	}
 	return req.Expiry
 }
@@ -94,7 +96,7 @@ func (c *Coordinator) checkLife(req *api.PutRequest) error {
 	case req.TTL > api.TTLMax:
 		return fmt.Errorf("%w: a TTL of %d ms: up to %d, which is 100 years", api.ErrBadRequest, req.TTL, uint64(api.TTLMax))
 	}
-	if most := uint64(max(c.cfg.Now().UnixMilli(), 0)) + api.TTLMax; req.Expiry > most {
+	if most := c.readTime() + api.TTLMax; req.Expiry > most {
 		return fmt.Errorf("%w: an expiry at %d ms: up to %d, 100 years from now", api.ErrBadRequest, req.Expiry, most)
 	}
 	return nil

@@ -208,14 +208,51 @@ func TestFault42_ClockThatJumpsAheadDoesNotEndAllValues(t *testing.T) {
 		check("later", true)
 		time.Sleep(10 * time.Minute)
 		check("after its time", false)
-		// The stamps that were given meanwhile do not rule what comes after.
-		if _, err := w.put(0, api.PutRequest{Key: []byte("a"), Value: []byte("v"), TTL: 60_000}); err != nil {
-			t.Fatal(err)
+		// What it mints before it knows lives no longer than it shall.
+		wrong.offset.Store(int64(time.Hour))
+		if resp, err := w.put(0, api.PutRequest{Key: []byte("a"), Value: []byte("v"), TTL: 60_000}); err != nil || resp.Receipt.Coordinator != wrong.id {
+			t.Fatalf("%+v, %v", resp, err)
 		}
-		if left := time.Until(time.UnixMilli(int64(w.own(1, "a").Siblings[0].Expiry))); left > 61*time.Second+2*skewMax {
+		if left := time.Until(time.UnixMilli(int64(w.own(0, "a").Siblings[0].Expiry))); left > time.Minute+2*skewMax {
 			t.Errorf("it would live %v", left)
 		}
 	})
+}
+
+// TestFault43_ClockThatIsBehindOrStandsStillShowsNothingAgain: a node whose clock is
+// an hour behind, or stops, shows no value longer than the others do, and what it
+// mints lives as long as it shall.
+func TestFault43_ClockThatIsBehindOrStandsStillShowsNothingAgain(t *testing.T) {
+	for _, spoil := range []func(h *home){
+		func(h *home) { h.offset.Store(-int64(time.Hour)) },
+		func(h *home) { h.frozen.Store(time.Now().UnixNano()) },
+	} {
+		inWorld(t, 3, 3, func(w *world) {
+			time.Sleep(6 * time.Second)
+			spoil(w.nodes[0])
+			time.Sleep(20 * time.Second)
+			for i := range 6 {
+				key := fmt.Sprint("key-", i)
+				if _, err := w.put(i%3, api.PutRequest{Key: []byte(key), Value: []byte("v"), TTL: 60_000}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(55 * time.Second)
+			for i := range 6 {
+				if key := fmt.Sprint("key-", i); !w.found(0, key) || !w.found(1, key) {
+					t.Errorf("%s is gone too early", key)
+				}
+			}
+			time.Sleep(10 * time.Second)
+			for i := range 6 {
+				for via := range w.nodes {
+					if key := fmt.Sprint("key-", i); w.found(via, key) {
+						t.Errorf("%s is there too long, through node %d", key, via)
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestExpiredValueLosesNothing: it is one of two siblings; the other one stays.

@@ -205,7 +205,7 @@ func (o *putOp) mint(r *ring.Record, self int) {
 	p.Partition, p.Epoch = o.p, r.Epoch
 	p.Key, p.Value, p.Tombstone = o.req.Key, o.req.Value, o.req.Delete
 	p.Stamp, p.NotAfter = o.c.stamps().Now(), o.notAfter
-	p.Expiry = expiryOf(&o.req, p.Stamp)
+	p.Expiry = o.c.expiryOf(&o.req, p.Stamp)
 	p.Blind, p.Context = len(o.req.Context) == 0, o.ctx
 	p.ValueDigest = version.Digest{}
 	if !o.req.Delete {

@@ -48,12 +48,18 @@ type home struct {
 	ended chan struct{}
 
 	offset atomic.Int64  // of its clock, in nanoseconds
+	frozen atomic.Int64  // what its clock shows if it stands still, in nanoseconds since 1970
 	behind atomic.Bool   // its repair says that its copies do not count
 	deaf   atomic.Uint64 // bit i: it has not heard yet where node i is
 }
 
 // now is the node's wall clock.
-func (h *home) now() time.Time { return time.Now().Add(time.Duration(h.offset.Load())) }
+func (h *home) now() time.Time {
+	if at := h.frozen.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Now().Add(time.Duration(h.offset.Load()))
+}
 
 // Counts implements kv.Repair.
 func (h *home) Counts(ring.Partition) bool { return !h.behind.Load() }
