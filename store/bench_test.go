@@ -88,3 +88,47 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkMerge takes records of another home: new ones, as with every put, and
+// ones that are there already.
+func BenchmarkMerge(b *testing.B) {
+	for _, kind := range []string{"new", "redundant"} {
+		b.Run(kind, func(b *testing.B) {
+			s := open(b, disk.New(1).Open(), store.Options{})
+			const callers = 64
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			cpu := cpuTime()
+			b.ResetTimer()
+			for c := range callers {
+				wg.Go(func() { benchMerges(b, s, version.Actor(c+1), kind == "redundant", b.N/callers+1) })
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N)/1000, "cpu-us/op")
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// benchMerges writes 400 keys over and over, as their only writer.
+func benchMerges(b *testing.B, s *store.Store, actor version.Actor, again bool, n int) {
+	sink := &benchSink{done: make(chan error, 1)}
+	value := make([]byte, 128)
+	held := make([]version.Record, 400)
+	for i := range n {
+		r := &held[i%len(held)]
+		if !again || r.Key == nil {
+			next := version.Record{Key: fmt.Appendf(nil, "key/%d/%d", actor, i%len(held))}
+			next = next.Put(r.Seen, version.NewSibling(version.Dot{Actor: actor, Seq: uint64(i + 1)}, 1, 0, value))
+			*r = next
+		}
+		s.Merge(&store.Merge{Partition: ring.Partition(actor), Record: *r, Encoded: r.Append(nil), Sink: sink})
+		if err := <-sink.done; err != nil {
+			b.Error(err)
+			return
+		}
+	}
+}
