@@ -34,9 +34,15 @@ const (
 func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
 	chance := r.generator("catch-up", pt.id)
 	for ctx.Err() == nil {
-		pause := time.NewTimer(r.round(ctx, pt, chance))
+		viewed := r.cfg.Members.Changed()
+		wait, reached := r.round(ctx, pt, chance)
+		if reached {
+			viewed = nil // who is there is of no interest
+		}
+		pause := time.NewTimer(wait)
 		select {
 		case <-pt.turn:
+		case <-viewed:
 		case <-pause.C:
 		case <-ctx.Done():
 		}
@@ -44,24 +50,25 @@ func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
 	}
 }
 
-// round is one look at a partner. It says when the next one is to come.
-func (r *Repair) round(ctx context.Context, pt *partner, chance *rand.Rand) time.Duration {
+// round is one look at a partner. It says when the next one is to come, and whether
+// the partner could be reached.
+func (r *Repair) round(ctx context.Context, pt *partner, chance *rand.Rand) (next time.Duration, reached bool) {
 	to, known := r.peer(pt.id)
 	if !known || r.cfg.Circuits.Open(pt.id) || r.cfg.Store.Health().Failed != nil {
 		pt.fresh = true
-		return jittered(chance, reachEvery)
+		return jittered(chance, reachEvery), false
 	}
 	if err := r.exchange(ctx, pt, to); err != nil {
 		if ctx.Err() == nil {
 			r.log.Debug("clocks were not exchanged", "with", pt.id.Short(), "error", err)
 		}
 		pt.fresh = true
-		return jittered(chance, backoff(pt.failed()))
+		return jittered(chance, backoff(pt.failed())), true
 	}
 	over := time.Now().Add(roundMax)
 	r.refillAll(ctx, pt, to, over)
 	r.pullDue(ctx, pt, to, over)
-	return jittered(chance, r.cfg.ClocksEvery)
+	return jittered(chance, r.cfg.ClocksEvery), true
 }
 
 // backoff is the pause after so many failures in a row.

@@ -145,3 +145,17 @@ func TestNothingCountsWithoutARing(t *testing.T) {
 		})
 	})
 }
+
+// A home whose address becomes known is asked at once.
+func TestHomesThatTurnUpAreAskedAtOnce(t *testing.T) {
+	inWorld(t, worldOptions{nodes: 2, replicas: 2, stopped: true}, func(w *world) {
+		w.nodes[0].hide(nodeID(1), true)
+		w.start(0)
+		w.start(1)
+		time.Sleep(time.Second)
+		w.write(1, "k", "v")
+		w.nodes[0].hide(nodeID(1), false)
+		w.nodes[0].adopt(w.rec) // the view has changed
+		w.eventually(50*time.Millisecond, "equal", w.equal)
+	})
+}
