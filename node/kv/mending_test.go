@@ -2,6 +2,7 @@ package kv_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"syscall"
@@ -144,6 +145,49 @@ func TestFault10_SlowHomeDoesNotHoldUpRepairs(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if r := w.own(1, "k"); string(r.Siblings[0].Value) != "new" {
 			t.Errorf("the slow home has %q, and should have been told", r.Siblings[0].Value)
+		}
+	})
+}
+
+// TestFault10_NarrowLinkToOneHomeHoldsUpNoPut: that home gets what passes in time;
+// puts at quorum are as quick as ever, and nothing piles up behind it.
+func TestFault10_NarrowLinkToOneHomeHoldsUpNoPut(t *testing.T) {
+	inWorld(t, 4, 3, func(w *world) {
+		key := func(i int) string { return fmt.Sprintf("{k}%d", i) }
+		homes := w.homesIn(w.record, "{k}")
+		narrow := network.Link{Bandwidth: 64 << 10}
+		w.net.SetLink(w.nodes[homes[0]].host.Name(), w.nodes[homes[2]].host.Name(), narrow)
+		value := make([]byte, 100<<10)
+		worst := time.Duration(0)
+		const puts = 300
+		for i := range puts {
+			start := time.Now()
+			if _, err := w.put(homes[0], api.PutRequest{Key: []byte(key(i)), Value: value}); err != nil {
+				t.Fatalf("put %d: %v", i, err)
+			}
+			worst = max(worst, time.Since(start))
+			time.Sleep(10 * time.Millisecond)
+		}
+		if worst > 100*time.Millisecond {
+			t.Errorf("the slowest put took %v", worst)
+		}
+		// What has missed its deadline was given up: the link is free again soon,
+		// however long it would have taken for all.
+		w.net.SetLink(w.nodes[homes[0]].host.Name(), w.nodes[homes[2]].host.Name(), network.Link{})
+		time.Sleep(20 * time.Second)
+		start := time.Now()
+		for i := range puts {
+			if got, err := w.get(homes[0], key(i), api.All); err != nil || !got.Found || len(got.Values[0].Data) != len(value) {
+				t.Fatalf("get %d: %v", i, err)
+			}
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("reading all took %v", took)
+		}
+		for i := range puts {
+			if w.own(homes[2], key(i)) == nil {
+				t.Errorf("the home has no %s", key(i))
+			}
 		}
 	})
 }
