@@ -143,9 +143,9 @@ type Health struct {
 	// Losses are sentences that say what was lost, oldest first, while any
 	// partition is lossy.
 	Losses []string
-	// MetaLost says that all of the store was lossy at some time: metadata,
+	// MetaLost says that anything may have been lost at some time: metadata,
 	// which no other home has, may be older than what SetMeta had stored. It
-	// is true for ever.
+	// stays true when the partitions were repaired.
 	MetaLost bool
 }
 

@@ -132,11 +132,24 @@ func (v *vouching) loseEvery(format string, args ...any) {
 	v.wake()
 }
 
-// loseAll notes that synced data of any partition may be lost.
+// loseAll notes that synced data of any partition may be lost, and metadata.
 func (v *vouching) loseAll(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.losses.loseAll(format, args...)
+	v.lostAll()
+}
+
+// missAll notes that records of any partition may be missing.
+func (v *vouching) missAll(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.losses.missAll(format, args...)
+	v.lostAll()
+}
+
+// lostAll tells everybody. v.mu is held.
+func (v *vouching) lostAll() {
 	v.mirror()
 	v.clocks.forgetAll()
 	v.wake()

@@ -190,12 +190,12 @@ func TestRepairedLossOfATableDoesNotComeBack(t *testing.T) {
 	})
 }
 
-// A start in place of a lost member declares everything lost, before it holds
-// anything.
+// A start in place of a lost member declares everything missing, before it holds
+// anything. It has lost no vote by that.
 func TestRepairedEmptyStoreThatDeclaredItsLoss(t *testing.T) {
 	d := disk.New(1)
 	s := open(t, d.Open(), small())
-	if err := s.DeclareLoss("taking over"); err != nil {
+	if err := s.DeclareMissing("taking over"); err != nil {
 		t.Fatal(err)
 	}
 	ringOf(t, s, 4)
@@ -213,6 +213,9 @@ func TestRepairedEmptyStoreThatDeclaredItsLoss(t *testing.T) {
 	eventually(t, "keys are counted", func() bool { return s.Stats().Keys == 10 })
 	mustRepair(t, s, 3)
 	wantLossy(t, s)
+	if s.Health().MetaLost {
+		t.Fatal("an empty store has lost metadata")
+	}
 }
 
 func newestJournal(t testing.TB, d *disk.Disk) storage.FileDesc {
