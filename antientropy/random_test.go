@@ -11,6 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim/network"
+	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -35,7 +37,7 @@ const (
 )
 
 func drawHistory(t *rapid.T) []step {
-	kinds := []string{"write", "write", "write", "late", "cut", "mend", "halt", "start", "reopen", "restart", "lose", "wait"}
+	kinds := []string{"write", "write", "write", "late", "cut", "mend", "halt", "start", "reopen", "restart", "lose", "keep", "storm"}
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
 			What: rapid.SampledFrom(kinds).Draw(t, "what"),
@@ -69,6 +71,7 @@ func (h *history) run(steps []step) {
 		time.Sleep(s.Wait)
 	}
 	h.w.net.Heal()
+	h.w.net.SetDefault(network.Link{Latency: time.Millisecond})
 	for i := range h.w.nodes {
 		if !h.w.nodes[i].on {
 			h.w.start(i)
@@ -85,6 +88,13 @@ func (h *history) step(s step) {
 		if len(h.sent) > 0 && n.on {
 			h.arrive(h.sent[s.Key*7%len(h.sent)], s.Node)
 		}
+	case "keep": // a stand-in, of any age
+		if len(h.sent) > 0 && n.on {
+			h.keep(h.sent[s.Key*7%len(h.sent)], n, nodeID(s.Other))
+		}
+	case "storm":
+		w.net.SetDefault(network.Link{Latency: time.Millisecond, Jitter: 20 * time.Millisecond,
+			Loss: 0.05, Reset: 0.02, Duplicate: 0.1, Late: 0.05, LateBy: 20 * time.Second})
 	case "cut":
 		if s.Node != s.Other {
 			w.cut(s.Node, s.Other)
@@ -101,6 +111,25 @@ func (h *history) step(s step) {
 		h.restart(n, s.What == "reopen")
 	case "lose":
 		h.lose(w.nodes[historyLoser], s)
+	}
+}
+
+// keep has a node keep a record for another one, or for itself.
+func (h *history) keep(b []byte, n *home, home ring.NodeID) {
+	r, err := version.Parse(b)
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	in := &store.StandIn{Home: home, Partition: h.w.rec.PartitionOf(r.Key), Record: r, Encoded: b}
+	if n.disk == nil {
+		n.store.StandIn(in)
+		return
+	}
+	done := make(chan outcome, 1)
+	in.Sink = mergeSink{0, done}
+	n.disk.StandIn(in)
+	if o := <-done; o.err != nil {
+		h.w.t.Fatal(o.err)
 	}
 }
 
@@ -228,6 +257,9 @@ func (w *world) settled() error {
 		return err
 	}
 	for _, h := range w.nodes {
+		if kept, err := h.storage().StandInHomes(); len(kept) > 0 || err != nil {
+			return fmt.Errorf("node %d keeps records for %v, %v", h.i, kept, err)
+		}
 		if st := h.repair.Status(); st.Behind > 0 || st.Lossy > 0 || st.Missing > 0 {
 			return fmt.Errorf("node %d: %+v", h.i, st)
 		}
