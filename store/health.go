@@ -144,7 +144,7 @@ func (v *vouching) loseAll(format string, args ...any) {
 func (v *vouching) missAll(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.losses.missAll(format, args...)
+	v.losses.loseEvery(format, args...)
 	v.lostAll()
 }
 
