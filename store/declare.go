@@ -13,7 +13,7 @@ func (s *Store) DeclareLoss(why string) error {
 // DeclareMissing is DeclareLoss for a store that takes the place of one that is
 // gone: it lacks the records of that one, but has lost no metadata of its own.
 func (s *Store) DeclareMissing(why string) error {
-	s.vouch.missAll("%s", why)
+	s.vouch.loseEvery("%s", why)
 	s.logger.Info("the records of a lost store are missing; reads of this node do not count yet", "why", why)
 	return s.do(&control{lostAll: true})
 }

@@ -127,9 +127,7 @@ func (v *vouching) loseEvery(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.losses.loseEvery(format, args...)
-	v.mirror()
-	v.clocks.forgetAll()
-	v.wake()
+	v.lostAll()
 }
 
 // loseAll notes that synced data of any partition may be lost, and metadata.
@@ -137,14 +135,6 @@ func (v *vouching) loseAll(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.losses.loseAll(format, args...)
-	v.lostAll()
-}
-
-// missAll notes that records of any partition may be missing.
-func (v *vouching) missAll(format string, args ...any) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.losses.loseEvery(format, args...)
 	v.lostAll()
 }
 
