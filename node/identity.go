@@ -57,7 +57,7 @@ func (n *Node) identity(draw func() ring.NodeID) (id ring.NodeID, err error) {
 		return id, n.keep(id, kept)
 	}
 	record, err := n.mended("ring")
-	lossy := n.store.Health().LossyAll
+	lossy := n.store.Health().MetaLost
 	switch {
 	case err != nil:
 		return id, fmt.Errorf("reading the ring record: %w", err)

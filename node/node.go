@@ -192,7 +192,7 @@ func (n *Node) openTopology(chance *rand.Rand) (err error) {
 
 // lost says that the disk may have forgotten a vote on a ring record.
 func (n *Node) lost() error {
-	if h := n.store.Health(); h.LossyAll && !onlyReplaced(h.Losses) {
+	if n.store.Health().MetaLost {
 		return errors.New("the disk has lost data")
 	}
 	return nil

@@ -19,8 +19,6 @@ import (
 
 const (
 	replaceName = "replace" // the member to replace, in the store's meta part
-	// replaceLoss begins the sentences by which the store declares such a loss.
-	replaceLoss = "this node takes the place of a lost member"
 	// replaceRetry is the pause after the disk has failed to keep a step.
 	replaceRetry = time.Second
 )
@@ -85,7 +83,7 @@ func (r *replacement) done(asked string) (bool, error) {
 }
 
 func (r *replacement) declare() error {
-	err := r.node.store.DeclareLoss(fmt.Sprintf("%s (%s): its copies are filled from the other homes", replaceLoss, r.old))
+	err := r.node.store.DeclareMissing(fmt.Sprintf("this node takes the place of lost member %s: its copies are filled from the other homes", r.old))
 	if err != nil {
 		return fmt.Errorf("replacing member %s: %w", r.old, err)
 	}
@@ -136,17 +134,6 @@ func (r *replacement) settle() error {
 	r.pending.Store(false)
 	r.node.cfg.Logger.Info("filling the copies of the lost member from the other homes", "replaced", r.old)
 	return nil
-}
-
-// onlyReplaced says that all that the store has lost is what it never had: no
-// vote of this node was among it.
-func onlyReplaced(losses []string) bool {
-	for _, why := range losses {
-		if !strings.HasPrefix(why, replaceLoss) {
-			return false
-		}
-	}
-	return len(losses) > 0
 }
 
 // problem is a sentence for status; empty for none.

@@ -153,6 +153,9 @@ func (t *Topology) settleOnce(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
+	if err := t.banned(r); err != nil {
+		return err
+	}
 	change := standby(t.cfg.Self)
 	switch {
 	case r.Founded() && t.cfg.Replace != "" && r.HomeCount(t.cfg.Self.ID) == 0:
