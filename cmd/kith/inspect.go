@@ -28,20 +28,24 @@ copy covers all its siblings: homes with equal digests hold the same.`,
 			if err != nil {
 				return err
 			}
-			if a.format == formatJSON {
-				return a.writeJSON(struct {
-					Schema string `json:"schema"`
-					keyText
-					*client.Inspection
-				}{"inspect/v1", keyOf([]byte(args[0])), seen})
-			}
-			fmt.Fprintf(a.out, "partition %d, slot %d, epoch %d\n", seen.Partition, seen.Slot, seen.Epoch)
-			if err := a.table(inspectRows(seen)); err != nil {
-				return err
-			}
-			return a.sentences(seen)
+			return a.printInspect([]byte(args[0]), seen)
 		},
 	}
+}
+
+func (a *app) printInspect(key []byte, seen *client.Inspection) error {
+	if a.format == formatJSON {
+		return a.writeJSON(struct {
+			Schema string `json:"schema"`
+			keyText
+			*client.Inspection
+		}{"inspect/v1", keyOf(key), seen})
+	}
+	fmt.Fprintf(a.out, "partition %d, slot %d, epoch %d\n", seen.Partition, seen.Slot, seen.Epoch)
+	if err := a.table(inspectRows(seen)); err != nil {
+		return err
+	}
+	return a.sentences(seen)
 }
 
 func (a *app) whyCommand() *cobra.Command {
@@ -57,17 +61,21 @@ inspect alone.`,
 			if err != nil {
 				return err
 			}
-			if a.format == formatJSON {
-				return a.writeJSON(struct {
-					Schema string `json:"schema"`
-					keyText
-					Equal bool     `json:"equal"`
-					Why   []string `json:"why"`
-				}{"why/v1", keyOf([]byte(args[0])), seen.Equal, seen.Why})
-			}
-			return a.sentences(seen)
+			return a.printWhy([]byte(args[0]), seen)
 		},
 	}
+}
+
+func (a *app) printWhy(key []byte, seen *client.Inspection) error {
+	if a.format == formatJSON {
+		return a.writeJSON(struct {
+			Schema string `json:"schema"`
+			keyText
+			Equal bool     `json:"equal"`
+			Why   []string `json:"why"`
+		}{"why/v1", keyOf(key), seen.Equal, seen.Why})
+	}
+	return a.sentences(seen)
 }
 
 // inspect asks one node. What JSON shows as a list is one, also if it is empty.

@@ -48,6 +48,7 @@ func fieldsOf(t *testing.T, doc []byte) string {
 func TestJSONFieldNamesAreAContract(t *testing.T) {
 	result := client.Result{
 		Value:    []byte("v"),
+		Expires:  time.Unix(1, 0),
 		Siblings: []client.Sibling{{Value: []byte("v"), Winner: true, Expires: time.Unix(1, 0)}, {Value: []byte{0xff}}, {Deleted: true}},
 		Context:  client.Context("c"),
 		Receipt:  client.Receipt{Answered: []ring.NodeID{{1}}},
@@ -59,7 +60,7 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 		want string
 	}{
 		{"get", func(a *app) error { return a.writeJSON(gotOf([]byte("k"), true, result)) },
-			"context found key receipt receipt.answered receipt.coordinator receipt.epoch receipt.got receipt.need receipt.repaired " +
+			"context expires found key receipt receipt.answered receipt.coordinator receipt.epoch receipt.got receipt.need receipt.repaired " +
 				"receipt.siblings receipt.sloppy schema siblings siblings.deleted siblings.expires siblings.time siblings.value siblings.value_base64 siblings.winner value"},
 		{"get of bytes", func(a *app) error {
 			return a.writeJSON(gotOf([]byte{0xff}, true, client.Result{Value: []byte{0xfe}}))
@@ -68,8 +69,24 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 				"receipt.siblings receipt.sloppy schema siblings value_base64"},
 		{"status", func(a *app) error { return a.printStatus(status) },
 			"cluster cluster_id epoch members members.address members.clock_offset members.disk members.epoch members.gossip members.homes " +
-				"members.id members.keeper members.keys members.name members.problems members.reachable members.records members.state members.syncs members.version members.zone " +
+				"members.id members.keeper members.keys members.name members.problems members.reachable members.records " +
+				"members.repair members.repair.anomalies members.repair.audited members.repair.behind members.repair.differences members.repair.eta " +
+				"members.repair.forgotten members.repair.homes members.repair.lossy members.repair.missing members.repair.pulled_bytes " +
+				"members.repair.pulled_keys members.repair.rotten members.repair.scrubbed members.repair.stand_in_bytes members.repair.stand_ins " +
+				"members.repair.tombstones members.state members.syncs members.version members.zone " +
 				"node partitions ready reason replicas schema"},
+		{"inspect", func(a *app) error {
+			dots := []api.DotInfo{{}}
+			return a.printInspect([]byte("k"), &client.Inspection{Why: []string{""}, Copies: []client.InspectedCopy{
+				{StandsInFor: "h", Error: "e", Digest: "d", Seen: dots, Incorporated: dots, Siblings: []client.InspectedSibling{{Digest: "d"}}},
+			}})
+		}, "copies copies.counts_for_read copies.digest copies.error copies.found copies.incorporated copies.incorporated.actor " +
+			"copies.incorporated.seq copies.member copies.name copies.seen copies.seen.actor copies.seen.seq copies.siblings " +
+			"copies.siblings.actor copies.siblings.expired copies.siblings.expiry copies.siblings.seq copies.siblings.size " +
+			"copies.siblings.stamp copies.siblings.tombstone copies.siblings.value_digest copies.siblings.written " +
+			"copies.stands_in_for epoch equal key partition schema slot why"},
+		{"why", func(a *app) error { return a.printWhy([]byte("k"), &client.Inspection{Why: []string{""}}) },
+			"equal key schema why"},
 		{"import", func(a *app) error { return a.printImport(importSummary{}) },
 			"done records refused schema seconds unknown"},
 		{"bench", func(a *app) error { return a.printBench(&benchReport{Errors: map[string]int64{"UNKNOWN": 1}}) },
