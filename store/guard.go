@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,10 @@ import (
 type guard struct {
 	disk storage.Storage
 	lock storage.Locker
+
+	// unreadable is told of a table of which a read has failed. It is called
+	// from within goleveldb: it must be quick, and call nothing back.
+	unreadable func(table int64)
 
 	latched      atomic.Pointer[latch]
 	journalBytes atomic.Int64 // written since the newest journal was created
@@ -139,7 +144,29 @@ func (g *guard) List(t storage.FileType) ([]storage.FileDesc, error) {
 }
 
 // Open implements storage.Storage.
-func (g *guard) Open(fd storage.FileDesc) (storage.Reader, error) { return g.disk.Open(fd) }
+func (g *guard) Open(fd storage.FileDesc) (storage.Reader, error) {
+	r, err := g.disk.Open(fd)
+	if err != nil || fd.Type != storage.TypeTable {
+		return r, err
+	}
+	return &tableReader{r, g, fd.Num}, nil
+}
+
+// tableReader tells of reads that fail: goleveldb does not say of which table.
+type tableReader struct {
+	storage.Reader
+	g     *guard
+	table int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *tableReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := r.Reader.ReadAt(b, off)
+	if err != nil && !errors.Is(err, io.EOF) && !starved(err) && !closedFile(err) {
+		r.g.unreadable(r.table)
+	}
+	return n, err
+}
 
 // Create implements storage.Storage.
 func (g *guard) Create(fd storage.FileDesc) (storage.Writer, error) {
@@ -226,6 +253,11 @@ func (w *guardWriter) Sync() error {
 // be read as before.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+}
+
+// closedFile says that it was not the disk that refused.
+func closedFile(err error) bool {
+	return errors.Is(err, os.ErrClosed) || errors.Is(err, storage.ErrClosed)
 }
 
 // starved says that it is the process that lacks something, and not the disk.

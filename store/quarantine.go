@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,24 +21,34 @@ import (
 // loss of what was in its damaged blocks is named and made durable, and only then
 // the files are closed, the blocks are taken out of the table, and the files are
 // opened anew. What is lost is for other homes to give back.
+//
+// A block that the disk refuses to read may come back with the next try, as long
+// as the disk as a whole has not: only one that stays away for a minute, in a
+// table that else can be read, is damaged.
 const (
 	// quarantineSweepMax is up to how many bytes of tables all are read
 	// when one is damaged: rot seldom comes alone.
 	quarantineSweepMax = 256 << 20
 	quarantineRetry    = time.Second
+
+	unreadableRetry = 15 * time.Second
+	unreadableTries = 5
 )
 
 // rot is what was reported to be damaged.
 type rot struct {
-	mu        sync.Mutex // guards what follows
-	reported  map[int64]struct{}
-	confirmed map[int64]struct{} // and is to be taken out at the next reopening
+	mu         sync.Mutex // guards what follows
+	reported   map[int64]struct{}
+	unreadable map[int64]int      // reads of these failed; so many looks found no rot
+	confirmed  map[int64]struct{} // and is to be taken out at the next reopening
 
-	wake chan struct{} // holds a token while reports wait
+	wake  chan struct{} // holds a token while reports wait
+	again chan struct{} // holds a token while unreadable is not empty
 }
 
 func newRot() *rot {
-	return &rot{reported: make(map[int64]struct{}), confirmed: make(map[int64]struct{}), wake: make(chan struct{}, 1)}
+	return &rot{reported: make(map[int64]struct{}), unreadable: make(map[int64]int), confirmed: make(map[int64]struct{}),
+		wake: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 }
 
 // rotten is given every error of reading the database, and reports the table
@@ -45,17 +56,32 @@ func newRot() *rot {
 func (s *Store) rotten(err error) {
 	var c *ldberrors.ErrCorrupted
 	if errors.As(err, &c) && c.Fd.Type == storage.TypeTable {
-		s.report(c.Fd.Num)
+		s.rot.report(c.Fd.Num)
 	}
 }
 
 // report says that a table may be damaged. It never waits.
-func (s *Store) report(table int64) {
-	s.rot.mu.Lock()
-	s.rot.reported[table] = struct{}{}
-	s.rot.mu.Unlock()
+func (r *rot) report(table int64) {
+	r.mu.Lock()
+	r.reported[table] = struct{}{}
+	r.mu.Unlock()
+	signal(r.wake)
+}
+
+// reportUnreadable says that the disk refused to read a part of a table. It never
+// waits.
+func (r *rot) reportUnreadable(table int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.unreadable[table]; !known {
+		r.unreadable[table] = 0
+		signal(r.again)
+	}
+}
+
+func signal(c chan struct{}) {
 	select {
-	case s.rot.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -64,17 +90,8 @@ func (s *Store) report(table int64) {
 func (r *rot) take() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := sortedTables(r.reported)
+	out := slices.Sorted(maps.Keys(r.reported))
 	clear(r.reported)
-	return out
-}
-
-func sortedTables(set map[int64]struct{}) []int64 {
-	out := make([]int64, 0, len(set))
-	for n := range set {
-		out = append(out, n)
-	}
-	slices.Sort(out)
 	return out
 }
 
@@ -102,37 +119,72 @@ func (r *rot) toTakeOut(cause error) []int64 {
 	if errors.As(cause, &c) && c.Fd.Type == storage.TypeTable {
 		r.confirmed[c.Fd.Num] = struct{}{}
 	}
-	out := sortedTables(r.confirmed)
+	out := slices.Sorted(maps.Keys(r.confirmed))
 	clear(r.confirmed)
 	return out
 }
 
 // quarantine looks into reports until the store is closed.
 func (s *Store) quarantine() {
+	again := time.NewTimer(unreadableRetry)
+	again.Stop()
+	defer again.Stop()
 	for {
 		select {
 		case <-s.stop:
 			return
 		case <-s.rot.wake:
-		}
-		tables := s.rot.take()
-		err := s.quarantineTables(tables)
-		if err == nil {
-			continue
-		}
-		s.logger.Warn("damaged tables cannot be looked into yet", "tables", tables, "error", err)
-		if !s.sleep(quarantineRetry) {
-			return
-		}
-		for _, n := range tables {
-			s.report(n)
+			tables := s.rot.take()
+			if err := s.quarantineTables(tables, false); err != nil {
+				s.logger.Warn("damaged tables cannot be looked into yet", "tables", tables, "error", err)
+				if !s.sleep(quarantineRetry) {
+					return
+				}
+				for _, n := range tables {
+					s.rot.report(n)
+				}
+			}
+		case <-s.rot.again:
+			again.Reset(unreadableRetry)
+		case <-again.C:
+			s.lookAgain()
 		}
 	}
 }
 
+// lookAgain reads the tables of which reads have failed. What cannot be read for
+// so many times is damaged.
+func (s *Store) lookAgain() {
+	s.rot.mu.Lock()
+	tables := slices.Sorted(maps.Keys(s.rot.unreadable))
+	s.rot.mu.Unlock()
+	for _, n := range tables {
+		s.rot.mu.Lock()
+		s.rot.unreadable[n]++
+		last := s.rot.unreadable[n] >= unreadableTries
+		s.rot.mu.Unlock()
+		err := s.quarantineTables([]int64{n}, last)
+		if err != nil && !last {
+			continue
+		}
+		if err != nil {
+			s.logger.Error("a table cannot be read", "table", n, "error", err)
+		}
+		s.rot.mu.Lock()
+		delete(s.rot.unreadable, n)
+		s.rot.mu.Unlock()
+	}
+	s.rot.mu.Lock()
+	defer s.rot.mu.Unlock()
+	if len(s.rot.unreadable) > 0 {
+		signal(s.rot.again)
+	}
+}
+
 // quarantineTables reads tables that were reported. If they are damaged it names
-// the loss, and has the files reopened without it.
-func (s *Store) quarantineTables(tables []int64) error {
+// the loss, and has the files reopened without it. refused says that blocks which
+// the disk refuses to read are damaged.
+func (s *Store) quarantineTables(tables []int64, refused bool) error {
 	if len(tables) == 0 {
 		return nil
 	}
@@ -143,8 +195,8 @@ func (s *Store) quarantineTables(tables []int64) error {
 	if m.damaged || !m.exists {
 		return fmt.Errorf("%w: manifest", ErrCorrupt)
 	}
-	found, err := examine(s.guard.disk, &m, tables)
-	if err != nil || len(found) == 0 {
+	found, err := examine(s.guard.disk, &m, tables, refused)
+	if len(found) == 0 {
 		return err
 	}
 	if err := s.nameDamage(found); err != nil {

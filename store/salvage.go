@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -22,35 +23,43 @@ type damagedTable struct {
 	lost      []keySpan
 }
 
-// examine reads tables of the database whole, and all others too if these are
-// not too large. It returns those that are damaged. An error says that a table
-// could not be read at all, which need not be damage.
-func examine(disk storage.Storage, m *manifest, tables []int64) ([]damagedTable, error) {
+// examine reads tables of the database whole, and if one is damaged all others
+// too, unless these are large. It returns those that are damaged, and with them an
+// error if one that was named could not be read, which need not be damage: refused
+// says that it is, where a table else can be read.
+func examine(disk storage.Storage, m *manifest, tables []int64, refused bool) (out []damagedTable, failed error) {
+	look := func(n int64, refused bool) error {
+		live, ok := m.tables[n]
+		if !ok {
+			return nil // it was compacted
+		}
+		d, err := examineTable(disk, n, live, refused)
+		if err == nil && (d.bad > 0 || d.filterRot) {
+			out = append(out, d)
+		}
+		return err
+	}
 	total := int64(0)
 	for _, t := range m.tables {
 		total += t.size
 	}
-	if total <= quarantineSweepMax {
-		tables = m.tableNumbers()
-	}
-	var out []damagedTable
 	for _, n := range tables {
-		live, ok := m.tables[n]
-		if !ok {
-			continue // it was compacted
-		}
-		d, err := examineTable(disk, n, live)
-		if err != nil {
-			return nil, fmt.Errorf("read table %d: %w", n, err)
-		}
-		if d.bad > 0 || d.filterRot {
-			out = append(out, d)
+		if err := look(n, refused); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("read table %d: %w", n, err))
 		}
 	}
-	return out, nil
+	if len(out) == 0 || total > quarantineSweepMax {
+		return out, failed
+	}
+	for _, n := range m.tableNumbers() {
+		if !slices.Contains(tables, n) {
+			_ = look(n, false) // what cannot be read is reported by who needs it
+		}
+	}
+	return out, failed
 }
 
-func examineTable(disk storage.Storage, n int64, live liveTable) (d damagedTable, err error) {
+func examineTable(disk storage.Storage, n int64, live liveTable, refused bool) (d damagedTable, err error) {
 	r, err := disk.Open(tableFile(n))
 	if err != nil {
 		return d, err
@@ -75,13 +84,16 @@ func examineTable(disk storage.Storage, n int64, live liveTable) (d damagedTable
 		switch b, err := readBlock(r, e.blockPlace); {
 		case err == nil && eachEntry(b, func(_, _ []byte) error { return nil }) == nil:
 			d.good = append(d.good, e)
-		case err == nil || errors.Is(err, errRot):
+		case err == nil || errors.Is(err, errRot) || refused && !starved(err):
 			d.bad++
 			d.lost = append(d.lost, keySpan{before, last})
 		default:
 			return d, err
 		}
 		before = last
+	}
+	if refused && d.bad > len(d.good) {
+		return d, errors.New("most of it cannot be read: the disk, or all of the file, is away")
 	}
 	return d, nil
 }
@@ -170,9 +182,14 @@ func (r reopening) salvage(tables []int64) (found bool, lost blockLoss, err erro
 	if m.damaged || !m.exists {
 		return false, lost, nil
 	}
-	damaged, err := examine(disk, &m, tables)
-	if err != nil || len(damaged) == 0 {
-		return false, lost, err
+	// The tables were looked into long enough before, if the disk refused to
+	// read them.
+	damaged, err := examine(disk, &m, tables, true)
+	if err != nil {
+		r.logger.Warn("tables cannot be looked into", "error", err)
+	}
+	if len(damaged) == 0 {
+		return false, lost, nil
 	}
 	lost = r.lossOf(damaged)
 	// The database cannot be told now. It will be, before this mark ends.

@@ -127,7 +127,7 @@ func (s *Store) scrubTable(at *scrubPlace, limit int) (records, read int, done b
 func (s *Store) scrubOpened(r storage.Reader, at *scrubPlace, limit int) (records, read int, done bool, err error) {
 	index, err := s.scrubIndex(r, at)
 	if errors.Is(err, errRot) {
-		s.report(at.table)
+		s.rot.report(at.table)
 		return 0, 0, true, nil
 	}
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) scrubOpened(r storage.Reader, at *scrubPlace, limit int) (record
 			records += n
 		}
 		if errors.Is(err, errRot) {
-			s.report(at.table)
+			s.rot.report(at.table)
 		} else if err != nil {
 			return records, read, false, fmt.Errorf("scrub table %d: %w", at.table, err)
 		}
@@ -172,7 +172,7 @@ func (s *Store) scrubIndex(r storage.Reader, at *scrubPlace) (tableIndex, error)
 		return tableIndex{}, err
 	}
 	if filterRot {
-		s.report(at.table)
+		s.rot.report(at.table)
 	}
 	sc.mu.Lock()
 	sc.table, sc.index = at.table, index

@@ -153,6 +153,7 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 		stop: make(chan struct{}), reopened: make(chan *opened, 1),
 	}
 	s.clocks = newClocks(s.dotLog)
+	g.unreadable = s.rot.reportUnreadable
 	s.vouch.changed, s.vouch.clocks = make(chan struct{}), s.clocks
 	first := s.opening()
 	first.first = true

@@ -84,7 +84,7 @@ func TestFault33_EveryFlippedBitOfATableIsFound(t *testing.T) {
 			off = len(b) - 1 - r.IntN(200) // the end is where the structure is
 		}
 		d.Flip(fd, off, 1<<r.IntN(8))
-		found, err := examineTable(d.Open(), fd.Num, live)
+		found, err := examineTable(d.Open(), fd.Num, live, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestMendedTableHasAllThatIsWhole(t *testing.T) {
 		if seed%5 == 0 {
 			d.Truncate(fd, r.IntN(len(before)))
 		}
-		found, err := examineTable(d.Open(), fd.Num, m.tables[fd.Num])
+		found, err := examineTable(d.Open(), fd.Num, m.tables[fd.Num], false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestMendedTableHasAllThatIsWhole(t *testing.T) {
 		if d.Size(fd) != len(before) {
 			t.Fatalf("seed %d: %d bytes, were %d", seed, d.Size(fd), len(before))
 		}
-		if again, err := examineTable(d.Open(), fd.Num, m.tables[fd.Num]); err != nil || again.bad > 0 || again.filterRot {
+		if again, err := examineTable(d.Open(), fd.Num, m.tables[fd.Num], false); err != nil || again.bad > 0 || again.filterRot {
 			t.Fatalf("seed %d: mended: %+v, %v", seed, again, err)
 		}
 		mendedReads(t, d, found, 3000)
