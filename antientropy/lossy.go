@@ -167,7 +167,7 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 			return true
 		}
 		if home {
-			r.log.Info("partition repaired: it holds again what was lost, as far as other homes have it", "partition", p)
+			r.log.Debug("partition repaired: it holds again what was lost, as far as other homes have it", "partition", p)
 			r.auditSoon(p)
 		}
 	}
