@@ -24,9 +24,10 @@ func TestLostPartitionIsFilledAndRepaired(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		s := w.nodes[2].store
+		w.traffic()
 		s.lose(1, func(key string) bool { return strings.HasSuffix(key, "1") })
 		if s.CountsForRead(1) {
-			t.Fatal("nothing is lost")
+			w.t.Fatal("nothing is lost")
 		}
 		w.eventually(10*time.Second, "repaired", func() error {
 			if !s.CountsForRead(1) {
@@ -35,8 +36,9 @@ func TestLostPartitionIsFilledAndRepaired(t *testing.T) {
 			return w.equal() // from the first moment that it counts
 		})
 		w.eventually(10*time.Second, "claims equal", w.claimsEqual)
-		if st := w.nodes[2].repair.Status(); st.Lossy != 0 {
-			t.Errorf("status %+v", st)
+		st := w.nodes[2].repair.Status()
+		if _, bytes := w.traffic(); st.Lossy != 0 || st.PulledKeys > 20 || bytes["ae.pull"] > 1000 {
+			t.Errorf("what is still there was sent again: status %+v, bytes %v", st, bytes)
 		}
 	})
 }
@@ -86,7 +88,7 @@ func TestSecondLossDuringTheRepairBeginsAnew(t *testing.T) {
 		s.lose(0, everything)
 		time.Sleep(20 * time.Second) // with node 0 it is equal now
 		if len(s.dump()) != 50 || s.CountsForRead(0) {
-			t.Fatalf("%d keys, counts for reads: %v", len(s.dump()), s.CountsForRead(0))
+			w.t.Fatalf("%d keys, counts for reads: %v", len(s.dump()), s.CountsForRead(0))
 		}
 		w.halt(0)
 		s.lose(0, everything)
@@ -151,12 +153,14 @@ func TestClocksOfAnEraThatEndedAreForgotten(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b := w.write(2, "k", "v", 1) // 0 lacks it, and hears of it
 		w.cut(0, 1)
-		time.Sleep(4 * time.Second)
-		synctest.Wait()
 		pt := w.nodes[0].repair.book.find(nodeID(2))
-		if g := pt.gaps[0]; g == nil || len(g.suspects) == 0 || g.due {
-			t.Fatalf("node 0 has heard, and waits whether it comes by itself: %+v", g)
-		}
+		w.eventually(5*time.Second, "node 0 has heard, and waits whether it comes by itself", func() error {
+			synctest.Wait()
+			if g := pt.gaps[0]; g == nil || len(g.suspects) == 0 || g.due {
+				return fmt.Errorf("%+v", g)
+			}
+			return nil
+		})
 		w.nodes[2].store.lose(0, everything)
 		w.cut(2, 1)
 		w.cut(1, 2)
@@ -164,7 +168,7 @@ func TestClocksOfAnEraThatEndedAreForgotten(t *testing.T) {
 		time.Sleep(time.Minute)
 		r, err := version.Parse(b)
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		if c := w.nodes[0].store.ClockOf(0); c.Has(r.Siblings[0].Dot) {
 			t.Error("node 0 claims what it never had")

@@ -39,7 +39,7 @@ func TestNothingCountsBeforeItWasCompared(t *testing.T) {
 				own := w.nodes[2].store.ClockOf(pOf(p))
 				theirs := w.nodes[0].store.ClockOf(pOf(p))
 				if missing := theirs.Minus(&own); w.nodes[2].repair.Counts(pOf(p)) && len(missing) > 0 {
-					t.Fatalf("partition %d counts and lacks %v", p, missing)
+					w.t.Fatalf("partition %d counts and lacks %v", p, missing)
 				}
 			}
 		}

@@ -112,7 +112,7 @@ func TestFault35_RestoredHomeIsNotTakenForItsEarlierLife(t *testing.T) {
 		w.nodes[2].disk.restore()
 		w.start(2)
 		if w.nodes[2].disk.Era() != era {
-			t.Fatal("the store tells its lives apart: this test tests nothing")
+			w.t.Fatal("the store tells its lives apart: this test tests nothing")
 		}
 		w.cut(2, 1)
 		w.cut(1, 2)

@@ -168,7 +168,7 @@ func TestStandInOfARemovedMemberGoesToAllHomes(t *testing.T) {
 		w.keep(other, 77, b)
 		time.Sleep(time.Minute)
 		if n := w.kept(other, 77); n != 1 {
-			t.Fatalf("%d records are kept while a home is away", n)
+			w.t.Fatalf("%d records are kept while a home is away", n)
 		}
 		w.start(down)
 		w.eventually(time.Minute, "home", func() error {
