@@ -22,7 +22,7 @@ type weak struct {
 	noVerdicts bool // nothing is said of what a home does not hold
 	lossyClock bool // a home that has lost something keeps its clock and its verdicts
 	lateBase   bool // a verdict's base is read after the records
-	staleClock bool // a purge is durable before the clock that covers it
+	staleClock bool // a record's end is durable before the clock that covers it
 	unready    bool // a home counts for reads before it has exchanged clocks
 
 	often map[string]int // how often kinds come, where that is not as usual
@@ -70,6 +70,7 @@ type modelHome struct {
 type unsynced struct {
 	key    string
 	claims []version.Dot
+	gone   bool   // the record with it
 	done   func() // when it is on disk
 }
 
@@ -174,7 +175,7 @@ func (m *forgetModel) put() {
 	}
 	rec := stored.Put(ctx, s)
 	h.mem[key] = rec
-	h.unsynced = append(h.unsynced, unsynced{key, dotsIn(rec), func() { m.stored(id, h, true) }})
+	h.unsynced = append(h.unsynced, unsynced{key, dotsIn(rec), false, func() { m.stored(id, h, true) }})
 	for _, o := range m.homes {
 		if o != h {
 			m.deliver(o, key, rec, id, w)
@@ -249,7 +250,7 @@ func (m *forgetModel) mergeAt(h *modelHome, key string, rec version.Record, base
 	} else {
 		h.mem[key] = out
 	}
-	h.unsynced = append(h.unsynced, unsynced{key, claims, done})
+	h.unsynced = append(h.unsynced, unsynced{key, claims, len(out.Siblings) == 0, done})
 	m.maybeSync(h)
 }
 
@@ -270,6 +271,9 @@ func (m *forgetModel) sync(h *modelHome) {
 		if u.done != nil {
 			u.done()
 		}
+	}
+	if slices.ContainsFunc(h.unsynced, func(u unsynced) bool { return u.gone }) && !m.staleClock {
+		h.kept = h.clock.Clone() // nothing else says any more what was there
 	}
 	h.unsynced = nil
 	m.watch(h)

@@ -50,8 +50,8 @@ func TestForgettingFailsWithoutAnyOneOfItsRules(t *testing.T) {
 		{"verdicts speak of what a home does not hold", weak{noVerdicts: true, often: map[string]int{"lose": 6, "back up": 8, "settle": 12, "put": 12, "crash": 0}}},
 		{"a home that lost something forgets its clock", weak{lossyClock: true}},
 		{"the base of a verdict is older than the records", weak{lateBase: true}},
-		{"a purge takes the clock to the disk", weak{staleClock: true, often: map[string]int{"crash": 8}}},
-		{"a home exchanges clocks before it counts", weak{unready: true, often: map[string]int{"crash": 8}}},
+		{"the end of a record takes the clock to the disk", weak{staleClock: true, often: map[string]int{"crash": 8}}},
+		{"a home exchanges clocks before it counts", weak{unready: true, often: map[string]int{"crash": 6, "lose": 5, "open": 20, "settle": 10}}},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			for seed := range uint64(enough) {
