@@ -91,6 +91,7 @@ type grave struct {
 	partition   ring.Partition
 	value, gone version.Record
 	merges      []*outcome // of gone first
+	claimed     bool       // by Incorporate, and that was acknowledged
 	removed     bool       // and that was acknowledged
 	perhaps     bool       // it was tried, and failed
 }
@@ -124,6 +125,10 @@ func (h *history) bury(s *store.Store) {
 		}
 	}
 	var err error
+	if h.r.IntN(3) == 0 {
+		g.claimed = s.Incorporate(g.partition, contextSet(g.gone.Seen), s.Era()) == nil || g.claimed
+		return
+	}
 	if h.r.IntN(2) == 0 {
 		g.removed, err = s.Purge(g.partition, g.gone.Key, g.gone.Leaf(), 0)
 	} else if c := s.ClockOf(g.partition); c.Covers(g.gone.Seen) {
@@ -146,6 +151,8 @@ func (g *grave) wrong(s *store.Store) (string, error) {
 	there := len(r.Siblings) > 0
 	acked := g.merges[0].isDone() && g.merges[0].err == nil
 	switch {
+	case g.claimed && !claims.Covers(g.gone.Seen):
+		return "incorporated, and not claimed", nil
 	case g.removed && there:
 		return "removed, and there", nil
 	case there && !r.Equal(&g.gone) && (acked || r.Seen.Includes(g.gone.Seen)):

@@ -289,6 +289,35 @@ func TestVerdictIsRememberedThroughACrash(t *testing.T) {
 	})
 }
 
+// A home takes its base before it reads what it sends: a write that comes between
+// the two is in neither, or in the record. The other way round it would be in the
+// base alone, and die where it had arrived.
+func TestVerdictWithItsBaseTakenFirstDropsNoNewerWrite(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		from, to := open(t, disk.New(1).Open(), small()), open(t, disk.New(2).Open(), small())
+		mustPut(t, from, 1, "other", "v")
+		var base version.Context
+		look := func() {
+			c := from.ClockOf(1)
+			base = c.Bases()
+		}
+		var r version.Record
+		read := func() { r = get(t, from, 1, "k") }
+		steps := []func(){look, read}
+		if !first {
+			steps = []func(){read, look}
+		}
+		steps[0]()
+		mustPut(t, from, 1, "k", "new")
+		mustMerge(t, to, 1, get(t, from, 1, "k"))
+		steps[1]()
+		mustVerdict(t, to, 1, r, base)
+		if left := len(get(t, to, 1, "k").Siblings); (left == 1) != first {
+			t.Fatalf("base first %v: %d siblings are left", first, left)
+		}
+	}
+}
+
 // Absent here and absent there: nothing to do, and nothing to sync.
 func TestVerdictOnAnAbsentKeyCostsNoSync(t *testing.T) {
 	s := open(t, disk.New(1).Open(), small())
