@@ -48,6 +48,9 @@ type claim struct {
 }
 
 func (c *committer) applyControl(ctl *control) {
+	if c.applyState(ctl) {
+		return
+	}
 	b := c.building
 	if ctl.name != "" {
 		b.put([]byte(ctl.name), ctl.value)
@@ -109,10 +112,20 @@ func (c *committer) applyUpkeep(ctl *control) {
 	if ctl.bad != nil {
 		c.removeBad(ctl.bad)
 	}
-	if ctl.built {
+}
+
+// applyState does what changes nothing on disk. It says whether that was all.
+func (c *committer) applyState(ctl *control) bool {
+	switch {
+	case ctl.built:
 		c.rebuilds.running = false
+	case ctl.quarantine != nil:
+		if c.rot.pending() {
+			c.quarantining = ctl.quarantine
+		}
+	default:
+		return false
 	}
-	if ctl.quarantine != nil && c.rot.pending() {
-		c.quarantining = ctl.quarantine
-	}
+	c.complete(item{ctl: ctl}, nil)
+	return true
 }
