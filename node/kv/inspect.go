@@ -62,12 +62,12 @@ func (c *Coordinator) inspectAll(ctx context.Context, r *ring.Record, p ring.Par
 	}
 	var kept []api.CopyInfo
 	for i := range answers {
+		if i < len(homes) {
+			resp.Copies = append(resp.Copies, answers[i].Copies[0])
+		}
 		for _, one := range answers[i].Copies {
-			switch {
-			case one.StandsInFor != "":
+			if one.StandsInFor != "" {
 				kept = append(kept, one)
-			case i < len(homes):
-				resp.Copies = append(resp.Copies, one)
 			}
 		}
 	}
@@ -86,7 +86,7 @@ func (c *Coordinator) inspectAll(ctx context.Context, r *ring.Record, p ring.Par
 		}
 	}
 	resp.Copies = append(resp.Copies, kept...)
-	resp.Why = explain(resp, len(homes), uint64(c.cfg.Now().UnixMilli()))
+	resp.Why = explain(resp, len(homes), c.readTime())
 	return nil
 }
 

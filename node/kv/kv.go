@@ -1,5 +1,6 @@
-// Package kv reads and writes keys across their homes: get, put, delete, scan
-// and read repair. Any node coordinates; both ends of the conversation between
+// Package kv reads and writes keys across their homes: get, put, delete, scan,
+// read repair, what stands in for homes that are away, and what people may see of
+// a key's copies. Any node coordinates; both ends of the conversation between
 // coordinator and home are here.
 //
 // It promises that a write is reported as done only once W homes have it on
@@ -121,6 +122,8 @@ type Coordinator struct {
 
 	telling  atomic.Int64 // bytes of merges that no read waits for
 	standing atomic.Int64 // bytes of records to stand-ins that no put waits for
+
+	orders orders
 
 	ctx    context.Context // done when closing
 	cancel context.CancelFunc

@@ -13,12 +13,8 @@ import (
 // it has failed too; in a strict one it counts for nothing, nobody waits for it,
 // and it only saves the home some catching up.
 
-const (
-	// standInsMax is how many members are tried in the place of homes.
-	standInsMax = 2 * ring.ReplicasMax
-	// standingMax bounds the bytes under way to stand-ins that do not count.
-	standingMax = 8 << 20
-)
+// standingMax bounds the bytes under way to stand-ins that do not count.
+const standingMax = 8 << 20
 
 // standing are the stand-ins of one attempt at a put. It is guarded by the put's
 // mutex, but for members, which never change.
@@ -43,7 +39,7 @@ func (s *standing) appendCounted(to []ring.NodeID) []ring.NodeID {
 
 // lookForStandIns finds the members that could stand in for the put's homes.
 func (o *putOp) lookForStandIns() *standing {
-	return &standing{members: standIns(o.ring, o.p, standInsMax, func(id ring.NodeID) bool {
+	return &standing{members: o.c.standIns(o.ring, o.p, func(id ring.NodeID) bool {
 		return id != o.c.cfg.Self && o.c.Reachable(id)
 	})}
 }

@@ -3,6 +3,8 @@ package kv
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -48,12 +50,19 @@ func (m *standInRequest) ParseWire(r *wire.Reader) error {
 	return s.End()
 }
 
+// standInsMax is how many members are tried in the place of homes, orderMax how
+// many are looked at for that.
+const (
+	standInsMax = 2 * ring.ReplicasMax
+	orderMax  = 4 * standInsMax
+)
+
 // standIns are, of the members that are no homes of a partition, the first ones
-// in its order that are usable, at most most.
-func standIns(r *ring.Record, p ring.Partition, most int, usable func(ring.NodeID) bool) []ring.NodeID {
+// in its order that are usable, at most standInsMax.
+func (c *Coordinator) standIns(r *ring.Record, p ring.Partition, usable func(ring.NodeID) bool) []ring.NodeID {
 	var out []ring.NodeID
-	for _, id := range r.Order(p)[len(r.Homes(p)):] {
-		if len(out) == most {
+	for _, id := range c.orders.of(r, p) {
+		if len(out) == standInsMax {
 			break
 		}
 		if usable(id) {
@@ -61,6 +70,34 @@ func standIns(r *ring.Record, p ring.Partition, most int, usable func(ring.NodeI
 		}
 	}
 	return out
+}
+
+// orders keeps what the ring record says of who could stand in: while a home is
+// away, every put of its partitions asks.
+type orders struct{ latest atomic.Pointer[ordersOf] }
+
+// ordersOf are those of one ring record, by partition, as far as they were asked
+// for.
+type ordersOf struct {
+	ring  *ring.Record
+	lists []atomic.Pointer[[]ring.NodeID]
+}
+
+// of gives the first members of the partition's order behind its homes. Nobody
+// changes the list.
+func (o *orders) of(r *ring.Record, p ring.Partition) []ring.NodeID {
+	known := o.latest.Load()
+	if known == nil || known.ring != r {
+		known = &ordersOf{r, make([]atomic.Pointer[[]ring.NodeID], r.Partitions)}
+		o.latest.Store(known)
+	}
+	if l := known.lists[p].Load(); l != nil {
+		return *l
+	}
+	others := r.Order(p)[len(r.Homes(p)):]
+	list := slices.Clone(others[:min(len(others), orderMax)])
+	known.lists[p].Store(&list)
+	return list
 }
 
 // handleStandIn keeps a record for a home. A node that is a home itself, by a ring
