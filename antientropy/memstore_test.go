@@ -438,13 +438,13 @@ func (s *memStore) rebuild(q *memPart) {
 	q.log = nil
 }
 
-// lose is a loss in a partition: of the records that gone says.
+// lose is a loss in a partition: of the records that gone says, and of the clock.
 func (s *memStore) lose(p ring.Partition, gone func(key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.part(p)
 	maps.DeleteFunc(q.records, func(k string, _ version.Record) bool { return gone(k) })
-	s.rebuild(q)
+	q.actor, q.last, q.clock, q.log = 0, 0, store.Clock{}, nil
 	q.lossy = true
 	s.era = s.draw()
 	s.told()
