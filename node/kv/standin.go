@@ -54,7 +54,7 @@ func (m *standInRequest) ParseWire(r *wire.Reader) error {
 // many are looked at for that.
 const (
 	standInsMax = 2 * ring.ReplicasMax
-	orderMax  = 4 * standInsMax
+	orderMax    = 4 * standInsMax
 )
 
 // standIns are, of the members that are no homes of a partition, the first ones
