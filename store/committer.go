@@ -212,6 +212,14 @@ func (c *committer) finish(r result) {
 }
 
 func (c *committer) publish(b *batch) {
+	// Readers see a record before the clock claims it: who reads the clock and
+	// then a record takes what that lacks for replaced.
+	for i := range b.records {
+		w := &b.records[i]
+		if b.newest[w.key] == w.entry {
+			c.cache.publish(w.hash, w.committed())
+		}
+	}
 	c.clocks.mu.Lock()
 	for i := range b.records {
 		w := &b.records[i]
@@ -222,12 +230,6 @@ func (c *committer) publish(b *batch) {
 	c.trees.publish(b.records)
 	c.dotLog.written(b.number)
 	c.writeLog()
-	for i := range b.records {
-		w := &b.records[i]
-		if b.newest[w.key] == w.entry {
-			c.cache.publish(w.hash, w.committed())
-		}
-	}
 	c.keys.Add(int64(b.newKeys))
 	c.standIns.Add(b.standIns)
 	c.standInBytes.Add(b.standInBytes)
