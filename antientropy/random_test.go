@@ -41,7 +41,7 @@ func drawHistory(t *rapid.T) []step {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
 			What: rapid.SampledFrom(kinds).Draw(t, "what"),
-			Node: rapid.IntRange(0, 2).Draw(t, "node"), Other: rapid.IntRange(0, 2).Draw(t, "other"),
+			Node: rapid.IntRange(0, 4).Draw(t, "node"), Other: rapid.IntRange(0, 4).Draw(t, "other"),
 			Key:  rapid.IntRange(0, historyKeys-1).Draw(t, "key"),
 			To:   []bool{rapid.Bool().Draw(t, "to0"), rapid.Bool().Draw(t, "to1"), rapid.Bool().Draw(t, "to2")},
 			Dead: rapid.IntRange(0, 3).Draw(t, "dead") == 0, Sees: rapid.IntRange(0, 3).Draw(t, "sees") > 0,
@@ -80,13 +80,19 @@ func (h *history) run(steps []step) {
 }
 
 func (h *history) step(s step) {
-	w, n := h.w, h.w.nodes[s.Node]
+	w := h.w
+	s.Node, s.Other = s.Node%len(w.nodes), s.Other%len(w.nodes)
+	n := w.nodes[s.Node]
 	switch s.What {
 	case "write":
 		h.write(s)
 	case "late": // a packet that was minutes on its way
-		if len(h.sent) > 0 && n.on {
-			h.arrive(h.sent[s.Key*7%len(h.sent)], s.Node)
+		if len(h.sent) > 0 {
+			b := h.sent[s.Key*7%len(h.sent)]
+			homes := w.homesOf(w.rec.PartitionOf(version.KeyOf(b)))
+			if i := homes[s.Node%len(homes)]; w.nodes[i].on {
+				h.arrive(b, i)
+			}
 		}
 	case "keep": // a stand-in, of any age
 		if len(h.sent) > 0 && n.on {
@@ -174,11 +180,13 @@ func (h *history) lose(n *home, s step) {
 }
 
 func (h *history) write(s step) {
-	w, n := h.w, h.w.nodes[s.Node]
+	w, key := h.w, historyKey(s.Key)
+	homes := w.homesOf(w.partitionOf(key))
+	at := homes[s.Node%len(homes)]
+	n := w.nodes[at]
 	if !n.on {
 		return
 	}
-	key := historyKey(s.Key)
 	value := fmt.Sprint("value-", len(h.sent))
 	if s.Large {
 		value += string(large[:])
@@ -193,9 +201,9 @@ func (h *history) write(s step) {
 		w.t.Fatal(err)
 	}
 	h.all[key] = version.Merge(version.Record{Key: r.Key, Seen: h.all[key].Seen, Siblings: h.all[key].Siblings}, r)
-	h.arrive(b, s.Node)
+	h.arrive(b, at)
 	for i, yes := range s.To {
-		if yes && i != s.Node && w.nodes[i].on {
+		if i = homes[i]; yes && i != at && w.nodes[i].on {
 			h.arrive(b, i)
 		}
 	}
@@ -216,7 +224,8 @@ func (h *history) check() error {
 	for i := range historyKeys {
 		key := historyKey(i)
 		all, safe := h.all[key], h.safe[key]
-		b, err := h.w.nodes[0].storage().Get(h.w.partitionOf(key), []byte(key))
+		home := h.w.homesOf(h.w.partitionOf(key))[0]
+		b, err := h.w.nodes[home].storage().Get(h.w.partitionOf(key), []byte(key))
 		if err != nil {
 			return err
 		}
@@ -264,8 +273,8 @@ func (w *world) settled() error {
 			return fmt.Errorf("node %d: %+v", h.i, st)
 		}
 		for p := range ring.Partition(w.rec.Partitions) {
-			if !h.repair.Counts(p) {
-				return fmt.Errorf("node %d does not count for partition %d", h.i, p)
+			if home := w.rec.HomeIndex(p, h.id) >= 0; h.repair.Counts(p) != home {
+				return fmt.Errorf("node %d, home %v, and what counts of partition %d is not that", h.i, home, p)
 			}
 		}
 	}
@@ -283,7 +292,8 @@ func TestHomesAreEqualAfterAnyHistory(t *testing.T) {
 				seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
 				logMax := rapid.SampledFrom([]int{1, 4, 1000}).Draw(rt, "log")
 				var failed error
-				inWorld(t, worldOptions{seed: seed, partitions: 2, tune: func(c *Config) {
+				nodes := rapid.SampledFrom([]int{3, 3, 5}).Draw(rt, "nodes")
+				inWorld(t, worldOptions{seed: seed, nodes: nodes, partitions: 4, tune: func(c *Config) {
 					c.ForgetAfter, c.AuditEvery = forget, time.Minute
 				}}, func(w *world) {
 					for _, n := range w.nodes {

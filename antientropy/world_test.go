@@ -314,21 +314,34 @@ func (w *world) deliver(b []byte, to ...int) {
 	}
 }
 
-// equal says that all nodes hold the same siblings of all keys of which they are
-// homes.
-func (w *world) equal() error {
-	first := w.nodes[0].dump()
-	for _, h := range w.nodes[1:] {
-		other := h.dump()
-		if maps.Equal(first, other) {
-			continue
+// homesOf are the indexes of a partition's homes.
+func (w *world) homesOf(p ring.Partition) (out []int) {
+	for i, h := range w.nodes {
+		if w.rec.HomeIndex(p, h.id) >= 0 {
+			out = append(out, i)
 		}
-		for _, k := range slices.Sorted(maps.Keys(first)) {
-			if other[k] != first[k] {
-				return fmt.Errorf("key %s of partition %d: node 0 has %x, node %d %x", k, w.partitionOf(k), first[k], h.i, other[k])
+	}
+	return out
+}
+
+// equal says that all homes of each partition hold the same siblings.
+func (w *world) equal() error {
+	dumps := make([]map[string]version.Digest, len(w.nodes))
+	all := map[string]bool{}
+	for i, h := range w.nodes {
+		dumps[i] = h.dump()
+		for k := range dumps[i] {
+			all[k] = true
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		homes := w.homesOf(w.partitionOf(k))
+		for _, i := range homes {
+			if dumps[i][k] != dumps[homes[0]][k] {
+				return fmt.Errorf("key %s of partition %d: node %d has %x, node %d %x",
+					k, w.partitionOf(k), homes[0], dumps[homes[0]][k], i, dumps[i][k])
 			}
 		}
-		return fmt.Errorf("node 0 has %d keys, node %d %d", len(first), h.i, len(other))
 	}
 	return nil
 }
@@ -336,14 +349,15 @@ func (w *world) equal() error {
 // claimsEqual says that all clocks of a partition claim the same.
 func (w *world) claimsEqual() error {
 	for p := range ring.Partition(w.rec.Partitions) {
-		a := w.nodes[0].storage().ClockOf(p)
-		for _, h := range w.nodes[1:] {
-			b := h.storage().ClockOf(p)
-			if m := a.Minus(&b); len(m) > 0 {
-				return fmt.Errorf("partition %d: node %d lacks %v of node 0", p, h.i, m)
+		homes := w.homesOf(p)
+		first := w.nodes[homes[0]].storage().ClockOf(p)
+		for _, i := range homes {
+			clock := w.nodes[i].storage().ClockOf(p)
+			if m := first.Minus(&clock); len(m) > 0 {
+				return fmt.Errorf("partition %d: node %d lacks %v of node %d", p, i, m, homes[0])
 			}
-			if m := b.Minus(&a); len(m) > 0 {
-				return fmt.Errorf("partition %d: node 0 lacks %v of node %d", p, m, h.i)
+			if m := clock.Minus(&first); len(m) > 0 {
+				return fmt.Errorf("partition %d: node %d lacks %v of node %d", p, homes[0], m, i)
 			}
 		}
 	}
