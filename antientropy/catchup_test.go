@@ -291,3 +291,26 @@ func TestCatchUpGoesOnAcrossRingChanges(t *testing.T) {
 		w.eventually(30*time.Second, "settled", w.settled)
 	})
 }
+
+// A node that stops does not wait for what it pulls, nor for who pulls from it.
+func TestRepairEndsAtOnceAmidPulls(t *testing.T) {
+	inWorld(t, worldOptions{stopped: true, tune: func(c *Config) { c.BytesPerSecond = 1 << 20 }}, func(w *world) {
+		for i := range 120 {
+			w.write(i%3, fmt.Sprint("k-", i), string(make([]byte, 100<<10)))
+		}
+		for i := range w.nodes {
+			w.start(i)
+		}
+		time.Sleep(2 * time.Second)
+		for i, h := range w.nodes {
+			if st := h.repair.Status(); i == 0 && st.Missing == 0 {
+				t.Error("nothing is being pulled")
+			}
+			began := time.Now()
+			w.halt(i)
+			if took := time.Since(began); took > 100*time.Millisecond {
+				t.Errorf("node %d took %v to stop", i, took)
+			}
+		}
+	})
+}
