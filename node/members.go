@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/ring"
 )
 
 // members is the membership before and after it has started: topology and kv
@@ -66,6 +67,13 @@ func (m *members) close() error {
 		return real.Close()
 	}
 	return nil
+}
+
+// Forget drops a member that was removed, where the membership keeps such.
+func (m *members) Forget(id ring.NodeID) {
+	if f, ok := m.get().(interface{ Forget(ring.NodeID) }); ok {
+		f.Forget(id)
+	}
 }
 
 // Foreign are the peers that were turned away because they belong to another

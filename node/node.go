@@ -288,14 +288,21 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 
 // watchMembers has the circuits look at peers that gossip no longer believes in:
 // whether they answer decides. It tells them the addresses of the others: one
-// may have come back elsewhere.
+// may have come back elsewhere. Whoever was removed is nobody to look for.
 func (n *Node) watchMembers(ctx context.Context) error {
+	forgotten := map[ring.NodeID]struct{}{}
 	for {
-		changed := n.members.Changed()
+		changed, ringed := n.members.Changed(), n.topology.Changed()
+		r := n.topology.Current()
 		for _, p := range n.members.View().Peers {
 			peer := rpc.Peer{ID: p.ID, Addr: p.RPCAddr}
+			_, gone := forgotten[p.ID]
 			switch {
-			case p.ID == n.id || p.RPCAddr == "":
+			case p.ID == n.id || p.RPCAddr == "" || gone:
+			case r != nil && r.IsBanned(p.ID):
+				forgotten[p.ID] = struct{}{}
+				n.guard.Forget(p.ID)
+				n.members.Forget(p.ID)
 			case p.Alive:
 				n.guard.Moved(peer)
 			default:
@@ -304,6 +311,7 @@ func (n *Node) watchMembers(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-ringed:
 		case <-ctx.Done():
 			return nil
 		}

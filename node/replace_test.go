@@ -48,8 +48,13 @@ func TestALostMemberIsReplacedAndStaysAway(t *testing.T) {
 	cfg.Replace = id.Short()
 	heir := c.start(cfg)
 	until(t, "the newcomer has the place", func() bool { return c.member(heir, heir.ID()).Homes == homes })
-	until(t, "the lost one is no member", func() bool {
-		return c.member(c.nodes[0], id).State == "absent" || c.member(c.nodes[0], id).Homes == 0
+	until(t, "the lost one is nobody's member", func() bool {
+		for _, n := range []*node.Node{c.nodes[0], c.nodes[1], c.nodes[2], heir} {
+			if c.member(n, id).State != "absent" {
+				return false
+			}
+		}
+		return true
 	})
 	for i := range 100 {
 		for _, n := range []*node.Node{c.nodes[0], c.nodes[1], heir} {
