@@ -70,6 +70,7 @@ type Cluster struct {
 	log     *logBook
 	clients int
 	prober  *network.Host
+	broken  *Machine // whose disk a fault has broken; nil for none
 	// equalAfter is how long it took until copies were equal by themselves
 	// after a story's heal.
 	equalAfter time.Duration

@@ -62,12 +62,12 @@ var (
 	})
 	kill = onMachine("kill", func(m *Machine, _ *rand.Rand) func() error {
 		m.Kill()
-		return m.restart
+		return m.revive
 	})
 	powerCut = onMachine("power cut", func(m *Machine, rng *rand.Rand) func() error {
 		m.Disk.SetTear(disk.Tear(rng.IntN(3)))
 		m.PowerCut()
-		return m.restart
+		return m.revive
 	})
 	slowDisk = onMachine("slow disk", func(m *Machine, rng *rand.Rand) func() error {
 		delay := time.Duration(rng.Int64N(int64(2 * time.Second)))
@@ -96,8 +96,12 @@ var (
 	}}
 )
 
-// breaking is the machine whose disk LossFaults break.
-func (c *Cluster) breaking() *Machine { return c.Machines[c.opts.Seed%uint64(len(c.Machines))] }
+// breaking is the machine whose disk LossFaults break. From then on nobody wonders
+// if it cannot be read.
+func (c *Cluster) breaking() *Machine {
+	c.broken = c.Machines[c.opts.Seed%uint64(len(c.Machines))]
+	return c.broken
+}
 
 // tableRot changes a bit of what lies on the disk of a machine that runs. It begins
 // with a clean restart, after which that is all that there was.

@@ -219,12 +219,17 @@ func (m *Machine) LoseDisk() {
 	m.install()
 }
 
-// revive is restart for a machine whose disk may be broken for good: then another
-// one is built in. So it is if what was lost is who the node was.
+// revive is restart. If the disk was broken for good, another one is built in; so
+// it is if what was lost is who the node was. That must never happen to a disk that
+// no fault has broken.
 func (m *Machine) revive() error {
 	before := m.id
-	if err := m.restart(); err == nil && (before.IsZero() || m.id == before) {
-		return nil
+	err := m.restart()
+	if err == nil && m.id != before && !before.IsZero() {
+		err = fmt.Errorf("%s: node %s came back as %s", m.Name, before.Short(), m.id.Short())
+	}
+	if err == nil || m.cluster.broken != m {
+		return err
 	}
 	m.Kill()
 	m.id = before

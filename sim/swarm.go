@@ -9,9 +9,9 @@ import (
 )
 
 // Swarm draws a configuration and a story from a seed: how many machines and
-// homes, what links are like, how many clients and keys, how large values are,
-// and which kinds of fault there are at all. Runs that are all alike find what
-// they have found before.
+// homes, what links are like, how many clients and keys, how large values are, how
+// fast nodes repair, and which kinds of fault there are at all. Runs that are all
+// alike find what they have found before.
 func Swarm(seed uint64, length time.Duration) (Options, Story) {
 	rng := chance(seed, "swarm")
 	o := Options{Seed: seed, Nodes: 3 + rng.IntN(5), Partitions: 1 << (2 + rng.IntN(4))}
@@ -34,6 +34,16 @@ func Swarm(seed uint64, length time.Duration) (Options, Story) {
 	rng.Shuffle(len(s.Faults), func(i, j int) { s.Faults[i], s.Faults[j] = s.Faults[j], s.Faults[i] })
 	s.Faults = slices.Clone(s.Faults[:1+rng.IntN(len(s.Faults))])
 	s.Chains, s.Strays = rng.IntN(2) == 0, rng.IntN(4) == 0
+	s.Mortal, s.Sloppy = rng.IntN(3) == 0, rng.IntN(3) == 0
+	o.Pace = Pace{
+		Audit:  pick(rng, 5*time.Second, 30*time.Second, 10*time.Minute),
+		Scrub:  pick(rng, time.Minute, 24*time.Hour),
+		Forget: pick(rng, 2*time.Second, 10*time.Second, time.Minute),
+	}
+	if rng.IntN(4) == 0 {
+		o.Pace.Scrub = time.Minute // what is rotten must be found
+		s.Faults = append(s.Faults, LossFaults()...)
+	}
 	return o, s
 }
 

@@ -37,7 +37,7 @@ func (r *runner) judge(final map[string][]string) {
 		case Named:
 			r.named(name, e.Line, w)
 		case Shown:
-			values_, ok := final[w.Key]
+			values_, ok := final[r.keyNamed(w.Key)]
 			r.check(name, e.Line, ok && slices.Equal(values_, w.Values), "%s", values(values_))
 		}
 	}

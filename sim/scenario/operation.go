@@ -213,11 +213,13 @@ func (r *runner) homesOf(key string) []int {
 // single plays one operation of the script and holds it against what it wants.
 func (r *runner) single(line int, o Op) {
 	a := r.through[slices.Index(r.Nodes, o.Node)]
+	real := o
+	real.Key = r.keyNamed(o.Key)
 	done := make(chan struct{})
 	var ops []*operation
 	go func() {
 		defer close(done)
-		ops = r.operate(a, o)
+		ops = r.operate(a, real)
 	}()
 	r.await(done)
 	ok, found := len(ops) > 0, "nothing was done"
@@ -231,7 +233,7 @@ func (r *runner) single(line int, o Op) {
 	}
 	if o.Verb == "read-local" && ok && ops[0].Outcome == sim.Done && !r.only(ops[0], a.place) {
 		ok, judged = false, true
-		found = fmt.Sprintf("%s did not answer alone: the homes of %s are %s", o.Node, o.Key, strings.Join(r.list(r.homesOf(o.Key)), " "))
+		found = fmt.Sprintf("%s did not answer alone: the homes of %s are %s", o.Node, o.Key, strings.Join(r.list(r.homesOf(real.Key)), " "))
 	}
 	if o.Verb == "read-all" && ok {
 		done := 0

@@ -128,6 +128,10 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		s.Link, err = parseShape(l)
 	case "repair":
 		s.Pace, err = parsePace(l)
+	case "key":
+		var k Placed
+		k, err = parsePlaced(l)
+		s.Keys = append(s.Keys, k)
 	case "load":
 		var load Load
 		load, err = parseLoad(l)
@@ -141,7 +145,7 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		st, err = parseStep(first, l)
 		s.Steps = append(s.Steps, st)
 		if errors.Is(err, errNoStep) && first != "at" {
-			return fmt.Errorf("no line begins with %q: want cluster, zone, replicas, partitions, network, repair, load, expect, or a step: %s", first, stepWords)
+			return fmt.Errorf("no line begins with %q: want cluster, zone, replicas, partitions, network, repair, key, load, expect, or a step: %s", first, stepWords)
 		}
 	}
 	if err != nil {
@@ -283,6 +287,19 @@ func parsePace(l *line) (sim.Pace, error) {
 		err = fmt.Errorf("scrub=%s: want at least %s", short(p.Scrub), short(scrubMin))
 	}
 	return p, err
+}
+
+func parsePlaced(l *line) (Placed, error) {
+	k := Placed{Line: l.number}
+	var err error
+	if k.Key, err = name("key", l.next()); err != nil {
+		return k, err
+	}
+	if !l.take("homes") {
+		return k, fmt.Errorf("want key KEY homes NODE NODE ...")
+	}
+	k.Homes, err = names("node", l.rest())
+	return k, err
 }
 
 // parseShape reads what a link is like.

@@ -13,6 +13,11 @@ func plain(s *scenario.Scenario) *scenario.Scenario {
 	out := *s
 	out.Name, out.Text = "", ""
 	out.Loads, out.Steps, out.Expects = nil, nil, nil
+	out.Keys = nil
+	for _, k := range s.Keys {
+		k.Line = 0
+		out.Keys = append(out.Keys, k)
+	}
 	for _, l := range s.Loads {
 		l.Line = 0
 		out.Loads = append(out.Loads, l)
@@ -82,6 +87,8 @@ func TestErrorsNameTheLineAndTheBound(t *testing.T) {
 		"cluster a a":                                   "line 1: cluster: node a is there twice",
 		"cluster a,b c/d":                               `line 1: cluster: node "c/d": want 1 to 64 letters`,
 		"cluster all":                                   "all is no name",
+		head + "key k homes a b":                        "line 2: 2 homes: a key has 3",
+		head + "key k at a b c":                         "want key KEY homes NODE",
 		head + "repair":                                 "line 2: repair: want at least one of audit=, scrub=, forget=",
 		head + "repair scrub=1s":                        "scrub=1s: want at least 1m",
 		head + "repair audit=1ms":                       "audit=1ms: want at least 1s",

@@ -33,6 +33,9 @@ func (s *Scenario) String() string {
 	if s.Pace != (sim.Pace{}) {
 		line("repair%s", paceText(s.Pace))
 	}
+	for _, k := range s.Keys {
+		line("key %s homes %s", k.Key, strings.Join(k.Homes, " "))
+	}
 	for _, l := range s.Loads {
 		line("%s", l.words())
 	}

@@ -9,7 +9,7 @@ import (
 
 // records holds what lies on the nodes' disks against what is wanted.
 func (r *runner) records(line int, a Records) {
-	found, err := r.recordsOf(a.Key)
+	found, err := r.recordsOf(r.keyNamed(a.Key))
 	detail := "none"
 	if len(found) > 0 {
 		detail = strings.Join(found, ", ")

@@ -201,6 +201,7 @@ func drawScenario(t *rapid.T) *scenario.Scenario {
 		Zones: pick(t, nil, []scenario.Zone{{Name: "z", Nodes: []string{"a", "b"}}, {Name: "y", Nodes: []string{"e"}}}),
 	}
 	s.Pace = pick(t, sim.Pace{}, sim.Pace{Audit: time.Second, Forget: drawTime(t)}, sim.Pace{Scrub: time.Minute})
+	s.Keys = pick(t, nil, []scenario.Placed{{Key: "placed", Homes: nodes[:s.Replicas:s.Replicas]}})
 	for i := range number(t, 1, 3) {
 		from := drawTime(t) / 2
 		s.Loads = append(s.Loads, scenario.Load{

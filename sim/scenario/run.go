@@ -112,9 +112,10 @@ type runner struct {
 	through []*actor // one beside every node
 	eyes    []*eye
 	queue   []pending
-	reads   map[string]*read // of the script, by name
-	damaged map[int]bool     // disks whose bytes the script has changed
-	wrong   string           // the key of the first operation that was not as expected
+	reads   map[string]*read  // of the script, by name
+	keys    map[string]string // of those that are at home on certain nodes: their real names
+	damaged map[int]bool      // disks whose bytes the script has changed
+	wrong   string            // the key of the first operation that was not as expected
 	stop    context.CancelFunc
 	loads   sync.WaitGroup
 
@@ -136,7 +137,7 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	}
 	r := &runner{
 		Scenario: s, options: o, cluster: c,
-		names: newDirectory(), reads: map[string]*read{}, damaged: map[int]bool{}, said: map[string][]saying{},
+		names: newDirectory(), reads: map[string]*read{}, keys: map[string]string{}, damaged: map[int]bool{}, said: map[string][]saying{},
 	}
 	if err := r.prepare(); err != nil {
 		return nil, err
@@ -228,6 +229,9 @@ func (r *runner) prepare() error {
 		base = *r.Link
 	}
 	r.ways = newWays(r.cluster, base)
+	if err := r.place(); err != nil {
+		return err
+	}
 	for i := range r.Nodes {
 		cl, err := r.cluster.Direct(nil, i)
 		if err != nil {

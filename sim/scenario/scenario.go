@@ -38,6 +38,7 @@ type Scenario struct {
 	Partitions int // 0 is 16
 	Link       *network.Link
 	Pace       sim.Pace
+	Keys       []Placed
 	Loads      []Load
 	Steps      []Step
 	Expects    []Expect
@@ -47,6 +48,13 @@ type Scenario struct {
 type Zone struct {
 	Name  string
 	Nodes []string
+}
+
+// Placed is a key that is at home on certain nodes.
+type Placed struct {
+	Line  int
+	Key   string
+	Homes []string
 }
 
 // Title is the first line of the story.

@@ -109,6 +109,7 @@ func (s *Scenario) check() []error {
 		c.fail(0, "replicas %d: want 1 to %d", s.Replicas, ring.ReplicasMax)
 	}
 	c.zones()
+	c.keys()
 	c.loads()
 	c.steps()
 	c.expects()
@@ -124,6 +125,20 @@ func (c *checker) zones() {
 				c.fail(0, "node %s stands in zone %s and in zone %s", n, other, z.Name)
 			}
 			stands[n] = z.Name
+		}
+	}
+}
+
+func (c *checker) keys() {
+	seen := map[string]bool{}
+	for _, k := range c.Keys {
+		if seen[k.Key] {
+			c.fail(k.Line, "key %s is there twice", k.Key)
+		}
+		seen[k.Key] = true
+		c.known(k.Line, k.Homes...)
+		if n := len(c.expand(k.Homes)); n != c.homes() {
+			c.fail(k.Line, "%d homes: a key has %d", n, c.homes())
 		}
 	}
 }
