@@ -33,7 +33,7 @@ func (h *history) load(s *store.Store, n int) {
 			value: fmt.Sprintf("%d.%d.", len(h.puts), i) + strings.Repeat("x", h.r.IntN(h.valMx))}
 		a.outcome = start(s, blind(a.partition, a.key, a.value))
 		h.puts = append(h.puts, a)
-		if h.r.IntN(4) == 0 {
+		if h.r.IntN(8) == 0 {
 			h.bury(s)
 		}
 		if h.r.IntN(8) == 0 {

@@ -435,7 +435,7 @@ func TestIncorporateIsVoidAfterALoss(t *testing.T) {
 // Losses and repairs in any order, with a crash in the middle of one now and
 // then: what was acknowledged holds, and what was under way is one or the other.
 func TestRepairedAndLostSurviveAnyCrash(t *testing.T) {
-	for _, seed := range seedsFrom(runs(40, 3000)) {
+	for _, seed := range seedsFrom(runs(20, 3000)) {
 		bubble(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 9))
 			d := disk.New(seed)
