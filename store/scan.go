@@ -115,8 +115,8 @@ func (s *Store) count(db *engine, snapshot *leveldb.Snapshot, round uint64) {
 			return // reopened: another count has begun
 		}
 		n, next, err := s.countPiece(round, span.Start, snapshot.NewIterator(span, nil))
+		s.keys.Add(int64(n)) // before the files can be closed, and the count begun anew
 		db.leave()
-		s.keys.Add(int64(n))
 		switch {
 		case starved(err):
 			if !s.sleep(rebuildRetry) {
