@@ -69,10 +69,11 @@ func (a *agreed) set(wall, at time.Time) { a.at.Store(&agreement{wall.UnixMilli(
 // than the bound.
 func (a *agreed) now() (int64, bool) {
 	g := a.at.Load()
-	if g == nil || time.Since(g.at) > skewKept {
+	if g == nil {
 		return 0, false
 	}
-	return g.ms + time.Since(g.at).Milliseconds(), true
+	since := time.Since(g.at)
+	return g.ms + since.Milliseconds(), since <= skewKept
 }
 
 // expiryOf is when a put's value stops to be readable, if it is minted with the

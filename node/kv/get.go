@@ -420,13 +420,16 @@ func (o *getOp) answer(record *version.Record, err error) {
 
 // respond turns a record into what a reader gets who has asked R homes at a stamp.
 func (c *Coordinator) respond(resp *api.GetResponse, r *ring.Record, record *version.Record, asked version.Stamp) {
-	now := c.readTimeOf(asked)
+	now := uint64(0) // read only where something expires
 	if n := len(record.Siblings); n > 0 {
 		resp.Values = make([]api.Value, n)
 	}
 	live := 0
 	for i := range record.Siblings {
 		s := &record.Siblings[i]
+		if s.Expiry != 0 && now == 0 {
+			now = c.readTimeOf(asked)
+		}
 		resp.Values[i] = api.Value{Data: s.Value, Tombstone: s.Tombstone || s.Expired(now), Stamp: uint64(s.Stamp), Expiry: s.Expiry}
 		if resp.Values[i].Tombstone {
 			resp.Values[i].Data = nil

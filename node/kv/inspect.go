@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -147,7 +148,11 @@ func (c *Coordinator) inspectAt(ctx context.Context, id ring.NodeID, req *api.In
 	if !ok {
 		return nil, rpc.ErrUnreachable
 	}
-	return api.Inspect.Call(ctx, c.cfg.Transport, to, req)
+	resp, err := api.Inspect.Call(ctx, c.cfg.Transport, to, req)
+	if errors.Is(err, rpc.ErrLost) { // it has restarted, and the connection was to its last life
+		return api.Inspect.Call(ctx, c.cfg.Transport, to, req)
+	}
+	return resp, err
 }
 
 // inspectOwn shows this node's copy, if it is a home or has one, and behind it
