@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -32,10 +31,9 @@ const (
 // partnerLoop compares clocks with a partner every few seconds and pulls what is
 // missing here, at once where it cannot be on its way.
 func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
-	chance := r.generator("catch-up", pt.id)
 	for ctx.Err() == nil {
 		viewed := r.cfg.Members.Changed()
-		wait, reached := r.round(ctx, pt, chance)
+		wait, reached := r.round(ctx, pt)
 		if reached {
 			viewed = nil // who is there is of no interest
 		}
@@ -52,23 +50,23 @@ func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
 
 // round is one look at a partner. It says when the next one is to come, and whether
 // the partner could be reached.
-func (r *Repair) round(ctx context.Context, pt *partner, chance *rand.Rand) (next time.Duration, reached bool) {
+func (r *Repair) round(ctx context.Context, pt *partner) (next time.Duration, reached bool) {
 	to, known := r.peer(pt.id)
 	if !known || r.cfg.Circuits.Open(pt.id) || r.cfg.Store.Health().Failed != nil {
 		pt.fresh = true
-		return jittered(chance, reachEvery), false
+		return jittered(pt.chance, reachEvery), false
 	}
 	if err := r.exchange(ctx, pt, to); err != nil {
 		if ctx.Err() == nil {
 			r.log.Debug("clocks were not exchanged", "with", pt.id.Short(), "error", err)
 		}
 		pt.fresh = true
-		return jittered(chance, backoff(pt.failed())), true
+		return jittered(pt.chance, backoff(pt.failed())), true
 	}
 	over := time.Now().Add(roundMax)
 	r.refillAll(ctx, pt, to, over)
 	r.pullDue(ctx, pt, to, over)
-	return jittered(chance, r.cfg.ClocksEvery), true
+	return jittered(pt.chance, r.cfg.ClocksEvery), true
 }
 
 // backoff is the pause after so many failures in a row.

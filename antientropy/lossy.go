@@ -212,7 +212,7 @@ func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over t
 				r.log.Debug("a lost partition was not filled", "partition", p, "from", pt.id.Short(), "error", err)
 			}
 		}
-		if busy == nil || !waitUntil(ctx, busy, r.cfg.ClocksEvery) {
+		if busy == nil || !pt.waitFor(ctx, busy, r.cfg.ClocksEvery) {
 			return
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/kithdb/kith/store"
@@ -153,14 +152,16 @@ func TestClocksOfAnEraThatEndedAreForgotten(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b := w.write(2, "k", "v", 1) // 0 lacks it, and hears of it
 		w.cut(0, 1)
-		pt := w.nodes[0].repair.book.find(nodeID(2))
+		heard := w.answered(2, 0, "ae.clocks")
 		w.eventually(5*time.Second, "node 0 has heard, and waits whether it comes by itself", func() error {
-			synctest.Wait()
-			if g := pt.gaps[0]; g == nil || len(g.suspects) == 0 || g.due {
-				return fmt.Errorf("%+v", g)
+			if w.answered(2, 0, "ae.clocks") == heard {
+				return errors.New("not yet")
 			}
 			return nil
 		})
+		if n := w.answered(2, 0, "ae.pull"); n > 0 {
+			t.Errorf("pulled at the first look")
+		}
 		w.nodes[2].store.lose(0, everything)
 		w.cut(2, 1)
 		w.cut(1, 2)

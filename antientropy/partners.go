@@ -22,6 +22,8 @@ type partner struct {
 
 	// What follows, up to mu, is that goroutine's.
 
+	chance *rand.Rand
+
 	// mine and epoch are this node's own era and ring epoch for which cursor
 	// counts; with others, everything is asked for again.
 	mine, epoch uint64
@@ -171,7 +173,7 @@ func sortedIDs[V any](m map[ring.NodeID]V) []ring.NodeID {
 }
 
 func (r *Repair) startPartner(ctx context.Context, id ring.NodeID) *running {
-	pt := &partner{id: id, turn: newWake(), fresh: true, gaps: map[ring.Partition]*gap{},
+	pt := &partner{id: id, turn: newWake(), chance: r.generator("catch-up", id), fresh: true, gaps: map[ring.Partition]*gap{},
 		missing: map[ring.Partition]uint64{}, tries: map[ring.Partition]int{}}
 	r.book.mu.Lock()
 	r.book.partners[id] = pt

@@ -19,6 +19,8 @@ import (
 const (
 	// pullMax bounds one question; the answer may have to be looked for.
 	pullMax = 15 * time.Second
+	// turnPause is between two turns.
+	turnPause = time.Millisecond
 	// wantActors and wantRanges bound the dots of one pull; the others come in
 	// the next one. A set of dots travels as a clock, and has its bounds.
 	wantActors = 4096
@@ -62,19 +64,20 @@ func (r *Repair) pullDue(ctx context.Context, pt *partner, to rpc.Peer, over tim
 				}
 			}
 		}
-		if busy == nil || time.Now().After(over) || !waitUntil(ctx, busy, r.cfg.ClocksEvery) {
+		if busy == nil || time.Now().After(over) || !pt.waitFor(ctx, busy, r.cfg.ClocksEvery) {
 			return
 		}
 	}
 }
 
-// waitUntil waits for a turn, at most so long; false says that it did not come.
-func waitUntil(ctx context.Context, free <-chan struct{}, most time.Duration) bool {
+// waitFor waits for a turn, at most so long; false says that it did not come. Those
+// who wait for one do not go on at the same instant.
+func (pt *partner) waitFor(ctx context.Context, free <-chan struct{}, most time.Duration) bool {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	select {
 	case <-free:
-		return true
+		return sleep(ctx, jittered(pt.chance, turnPause)) == nil
 	case <-late.C:
 	case <-ctx.Done():
 	}

@@ -35,7 +35,9 @@ type world struct {
 	mu    sync.Mutex
 	bytes map[string]int // by route, both ways
 	calls map[string]int
-	draws uint64
+	// answers by who gave and who got them, and the route.
+	answers map[string]int
+	draws   uint64
 }
 
 // home is what runs on one node.
@@ -164,7 +166,7 @@ func inWorld(t *testing.T, o worldOptions, f func(w *world)) {
 		o.partitions = 8
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, bytes: map[string]int{}, calls: map[string]int{}}
+		w := &world{t: t, bytes: map[string]int{}, calls: map[string]int{}, answers: map[string]int{}}
 		w.net = network.New(network.Config{Seed: o.seed, Trace: w.count})
 		w.rec = record(t, o.nodes, o.replicas, o.partitions)
 		for i := range o.nodes {
@@ -222,9 +224,19 @@ func (w *world) count(e network.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.bytes[e.Note] += e.Size
+	if e.What == "answered" {
+		w.answers[e.From+" "+e.To+" "+e.Note]++
+	}
 	if e.What == "delivered" {
 		w.calls[e.Note]++
 	}
+}
+
+// answered is how many answers one node has got from another one.
+func (w *world) answered(from, to int, route string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.answers[w.nodes[from].host.Name()+" "+w.nodes[to].host.Name()+" "+route]
 }
 
 // traffic is what has arrived since the last call.
