@@ -232,6 +232,7 @@ func (n *Node) openKV() {
 		Store:     n.store,
 		Rings:     n.topology,
 		Members:   n.members,
+		Started:   n.members.started,
 		Transport: n.guard,
 		Circuits:  n.guard,
 		Clock:     version.NewClock(n.env.Now, skewMax),

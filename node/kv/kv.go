@@ -99,6 +99,9 @@ type Config struct {
 	Members   Members
 	Transport rpc.Transport
 	Circuits  Circuits
+	// Started, optional, is closed once Members has begun to know somebody:
+	// before that nobody is asked for the time.
+	Started <-chan struct{}
 	// Clock gives the stamps, made with Now and SkewMax. It is nobody else's.
 	Clock   *version.Clock
 	SkewMax time.Duration

@@ -60,6 +60,13 @@ func (c *Coordinator) handleClock(call *rpc.Call, _ *clockRequest) {
 }
 
 func (s *skew) run(ctx context.Context) {
+	if known := s.c.cfg.Started; known != nil {
+		select {
+		case <-known:
+		case <-ctx.Done():
+			return
+		}
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
