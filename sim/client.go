@@ -128,7 +128,7 @@ func (c *Client) Write(w Write) *Op {
 	switch {
 	case err == nil:
 		op.context = written.Context
-		if written.Receipt.Sloppy {
+		if written.Receipt.Sloppy && w.Sloppy { // nobody who did not ask for it may be told so
 			op.Sloppy, op.Strict = true, false
 		}
 		c.history.End(op, Done, nil, "by "+written.Receipt.Coordinator.Short())

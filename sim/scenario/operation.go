@@ -179,7 +179,7 @@ func (r *runner) write(a *actor, w write) *operation {
 	}
 	switch {
 	case err == nil:
-		if written.Receipt.Sloppy {
+		if written.Receipt.Sloppy && w.sloppy {
 			op.Sloppy, op.Strict = true, false
 		}
 		r.end(o, sim.Done, nil, written.Receipt.Coordinator, nil)

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	search := flag.String("search", "swarm", "the search to use: swarm, founding, loss")
+	search := flag.String("search", "swarm", "the search to use: swarm, founding, loss, repair")
 	from := flag.Uint64("from", 0, "the first seed")
 	seeds := flag.Uint64("seeds", 2000, "how many seeds to play at most")
 	length := flag.Duration("length", 15*time.Second, "the virtual length of a story")
