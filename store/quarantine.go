@@ -111,17 +111,19 @@ func (r *rot) pending() bool {
 	return len(r.confirmed) > 0
 }
 
-// toTakeOut returns the tables for a reopening with the given cause, sorted.
-func (r *rot) toTakeOut(cause error) []int64 {
+// toTakeOut returns the tables for a reopening with the given cause, sorted, and
+// those of them whose loss is named and durable.
+func (r *rot) toTakeOut(cause error) (tables, named []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	named = slices.Sorted(maps.Keys(r.confirmed))
 	var c *ldberrors.ErrCorrupted
 	if errors.As(cause, &c) && c.Fd.Type == storage.TypeTable {
 		r.confirmed[c.Fd.Num] = struct{}{}
 	}
-	out := slices.Sorted(maps.Keys(r.confirmed))
+	tables = slices.Sorted(maps.Keys(r.confirmed))
 	clear(r.confirmed)
-	return out
+	return tables, named
 }
 
 // quarantine looks into reports until the store is closed.
@@ -235,6 +237,8 @@ type blockLoss struct {
 	// store says that clocks or metadata were among it: what the database
 	// shows of them now may be older than what it showed before.
 	store bool
+	// news says that Health did not know of all this.
+	news bool
 }
 
 // lossOf finds out what damaged blocks held, and tells Health.
@@ -263,6 +267,7 @@ func (s *Store) lossOf(found []damagedTable) blockLoss {
 			}
 			for p := first; any && p <= last; p++ {
 				if s.vouch.lose(p, "partition %d: table %d is damaged", p, d.number) {
+					out.news = true
 					s.logger.Error("synced data was lost; reads of this partition do not count", "partition", p, "table", d.number)
 				}
 				if !slices.Contains(out.partitions, p) {

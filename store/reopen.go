@@ -63,12 +63,12 @@ func (r reopening) run() {
 // every compaction for ever. stale says that what the database now shows of
 // clocks and metadata may be older than what it showed before.
 func (r reopening) mend() (drop, stale bool) {
-	tables := r.rot.toTakeOut(r.cause)
+	tables, named := r.rot.toTakeOut(r.cause)
 	if !corrupted(r.cause) && len(tables) == 0 {
 		return false, false
 	}
 	r.retry(0, func() error {
-		found, lost, err := r.salvage(tables)
+		found, lost, err := r.salvage(tables, named)
 		if err == nil && !found && corrupted(r.cause) && !errors.Is(r.cause, errRot) {
 			drop, stale = true, true
 			r.vouch.loseAll("damaged table: %v", r.cause)

@@ -171,9 +171,9 @@ func (d *damagedTable) replace(disk storage.Storage) error {
 }
 
 // salvage takes the damaged blocks out of tables, having named and noted what was
-// in them. found is false if none is damaged, or the manifest does not say which
+// in them, but for the tables of which that was done. found is false if none is damaged, or the manifest does not say which
 // tables there are.
-func (r reopening) salvage(tables []int64) (found bool, lost blockLoss, err error) {
+func (r reopening) salvage(tables, named []int64) (found bool, lost blockLoss, err error) {
 	disk := r.guard.disk
 	m, err := readManifest(disk)
 	if err != nil {
@@ -192,9 +192,12 @@ func (r reopening) salvage(tables []int64) (found bool, lost blockLoss, err erro
 		return false, lost, nil
 	}
 	lost = r.lossOf(damaged)
-	// The database cannot be told now. It will be, before this mark ends.
-	if err := r.marks.lost(); err != nil {
-		return false, lost, err
+	known := func(d damagedTable) bool { return slices.Contains(named, d.number) }
+	if lost.news || lost.all || !all(damaged, known) {
+		// The database cannot be told now; the marks can.
+		if err := r.marks.lost(); err != nil {
+			return false, lost, err
+		}
 	}
 	for i := range damaged {
 		if err := damaged[i].replace(disk); err != nil {
@@ -205,4 +208,8 @@ func (r reopening) salvage(tables []int64) (found bool, lost blockLoss, err erro
 			"blocks", damaged[i].bad, "kept", len(damaged[i].good))
 	}
 	return true, lost, nil
+}
+
+func all(tables []damagedTable, are func(damagedTable) bool) bool {
+	return !slices.ContainsFunc(tables, func(d damagedTable) bool { return !are(d) })
 }
