@@ -307,3 +307,24 @@ func TestTreeIsRebuiltAfterABadRecord(t *testing.T) {
 		wantValues(t, get(t, s, 1, "k0007"), "x")
 	})
 }
+
+// A partition that could not be read for a while has a tree again once it is
+// repaired.
+func TestTreeIsRebuiltByRepair(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := disk.New(1)
+		s := tables(t, d, 400)
+		ringOf(t, s, 4)
+		d.FailRead(disk.Of(storage.TypeTable), disk.Forever, syscall.EIO)
+		_, err := s.Get(1, []byte("k0001"))
+		wantError(t, err, store.ErrCorrupt)
+		d.Heal()
+		time.Sleep(5 * time.Minute)
+		if _, _, ok := s.TreeOf(1); ok || s.CountsForRead(1) || s.Stats().Reopenings > 0 {
+			t.Fatalf("trusted %v, health %+v", ok, s.Health())
+		}
+		mustPut(t, s, 1, "k0001", "w")
+		mustRepair(t, s, 1)
+		wantTree(t, s, 1)
+	})
+}
