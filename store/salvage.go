@@ -76,6 +76,7 @@ func examineTable(disk storage.Storage, n int64, live liveTable, refused bool) (
 		return d, err
 	}
 	before := live.from
+	denied := 0 // blocks that the disk has not given, whatever is in them
 	for i, e := range d.index.blocks {
 		last := userKey(e.last)
 		if i == len(d.index.blocks)-1 {
@@ -87,12 +88,15 @@ func examineTable(disk storage.Storage, n int64, live liveTable, refused bool) (
 		case err == nil || errors.Is(err, errRot) || refused && !starved(err):
 			d.bad++
 			d.lost = append(d.lost, keySpan{before, last})
+			if err != nil && !errors.Is(err, errRot) {
+				denied++
+			}
 		default:
 			return d, err
 		}
 		before = last
 	}
-	if refused && d.bad > len(d.good) {
+	if denied > len(d.good) {
 		return d, errors.New("most of it cannot be read: the disk, or all of the file, is away")
 	}
 	return d, nil
