@@ -21,6 +21,7 @@ const (
 	// longer, at each look.
 	floorDrift = 1.01
 	ownSamples = 8
+	ownLarge   = 64 << 10
 )
 
 // pacer bounds the bytes that repair moves, and slows down while the peers'
@@ -79,18 +80,36 @@ func (p *pacer) owe(n int, now time.Time) time.Duration {
 	return time.Duration(-p.tokens / (p.rate * p.part) * float64(time.Second))
 }
 
-// note learns how long a call of repair's own took: large answers take long, and
-// are not to be taken for those of a busy peer.
+// note learns how long a call of repair's own took whose answer may be large: that
+// takes long, and is not to be taken for the answer of a busy peer.
 func (p *pacer) note(id ring.NodeID, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s := p.watched(id)
+	s.own[s.next] = took
+	s.next = (s.next + 1) % ownSamples
+}
+
+// noteSized is note for a call of which the size is known: a small answer takes as
+// long as those to requests, and explains nothing.
+func (p *pacer) noteSized(id ring.NodeID, took time.Duration, size int) {
+	if size >= ownLarge {
+		p.note(id, took)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched(id)
+}
+
+// watched is what is known of a peer from now on; mu is held.
+func (p *pacer) watched(id ring.NodeID) *peerPace {
 	s := p.peers[id]
 	if s == nil {
 		s = new(peerPace)
 		p.peers[id] = s
 	}
-	s.own[s.next] = took
-	s.next = (s.next + 1) % ownSamples
+	return s
 }
 
 // forget drops what is known of a member that shares nothing any more.

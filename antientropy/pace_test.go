@@ -69,12 +69,28 @@ func TestPaceYieldsToBusyPeersAndGoesOn(t *testing.T) {
 	})
 }
 
+// A busy peer is slow with small answers of repair's own too: they hide nothing.
+func TestPaceYieldsAlthoughItsOwnSmallCallsAreAsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &loadedCircuits{p95: map[ring.NodeID]time.Duration{nodeID(1): time.Millisecond}}
+		p := newPacer(1<<20, c)
+		p.noteSized(nodeID(1), time.Millisecond, 500)
+		drain(p, 10)
+		c.p95[nodeID(1)] = 50 * time.Millisecond
+		p.noteSized(nodeID(1), 40*time.Millisecond, 500)
+		drain(p, 20)
+		if rate := drain(p, 60); rate > 2*paceSlowest*(1<<20) {
+			t.Errorf("%.0f bytes a second", rate)
+		}
+	})
+}
+
 // Long answers are those of repair itself: nobody else is there to yield to.
 func TestPaceDoesNotYieldToItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &loadedCircuits{p95: map[ring.NodeID]time.Duration{nodeID(1): time.Millisecond}}
 		p := newPacer(1<<20, c)
-		p.note(nodeID(1), 40*time.Millisecond)
+		p.noteSized(nodeID(1), 40*time.Millisecond, 1<<20)
 		drain(p, 10)
 		c.p95[nodeID(1)] = 50 * time.Millisecond
 		if rate := drain(p, 60); rate < 0.95*(1<<20) {

@@ -148,7 +148,7 @@ func (r *Repair) page(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 	if err != nil {
 		return nil, err
 	}
-	r.pace.note(pt.id, time.Since(began))
+	took := time.Since(began)
 	if !resp.Done && bytes.Compare(resp.Next, g.after) <= 0 {
 		return nil, fmt.Errorf("%w: a page of partition %d does not go on behind key %.64q", wire.ErrMalformed, p, g.after)
 	}
@@ -159,6 +159,7 @@ func (r *Repair) page(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 			size += n
 		}
 	}
+	r.pace.noteSized(pt.id, took, size)
 	if err := r.mergeHere(ctx, p, resp.Items, verdict{resp.Verdict, resp.Base}); err != nil {
 		return nil, err
 	}
