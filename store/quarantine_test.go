@@ -328,3 +328,21 @@ func TestFault37_ScrubPassesByTheCaches(t *testing.T) {
 		h.check()
 	})
 }
+
+// A table that has one block only has nothing left without it.
+func TestFault33_TableOfOneRottenBlock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newRotten(t, 7, 5)
+		for _, fd := range h.d.Files(storage.TypeTable) {
+			h.d.Flip(fd, 20, 1)
+		}
+		h.calm()
+		if st := h.Stats(); st.Rotten == 0 || st.Reopenings == 0 {
+			t.Fatalf("stats %+v, health %+v", st, h.Health())
+		}
+		if gone := h.check(); gone == 0 {
+			t.Fatal("the damage does not show")
+		}
+		mustPut(t, h.Store, 1, "k", "v")
+	})
+}
