@@ -154,6 +154,7 @@ var kinds = map[string][2]string{
 	pause.Name: {"pause", "resume"}, kill.Name: {"crash", "start"}, powerCut.Name: {"powercut", "start"},
 	slowDisk.Name: {"disk", "disk"}, syncError.Name: {"disk", "disk"}, diskFull.Name: {"disk", "disk"},
 	clockJump.Name: {"clock", "clock"},
+	bitRot.Name:    {"disk", "disk"}, tableRot.Name: {"disk", "disk"}, lostDisk.Name: {"crash", "start"},
 }
 
 func kindOf(t Told) string {
@@ -223,7 +224,7 @@ func (r *Result) Key() string {
 func checks(err error) []trace.Check {
 	broke := (&Result{Err: err}).Promise()
 	var out []trace.Check
-	for _, p := range append(Promises(), Converged, OneRing, Bounded, CanBePlayed) {
+	for _, p := range append(Promises(), InTime, Converged, OneRing, Repaired, TreesTrue, Bounded, CanBePlayed) {
 		c := trace.Check{Name: string(p), OK: p != broke}
 		if !c.OK {
 			c.Detail, _, _ = strings.Cut(err.Error(), "\n")
