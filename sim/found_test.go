@@ -1,0 +1,26 @@
+package sim_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/sim"
+)
+
+// Seeds that have found something are played for good. What a seed draws changes
+// with the code: what it found is held by a test of its own as well.
+func TestSeedsThatHaveFoundSomething(t *testing.T) {
+	for _, found := range []struct {
+		seed   uint64
+		length time.Duration
+		what   string
+	}{
+		{118, 20 * time.Second, "a store whose disk failed again while it was reopened panicked when it was closed"},
+		{1194, 20 * time.Second, "a node whose ID was on a rotten block came back as another one"},
+		{2098, 15 * time.Second, "a table of one block that rotted was never given up"},
+	} {
+		if r := sim.Run(sim.Swarm(found.seed, found.length)); r.Err != nil {
+			t.Errorf("seed %d, which once found that %s: %v\n%s", found.seed, found.what, r.Err, r.Log)
+		}
+	}
+}
