@@ -13,11 +13,14 @@ import (
 type vouching struct {
 	clocks *clocks // emptied with every loss, in one step
 
-	mu      sync.Mutex // guards what follows
-	failed  error
-	reads   bool // reads are served although failed
-	losses  losses
-	count   int // partitions in the ring; all that can be while that is not known
+	mu     sync.Mutex // guards what follows
+	failed error
+	reads  bool // reads are served although failed
+	losses losses
+	count  int // partitions in the ring; all that can be while that is not known
+	// again are lossy partitions in which more was lost: who repairs them has
+	// to begin anew.
+	again   map[ring.Partition]struct{}
 	changed chan struct{}
 
 	// lossy mirrors losses, and unread says that no reads are served, for
@@ -66,6 +69,7 @@ func (v *vouching) setLosses(l losses) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.losses = l
+	clear(v.again)
 	v.losses.settle(v.count)
 	v.mirror()
 	v.wake()
@@ -108,6 +112,10 @@ func (v *vouching) lose(p ring.Partition, format string, args ...any) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.losses.has(p) {
+		if v.again == nil {
+			v.again = make(map[ring.Partition]struct{})
+		}
+		v.again[p] = struct{}{}
 		return false
 	}
 	all := v.losses.All
@@ -156,6 +164,12 @@ func (v *vouching) repaired(p ring.Partition, era uint64) ([]byte, error) {
 	}
 	if !v.losses.has(p) {
 		return nil, nil
+	}
+	if _, more := v.again[p]; more {
+		// The repair may have met what was lost before it was.
+		delete(v.again, p)
+		v.clocks.forget(p)
+		return nil, fmt.Errorf("%w: partition %d: more was lost while it was repaired", ErrEra, p)
 	}
 	v.losses.mend(p)
 	v.losses.settle(v.count)
