@@ -110,6 +110,9 @@ type lives struct {
 	// settled says that enough members have answered for this node's copies
 	// to count for reads.
 	settled atomic.Bool
+	// declared says that this life's disk has gone back in time, and that the
+	// store knows.
+	declared atomic.Bool
 }
 
 // metLife is a member's life as this node knows it.
@@ -323,13 +326,16 @@ func (l *lives) greet(ctx context.Context, to rpc.Peer) (done bool, err error) {
 }
 
 // declare takes a peer's word that this disk has gone back in time. One word is
-// enough.
+// enough for this life; a loss that is known from before it is another one, of
+// which some may be mended.
 func (l *lives) declare(by rpc.Peer, why error) error {
-	if l.node.store.Health().LossyAll {
+	if l.declared.Load() {
 		return nil
 	}
-	return l.node.store.DeclareLoss(fmt.Sprintf("member %s says: %v: the data directory was restored from an old backup, or the disk has lost what it had synced",
+	err := l.node.store.DeclareLoss(fmt.Sprintf("member %s says: %v: the data directory was restored from an old backup, or the disk has lost what it had synced",
 		by.ID.Short(), why))
+	l.declared.Store(err == nil)
+	return err
 }
 
 // settle ends the wait once a majority of the ring's members, this one counted,

@@ -146,3 +146,41 @@ func TestReplaceIsCheckedBeforeAnythingStarts(t *testing.T) {
 		t.Errorf("a home takes another's place: %v", err)
 	}
 }
+
+// While a second home is away, the newcomer says for whom it waits, and everybody
+// that the lost one is given up.
+func TestAReplacementSaysForWhomItWaits(t *testing.T) {
+	t.Parallel()
+	c := found(t, 5, 3)
+	seed, old, away := c.nodes[0].GossipAddr(), c.nodes[4], c.nodes[3]
+	for _, n := range []*node.Node{old, away} {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.nodes = c.nodes[:3]
+	cfg := config(t.TempDir(), 5)
+	cfg.Join, cfg.Replace = []string{seed}, old.ID().String()
+	heir := c.start(cfg)
+	until(t, "the newcomer says for whom it waits", func() bool {
+		problems := strings.Join(c.member(heir, heir.ID()).Problems, "\n")
+		return strings.Contains(problems, "waits to take the place") && strings.Contains(problems, "must store that") && strings.Contains(problems, "n4")
+	})
+	until(t, "the lost one is shown as lost", func() bool {
+		m := c.member(c.nodes[0], old.ID())
+		return m.State == "lost" && m.Homes > 0 && strings.Contains(strings.Join(m.Problems, "\n"), "--replace "+old.ID().String())
+	})
+	// The newcomer dies, and goes on by itself; the other one comes back.
+	if err := heir.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Replace = ""
+	heir = c.start(cfg)
+	back := config(c.dir, 3)
+	back.Join = []string{seed}
+	c.start(back)
+	until(t, "the newcomer has the place, and is ready", func() bool {
+		m := c.member(heir, heir.ID())
+		return m.Homes > 0 && m.State == "ready" && len(m.Problems) == 0
+	})
+}

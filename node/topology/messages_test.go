@@ -24,11 +24,14 @@ func messages() []message {
 		&tellResponse{9},
 		&voteRequest{9, []byte("base"), true, b, []byte("value")},
 		&voteResponse{paxos.Reply{OK: true, Promised: b, Accepted: b, Value: []byte("value"), Decided: []byte("decided")}},
+		&seesRequest{ring.NodeID{3}},
+		&seesResponse{true},
 	}
 }
 
 func blank(i int) message {
-	return []message{new(pullRequest), new(pullResponse), new(tellRequest), new(tellResponse), new(voteRequest), new(voteResponse)}[i]
+	return []message{new(pullRequest), new(pullResponse), new(tellRequest), new(tellResponse), new(voteRequest), new(voteResponse),
+		new(seesRequest), new(seesResponse)}[i]
 }
 
 func TestMessagesReadWhatTheyWrote(t *testing.T) {
