@@ -107,8 +107,13 @@ func (r *Repair) serveConfirm(_ context.Context, from rpc.Peer, req *confirmRequ
 	return &confirmResponse{answers}, nil
 }
 
-// confirmHere is this node's own answer.
+// confirmHere is this node's own answer. Others purge because of it: what it
+// says of the clock is on disk before it says so, or a crash could leave this
+// node with less, and a late packet would find the hole.
 func (r *Repair) confirmHere(p ring.Partition, items []deadKey) ([]deadAnswer, error) {
+	if err := r.cfg.Store.Incorporate(p, nil, r.cfg.Store.Era()); err != nil {
+		return nil, fmt.Errorf("confirm: %w", err)
+	}
 	keys := make([][]byte, len(items))
 	for i := range items {
 		keys[i] = items[i].Key

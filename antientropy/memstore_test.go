@@ -205,8 +205,10 @@ func (s *memStore) Incorporate(p ring.Partition, dots store.DotSet, era uint64) 
 			}
 		}
 	}
-	s.now++
-	q.changed = s.now
+	if len(dots) > 0 {
+		s.now++
+		q.changed = s.now
+	}
 	return s.dead
 }
 
