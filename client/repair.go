@@ -6,6 +6,9 @@ import (
 	"github.com/kithdb/kith/rpc/api"
 )
 
+// RepairStatus is what a member says of its own copies.
+type RepairStatus = api.RepairStatus
+
 // RepairProgress is how far the latest audit of one node is.
 type RepairProgress = api.RepairResponse
 

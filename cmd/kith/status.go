@@ -130,6 +130,15 @@ func unready(st *client.Status) string {
 	return strings.Join(waiting, ", ")
 }
 
+// lacking counts the copies that lack something. Those that are being filled anew
+// are done one by one; they are behind until the last is.
+func lacking(r *client.RepairStatus) int {
+	if r.Lossy > 0 {
+		return r.Lossy
+	}
+	return r.Behind
+}
+
 // catchingUp is the progress of the members that lack something, for people.
 func catchingUp(st *client.Status) (string, float64) {
 	if st == nil {
@@ -147,7 +156,7 @@ func catchingUp(st *client.Status) (string, float64) {
 		if m.State != "catching-up" {
 			continue
 		}
-		behind += max(r.Behind, r.Lossy)
+		behind += lacking(r)
 		keys, bytes, missing = keys+r.PulledKeys, bytes+r.PulledBytes, missing+r.Missing
 		eta, known = max(eta, r.ETA), known && r.ETA >= 0
 	}
@@ -193,7 +202,7 @@ func (a *app) printStatus(st *client.Status) error {
 	for _, m := range members {
 		state := m.State
 		if m.State == "catching-up" && m.Repair.Homes > 0 {
-			state += fmt.Sprintf(" %d/%d", m.Repair.Homes-min(m.Repair.Homes, max(m.Repair.Behind, m.Repair.Lossy)), m.Repair.Homes)
+			state += fmt.Sprintf(" %d/%d", m.Repair.Homes-min(m.Repair.Homes, lacking(&m.Repair)), m.Repair.Homes)
 		}
 		if m.Reachable {
 			reachable++

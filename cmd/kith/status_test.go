@@ -42,7 +42,10 @@ func TestProgressOfCatchingUpAddsUpWhoLacksSomething(t *testing.T) {
 		r := &st.Members[i].Repair
 		r.Homes, r.ETA, r.PulledKeys, r.PulledBytes, r.Missing = 100, 7, 50, 1<<20, 9
 		if i > 0 {
-			r.Behind, r.Lossy = 10*i, 30
+			r.Behind = 30
+		}
+		if i == 2 {
+			r.Behind, r.Lossy = 100, 30
 		}
 	}
 	text, done := catchingUp(st)
