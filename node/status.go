@@ -123,6 +123,9 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	if s.Behind > 0 {
 		out = append(out, fmt.Sprintf("%d of %d partitions lack writes that other homes have, or were not compared with them yet%s", s.Behind, s.Homes, remaining(s)))
 	}
+	if s.Lossy == 0 && !n.store.TreesTrusted() {
+		out = append(out, "hash trees are being built from the records: copies are not compared until they are")
+	}
 	if s.StandIns > 0 {
 		out = append(out, fmt.Sprintf("%d records of %d bytes are kept for other homes until these can be reached", s.StandIns, s.StandInBytes))
 	}
