@@ -248,7 +248,8 @@ func TestALostDiskIsReplaced(t *testing.T) {
 	w.change(t, cl, n)
 	lost := c.memberOf(0, 4)
 	c.kill(4)
-	if err := os.RemoveAll(c.servers[4].data); err != nil {
+	found := c.servers[4].data + "-found-again"
+	if err := os.Rename(c.servers[4].data, found); err != nil {
 		t.Fatal(err)
 	}
 	c.servers[4].args = append(c.servers[4].args, "--replace", lost.ID[:8])
@@ -274,6 +275,11 @@ func TestALostDiskIsReplaced(t *testing.T) {
 	<-c.servers[4].exited
 	c.start(4) // the same command again does nothing
 	c.waitReady()
+	ports := freePorts(t, 2)
+	r := c.kith("server", "--data", found, "--listen", ports[0], "--gossip", ports[1], "--join", c.servers[0].gossip)
+	if r.code != 1 || !strings.Contains(r.stderr, "another node has taken its place") || !strings.Contains(r.stderr, "empty directory") {
+		t.Errorf("the lost member comes back: exit status %d\n%s", r.code, r.stderr)
+	}
 }
 
 // TestFault34_FlippedBytesAreNamedAndMended: a server whose tables have rotted says
