@@ -338,3 +338,35 @@ func flip(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// TestALostDiskIsReplacedDuringWrites: nothing that was acknowledged before,
+// meanwhile or behind the change of homes is lost.
+func TestALostDiskIsReplacedDuringWrites(t *testing.T) {
+	c := newCluster(t, 5)
+	c.startAll()
+	s := c.storm(8)
+	until(t, "writes go on", time.Minute, func() bool { return s.count.Load() > 500 })
+	lost := c.memberOf(0, 4)
+	c.kill(4)
+	if err := os.RemoveAll(c.servers[4].data); err != nil {
+		t.Fatal(err)
+	}
+	c.servers[4].args = append(c.servers[4].args, "--replace", lost.ID)
+	c.start(4)
+	until(t, "the newcomer has the place", time.Minute, func() bool {
+		m := c.memberOf(0, 4)
+		return m.ID != "" && m.ID != lost.ID && m.Homes == lost.Homes
+	})
+	before := s.count.Load()
+	until(t, "writes go on at the new homes", time.Minute, func() bool { return s.count.Load() > before+500 })
+	c.waitReady()
+	s.end()
+	c.check(s)
+	if sum := c.audited(); len(sum.Anomalies) != 0 {
+		t.Errorf("anomalies: %v", sum.Anomalies)
+	}
+	// Also what only two homes have: another one goes.
+	c.kill(3)
+	c.waitDown(0, "n4")
+	c.check(s)
+}
