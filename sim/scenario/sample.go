@@ -143,8 +143,13 @@ func (r *runner) look(i int, e *eye, keys []string) {
 		}
 	}
 	status, err := api.Status.Call(ctx, e.host, *e.peer.Load(), &api.StatusRequest{Local: true})
-	if err == nil && len(status.Members) == 1 && slices.Contains([]string{"lossy", "failed"}, status.Members[0].State) {
-		e.state = status.Members[0].State
+	if err == nil && len(status.Members) == 1 {
+		switch m := &status.Members[0]; {
+		case m.State == "failed":
+			e.state = "failed"
+		case m.Repair.Lossy > 0:
+			e.state = "lossy"
+		}
 	}
 	var mine [][]byte
 	for _, k := range keys {
