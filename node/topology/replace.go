@@ -225,7 +225,9 @@ func (t *Topology) fenceOff(ctx context.Context, old ring.NodeID) error {
 }
 
 // unfenced are the members, sorted, of whom some must still store that old is
-// lost. None is missing where a partition has no other homes at all.
+// lost. None is missing where a partition has no other homes at all. A home that
+// is lost, too, will never store anything: that it is gone is as certain as that
+// old is.
 func unfenced(r *ring.Record, old ring.NodeID, stored map[ring.NodeID]bool) []ring.NodeID {
 	var missing []ring.NodeID
 	need := r.Replicas - (r.Replicas/2 + 1) + 1
@@ -238,7 +240,7 @@ func unfenced(r *ring.Record, old ring.NodeID, stored map[ring.NodeID]bool) []ri
 		for _, id := range homes {
 			switch {
 			case id == old:
-			case stored[id]:
+			case stored[id] || r.Member(id).State == ring.Lost:
 				have++
 			default:
 				lack = append(lack, id)

@@ -301,6 +301,35 @@ func TestThePlaceIsTakenOnlyWhenNoQuorumIsLeftThatHasNotHeard(t *testing.T) {
 	})
 }
 
+// Two disks are lost at once, of the same partitions, too: both places are taken.
+func TestTwoLostMembersAreReplaced(t *testing.T) {
+	for seed := range uint64(runs(6)) {
+		inWorld(t, seed, func(t *testing.T, w *world) {
+			nodes := w.founded(5, 3)
+			a, b := nodes[seed%5], nodes[(seed+2)%5]
+			shared := 0
+			for p := range ring.Partition(16) {
+				if r := a.Current(); r.HomeIndex(p, a.id) >= 0 && r.HomeIndex(p, b.id) >= 0 {
+					shared++
+				}
+			}
+			if shared == 0 {
+				t.Fatalf("seed %d: they share no partition", seed)
+			}
+			a.kill()
+			b.kill()
+			left := slices.DeleteFunc(slices.Clone(nodes), func(n *node) bool { return n == a || n == b })
+			first := w.newcomer(a.id)
+			first.start()
+			w.until("the first says for whom it waits", func() bool { return strings.Contains(first.Replacing(), b.addr) })
+			second := w.newcomer(b.id)
+			second.start()
+			w.standsIn(first, a, append(left, first, second)...)
+			w.standsIn(second, b, append(left, first, second)...)
+		})
+	}
+}
+
 // However often the newcomer dies on its way, and whatever gets lost, it ends in
 // the lost one's place, and never before the fence.
 func TestAReplacementSurvivesCrashesOfTheNewcomer(t *testing.T) {
