@@ -108,6 +108,8 @@ func (c *conn) shaken(target *Host) {
 func (c *conn) introduced(target *Host, ours, theirs ring.ClusterID) {
 	switch {
 	case c.broken || c.target != nil:
+	case target.dead: // since it was asked
+		c.dial()
 	case !ours.IsZero() && !theirs.IsZero() && ours != theirs:
 		c.failWith(rpc.ErrWrongCluster, fmt.Errorf("we are of %s, node %s of %s", ours, target.peer.ID.Short(), theirs))
 	default:

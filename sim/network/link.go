@@ -172,6 +172,7 @@ func (l *link) arrive(p *packet) {
 	case p.dropped || p.to.dead || l.net.closed:
 		l.net.counts.Dropped++
 		l.net.trace("dropped", l.from, l.to, p.note, p.size)
+		l.unknown(p)
 	case !l.cut.IsZero():
 		l.net.counts.Held++
 		l.net.trace("held", l.from, l.to, p.note, p.size)
@@ -185,6 +186,22 @@ func (l *link) arrive(p *packet) {
 	default:
 		p.deliver()
 	}
+}
+
+// unknown answers a packet for a process that has ended, on a machine that runs:
+// it knows no such connection. What its end had to say may still be on its way.
+func (l *link) unknown(p *packet) {
+	n, c := l.net, p.conn
+	if n.closed || c == nil || c.broken || c.target != p.to || n.off[p.to.peer.Addr] || !l.cut.IsZero() {
+		return
+	}
+	back := c.back()
+	back.about("reset", p.size, p.sum)
+	back.schedule(back.delay(0), func() {
+		if back.cut.IsZero() {
+			c.lose("connection reset by peer")
+		}
+	})
 }
 
 // resets says whether a message finds its connection broken.
