@@ -8,36 +8,46 @@ import (
 	"github.com/kithdb/kith/rpc/api"
 )
 
-// speedEvery is between two readings that an estimate is made from.
-const speedEvery = 5 * time.Second
+const (
+	// speedEvery is how long a reading is kept at least that an estimate is made
+	// from. Pages come at once: between two of them nothing becomes less.
+	speedEvery = 10 * time.Second
+	// speedMin is the shortest time that a speed is taken from.
+	speedMin = time.Second
+)
 
 // progress estimates how long it takes until nothing is missing, from how fast
 // that became less.
 type progress struct {
-	mu      sync.Mutex // guards what follows
+	mu         sync.Mutex // guards what follows
+	from, next lacking    // the speed is that since from; next takes its place
+}
+
+// lacking is a reading of how much is missing.
+type lacking struct {
 	at      time.Time
 	missing int64
-	perSec  float64 // 0 is unknown
 }
 
 // eta takes a reading and gives seconds, negative for unknown.
 func (p *progress) eta(missing int64, now time.Time) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch since := now.Sub(p.at); {
-	case p.at.IsZero() || missing > p.missing:
-		p.at, p.missing, p.perSec = now, missing, 0
-	case since >= speedEvery || p.perSec == 0 && since > 0 && missing < p.missing:
-		p.perSec = float64(p.missing-missing) / since.Seconds()
-		p.at, p.missing = now, missing
+	read := lacking{now, missing}
+	switch {
+	case p.from.at.IsZero() || missing > p.from.missing:
+		p.from, p.next = read, read
+	case now.Sub(p.next.at) >= speedEvery:
+		p.from, p.next = p.next, read
 	}
+	since, less := now.Sub(p.from.at), p.from.missing-missing
 	switch {
 	case missing == 0:
 		return 0
-	case p.perSec <= 0:
+	case since < speedMin || less <= 0:
 		return -1
 	}
-	return float64(missing) / p.perSec
+	return float64(missing) * since.Seconds() / float64(less)
 }
 
 // Status implements Engine.
