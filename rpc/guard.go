@@ -105,7 +105,9 @@ func (g *Guard) Send(to Peer, route string, msg any, deadline time.Time, done Co
 	c := g.circuit(to)
 	if c.open.Load() {
 		if cause := c.refuse(to); cause != nil {
-			done.Complete(nil, fmt.Errorf("%s to %s: %w: circuit open: %w", route, to.Addr, ErrUnreachable, cause))
+			// The cause is told in words only: it speaks of an earlier request, which
+			// may have been sent, and this one was not.
+			done.Complete(nil, fmt.Errorf("%s to %s: %w: circuit open: %v", route, to.Addr, ErrUnreachable, cause))
 			return
 		}
 	}
