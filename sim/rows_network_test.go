@@ -245,9 +245,10 @@ func circled(t *testing.T, circle, later []int, during func(t *testing.T, c *sim
 		for i, cl := range clients {
 			wg.Go(func() { fight(cl, stop, time.Duration(500+10*i)*time.Millisecond) })
 		}
+		end := sync.OnceFunc(func() { close(stop); wg.Wait() })
+		defer end() // also after a failure
 		during(t, c, known)
-		close(stop)
-		wg.Wait()
+		end()
 		check(t, c.Heal())
 		waitUntil(t, 2*time.Minute, "not everybody is a member", func() bool {
 			recordsOf(t, c, known)
