@@ -296,7 +296,7 @@ func parsePlaced(l *line) (Placed, error) {
 		return k, err
 	}
 	if !l.take("homes") {
-		return k, fmt.Errorf("want key KEY homes NODE NODE ...")
+		return k, fmt.Errorf("want key KEY homes, and the nodes")
 	}
 	k.Homes, err = names("node", l.rest())
 	return k, err

@@ -88,7 +88,7 @@ func TestErrorsNameTheLineAndTheBound(t *testing.T) {
 		"cluster a,b c/d":                               `line 1: cluster: node "c/d": want 1 to 64 letters`,
 		"cluster all":                                   "all is no name",
 		head + "key k homes a b":                        "line 2: 2 homes: a key has 3",
-		head + "key k at a b c":                         "want key KEY homes NODE",
+		head + "key k at a b c":                         "want key KEY homes, and the nodes",
 		head + "repair":                                 "line 2: repair: want at least one of audit=, scrub=, forget=",
 		head + "repair scrub=1s":                        "scrub=1s: want at least 1m",
 		head + "repair audit=1ms":                       "audit=1ms: want at least 1s",
