@@ -62,22 +62,26 @@ func claimsOf(mine []version.Dot, clock *store.Clock, theirs *version.Record, an
 	return here, there
 }
 
-// judge notes a difference that catch-up should have mended.
-func (a *pairAudit) judge(p ring.Partition, key []byte, mine *held, clock *store.Clock, theirs *version.Record, got *fetchedKey) {
+// judge notes a difference that catch-up should have mended, or one that is left, and
+// why.
+func (a *pairAudit) judge(p ring.Partition, key []byte, mine *held, clock *store.Clock, theirs *version.Record, got *fetchedKey, left string) {
 	here, there := claimsOf(mine.dots, clock, theirs, got.Claims)
-	if a.full || !anomalous(here, there, mine.dead, isDead(theirs, a.r.deadBy())) {
+	if left == "" && (a.full || !anomalous(here, there, mine.dead, isDead(theirs, a.r.deadBy()))) {
 		return
 	}
 	leaf := version.LeafOf(got.Record)
 	sentence := fmt.Sprintf("key %.64q of partition %d: %s; %s", key, p,
 		sayCopy(a.r.cfg.Self, mine.leaf, here), sayCopy(a.with, leaf, there))
+	if left != "" {
+		sentence += "; " + left
+	}
 	if len(a.out.Anomalies) < anomaliesMax {
 		a.out.Anomalies = append(a.out.Anomalies, sentence)
 	}
 	a.r.anomalies.Add(1)
 	a.r.lastAnomaly.Store(&sentence)
 	if n, ok := a.r.auditing.notes.first(key, time.Now()); ok {
-		a.r.log.Warn("copies differ although both clocks claim the same writes", "anomaly", sentence, "unsaid", n)
+		a.r.log.Warn("copies differ although both clocks claim what one of them lacks", "anomaly", sentence, "unsaid", n)
 	}
 }
 

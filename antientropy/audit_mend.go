@@ -15,6 +15,9 @@ import (
 type held struct {
 	leaf version.Digest
 	dots []version.Dot // of the siblings
+	// alive are those that can be read, and seen is what the record has seen.
+	alive []version.Dot
+	seen  version.Context
 	// dead says that nothing can be read of it any more.
 	dead bool
 }
@@ -59,9 +62,9 @@ func (r *Repair) look(p ring.Partition, keys [][]byte, each func(i int, encoded 
 func (a *pairAudit) mend(ctx context.Context, p ring.Partition, keys [][]byte) (int, error) {
 	mine := make([]held, len(keys))
 	req := &fetchRequest{Partition: p, Items: make([]wantedKey, len(keys))}
-	now := a.r.deadBy()
+	now, later := a.r.deadBy(), a.r.aliveBy()
 	g, err := a.r.look(p, keys, func(i int, encoded []byte, record *version.Record) bool {
-		mine[i] = held{leaf: version.LeafOf(encoded), dots: dotsOf(record), dead: isDead(record, now)}
+		mine[i] = held{leaf: version.LeafOf(encoded), dots: dotsOf(record), alive: aliveIn(record, later), seen: record.Seen, dead: isDead(record, now)}
 		req.Items[i] = wantedKey{keys[i], mine[i].dots}
 		return true
 	})
@@ -76,44 +79,43 @@ func (a *pairAudit) mend(ctx context.Context, p ring.Partition, keys [][]byte) (
 		return 0, fmt.Errorf("audit: fetch of partition %d from %s: %w", p, a.with.Short(), err)
 	}
 	keys = keys[:len(resp.Items)]
-	theirs, err := a.take(ctx, p, keys, mine, &g.clock, resp)
+	theirs, err := a.take(ctx, p, keys, mine, &g, resp)
 	if err != nil {
 		return 0, err
 	}
 	return len(keys), a.offer(ctx, p, keys, theirs)
 }
 
-// take merges what the other home has, counts the differences, and returns the
-// leaves of what it has; for a key that does not differ, that of both.
-func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, mine []held, clock *store.Clock, resp *fetchResponse) ([]theirCopy, error) {
-	theirs := make([]theirCopy, len(keys))
+// take merges what the other home has, counts the differences, and returns what it
+// has, by key. Copies in dispute are merged only where the other homes end it.
+func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, mine []held, g *glance, resp *fetchResponse) ([]theirCopy, error) {
+	theirs, disputes, err := a.compare(keys, mine, &g.clock, resp)
+	if err != nil {
+		return nil, err
+	}
+	left, lost := a.arbitrate(ctx, p, disputes, g.verdict, resp.Verdict)
 	var items []item
 	size := int64(0)
 	for i, key := range keys {
 		got := &resp.Items[i]
-		record := version.Record{Key: key}
-		if len(got.Record) > 0 {
-			var err error
-			if record, err = version.ParseHeader(got.Record); err == nil && !bytes.Equal(record.Key, key) {
-				err = fmt.Errorf("it is of key %.64q", record.Key)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("audit: record of key %.64q from %s: %w", key, a.with.Short(), err)
-			}
-		}
-		theirs[i].leaf = version.LeafOf(got.Record)
-		if theirs[i].leaf == mine[i].leaf {
+		if !theirs[i].differs {
 			continue
 		}
-		theirs[i].differs = true
 		a.out.Differences++
-		a.judge(p, key, &mine[i], clock, &record, got)
+		a.judge(p, key, &mine[i], &g.clock, &theirs[i].record, got, left[i])
+		if left[i] != "" {
+			theirs[i].differs = false // for now, as far as merging goes
+			continue
+		}
 		items = append(items, item{key, got.Record})
 		if len(got.Record) > 0 {
 			a.out.Pulled++
 			a.r.pulledKeys.Add(1)
 			size += int64(len(got.Record))
 		}
+	}
+	if lost != nil {
+		return nil, lost
 	}
 	if err := a.r.pace.take(ctx, int(size)); err != nil {
 		return nil, err
@@ -123,12 +125,46 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 	}
 	a.out.Bytes += size
 	a.r.pulledBytes.Add(size)
+	if a.full && len(left) > 0 {
+		// What it holds may be what all others have forgotten.
+		return nil, fmt.Errorf("audit: %d keys of partition %d, with %s: %w", len(left), p, a.r.nameOf(a.with), errUndecided)
+	}
 	return theirs, nil
+}
+
+// compare reads what the other home has, and says which keys are in dispute.
+func (a *pairAudit) compare(keys [][]byte, mine []held, clock *store.Clock, resp *fetchResponse) ([]theirCopy, []dispute, error) {
+	theirs := make([]theirCopy, len(keys))
+	var disputes []dispute
+	now := a.r.aliveBy()
+	for i, key := range keys {
+		got := &resp.Items[i]
+		record := version.Record{Key: key}
+		if len(got.Record) > 0 {
+			var err error
+			if record, err = version.ParseHeader(got.Record); err == nil && !bytes.Equal(record.Key, key) {
+				err = fmt.Errorf("it is of key %.64q", record.Key)
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("audit: record of key %.64q from %s: %w", key, a.with.Short(), err)
+			}
+		}
+		leaf := version.LeafOf(got.Record)
+		theirs[i] = theirCopy{leaf: leaf, record: record, differs: leaf != mine[i].leaf}
+		if !theirs[i].differs {
+			continue
+		}
+		if values := disputedBy(&mine[i], clock, &record, got.Claims, now); len(values) > 0 {
+			disputes = append(disputes, dispute{at: i, key: key, values: values})
+		}
+	}
+	return theirs, disputes, nil
 }
 
 // theirCopy is what the other home had when it was asked.
 type theirCopy struct {
 	leaf    version.Digest
+	record  version.Record // without values
 	differs bool
 }
 

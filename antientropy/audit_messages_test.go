@@ -38,6 +38,8 @@ func auditMessages() []auditMessage {
 		&confirmResponse{[]deadAnswer{{deadConfirmed, base}, {deadLossy, nil}}},
 		&purgeRequest{5, 1 << 40, []purgedKey{{[]byte("a"), d}}},
 		&purgeResponse{[]bool{true, false}},
+		&doubtRequest{5, []byte("a"), version.Dot{Actor: 3, Seq: 9}},
+		&doubtResponse{true},
 	}
 }
 
@@ -45,7 +47,7 @@ func blankAudit(i int) auditMessage {
 	return []auditMessage{
 		new(rootsRequest), new(rootsResponse), new(nodesRequest), new(nodesResponse), new(listRequest), new(listResponse),
 		new(digestsRequest), new(digestsResponse), new(fetchRequest), new(fetchResponse), new(offerRequest), new(offerResponse),
-		new(confirmRequest), new(confirmResponse), new(purgeRequest), new(purgeResponse),
+		new(confirmRequest), new(confirmResponse), new(purgeRequest), new(purgeResponse), new(doubtRequest), new(doubtResponse),
 	}[i]
 }
 
@@ -116,6 +118,8 @@ func TestFault24_AuditMessagesAreBounded(t *testing.T) {
 		{&confirmResponse{[]deadAnswer{{Word: deadWords}}}, new(confirmResponse)},
 		{&purgeRequest{Items: make([]purgedKey, 1)}, new(purgeRequest)},
 		{&purgeResponse{make([]bool, keysMax+1)}, new(purgeResponse)},
+		{&doubtRequest{5, make([]byte, version.KeySizeMax+1), version.Dot{Actor: 1, Seq: 1}}, new(doubtRequest)},
+		{&doubtRequest{5, []byte("a"), version.Dot{Actor: 1}}, new(doubtRequest)},
 	} {
 		if c.out.ParseWire(wire.NewReader(c.in.AppendWire(nil))) == nil {
 			t.Errorf("%d: %T over its bound is read", i, c.in)

@@ -28,6 +28,7 @@ func (r *Repair) registerAudit(m *rpc.Mux) {
 	digestsRoute.Handle(m, rpc.ClassHome, r.serveDigests)
 	fetchRoute.Handle(m, rpc.ClassHome, r.serveFetch)
 	offerRoute.Handle(m, rpc.ClassHome, r.serveOffer)
+	doubtRoute.Handle(m, rpc.ClassHome, r.serveDoubt)
 }
 
 // ask sends one request to another home.

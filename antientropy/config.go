@@ -54,6 +54,10 @@ type Store interface {
 	// Repaired says that the partition holds again what was lost, if Era is
 	// still era. It returns when that is on disk.
 	Repaired(p ring.Partition, era uint64) error
+	// DeclareLossOf says that the partition lacks what its clock claims, and
+	// why that is known: from then on it does not count for reads, its clock is
+	// empty and the Era another one. It returns when that is on disk.
+	DeclareLossOf(p ring.Partition, why string) error
 
 	// StandIns gives up to limit records kept for a home, in the order of
 	// partition and key, behind the key after of partition p (nil: from the

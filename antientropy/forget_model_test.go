@@ -89,6 +89,7 @@ type forgetModel struct {
 	weights   []int // of the kinds, added up
 	end       historyEnd
 	forgotten int
+	doubts    int // how often somebody was said to have lost a value unnoticed
 }
 
 // driven is a dead record that is about to be forgotten everywhere.
@@ -431,14 +432,26 @@ func (m *forgetModel) tell(o, h *modelHome, key string, base *version.Context) {
 	if !ok {
 		rec = version.Record{Key: []byte(key)}
 	}
+	stored := m.at(h.mem, key)
+	for _, d := range aliveIn(&stored, m.aliveBy(h)) {
+		if base != nil && base.Covers(d) && !rec.Seen.Covers(d) {
+			base = nil // it is for an audit to ask the third home
+		}
+	}
 	m.mergeAt(h, key, rec, base, nil)
 }
 
 // audit compares two homes and merges both ways. Its messages may come late or twice.
-func (m *forgetModel) audit(h, o *modelHome, reliable bool) {
+// It says whether nothing was left as it was.
+func (m *forgetModel) audit(h, o *modelHome, reliable bool) (decided bool) {
+	decided = true
 	for _, key := range modelKeys {
 		mine, theirs := m.at(h.disk, key), m.at(o.disk, key)
 		if mine.Leaf() == theirs.Leaf() {
+			continue
+		}
+		if !m.disputed(h, o, key) {
+			decided = false
 			continue
 		}
 		for _, way := range [][2]*modelHome{{o, h}, {h, o}} {
@@ -458,6 +471,7 @@ func (m *forgetModel) audit(h, o *modelHome, reliable bool) {
 			m.mergeAt(to, key, rec, base, nil)
 		}
 	}
+	return decided
 }
 
 // refill makes a lossy home complete: catch-up and a full comparison with another
@@ -467,9 +481,12 @@ func (m *forgetModel) refill(h *modelHome) {
 	if !m.pull(h, o) {
 		return
 	}
-	m.audit(h, o, true)
+	decided := m.audit(h, o, true)
 	m.sync(h)
 	m.sync(o)
+	if !decided {
+		return
+	}
 	h.vouched[o] = true
 	h.lossy = len(h.vouched) < 2
 }

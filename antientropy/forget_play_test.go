@@ -191,7 +191,7 @@ func (m *forgetModel) settle() {
 	for range 4 {
 		for _, h := range m.homes {
 			m.sync(h)
-			for h.lossy {
+			for try := 0; h.lossy && try < 20; try++ { // others may have to catch up first
 				m.refill(h)
 			}
 			for _, o := range m.homes {

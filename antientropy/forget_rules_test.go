@@ -22,18 +22,19 @@ func histories(t *testing.T, few int) int {
 }
 
 func TestForgettingLosesNothingAndBringsNothingBack(t *testing.T) {
-	n, forgotten := histories(t, 2000), 0
+	n, forgotten, doubts := histories(t, 2000), 0, 0
 	for seed := range uint64(n) {
 		m := newForgetModel(seed, weak{})
 		if e := m.run(); e.bad() {
 			t.Fatalf("history %d: %+v", seed, e)
 		}
 		forgotten += m.forgotten
+		doubts += m.doubts
 	}
 	if forgotten < n {
 		t.Errorf("%d records were forgotten in %d histories: the model tests nothing", forgotten, n)
 	}
-	t.Logf("%d histories, %d records forgotten at one home", n, forgotten)
+	t.Logf("%d histories, %d records forgotten at one home, %d doubts", n, forgotten, doubts)
 }
 
 // enough is how many histories find each missing rule, ten times over.

@@ -31,7 +31,9 @@ type memStore struct {
 	refuse func(key []byte) error
 	// merges counts them.
 	merges int
-	dead   error // of every call, once it is set
+	// why are the sentences of DeclareLossOf.
+	why  []string
+	dead error // of every call, once it is set
 }
 
 // memPart is one partition.
@@ -450,6 +452,15 @@ func (s *memStore) lose(p ring.Partition, gone func(key string) bool) {
 	q.lossy = true
 	s.era = s.draw()
 	s.told()
+}
+
+// DeclareLossOf implements Store.
+func (s *memStore) DeclareLossOf(p ring.Partition, why string) error {
+	s.lose(p, func(string) bool { return false })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = append(s.why, why)
+	return s.dead
 }
 
 // restart is a new process on the same disk, clocks and logs kept.

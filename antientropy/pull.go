@@ -160,7 +160,18 @@ func (r *Repair) page(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 		}
 	}
 	r.pace.noteSized(pt.id, took, size)
-	if err := r.mergeHere(ctx, p, resp.Items, verdict{resp.Verdict, resp.Base}); err != nil {
+	v := verdict{resp.Verdict, resp.Base}
+	judged, spared, err := r.spare(p, resp.Items, v)
+	if err != nil {
+		return nil, err
+	}
+	if len(spared) > 0 {
+		if err := r.mergeHere(ctx, p, spared, verdict{}); err != nil {
+			return nil, err
+		}
+		r.auditSoon(p)
+	}
+	if err := r.mergeHere(ctx, p, judged, v); err != nil {
 		return nil, err
 	}
 	r.pulledKeys.Add(int64(keys))
