@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/syndtr/goleveldb/leveldb"
@@ -67,6 +68,8 @@ type openMode struct {
 	dropDamaged bool
 	// rebuild: make a new manifest from the tables that are there.
 	rebuild bool
+	// quiet: no table is compacted, so that damage does not stop writes.
+	quiet bool
 }
 
 const mib = 1 << 20
@@ -79,7 +82,7 @@ func engineOptions(writeBuffer, blockCache int, mode openMode) *opt.Options {
 	if mode.dropDamaged {
 		strict &^= opt.StrictCompaction
 	}
-	return &opt.Options{
+	o := &opt.Options{
 		Strict:                        strict,
 		Filter:                        filter.NewBloomFilter(10),
 		WriteBuffer:                   writeBuffer,
@@ -96,6 +99,11 @@ func engineOptions(writeBuffer, blockCache int, mode openMode) *opt.Options {
 		DisableLargeBatchTransaction:  true, // every batch goes through the journal
 		CompactionTotalSizeMultiplier: 10,
 	}
+	if mode.quiet {
+		o.CompactionL0Trigger, o.WriteL0SlowdownTrigger, o.WriteL0PauseTrigger = math.MaxInt32, math.MaxInt32, math.MaxInt32
+		o.CompactionTotalSize, o.CompactionTotalSizeMultiplier = math.MaxInt/2, 1
+	}
+	return o
 }
 
 // openDB opens the database. goleveldb may panic on damaged files.

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"sync/atomic"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
@@ -21,7 +23,8 @@ type opened struct {
 	batch  uint64 // the last one that is on disk
 	boot   uint64
 	clean  bool // the last user closed it, and nothing is missing
-	found  bool // a loss was found by this opening
+	found  bool // a loss was found by this opening, which voids all clocks
+	named  bool // a loss in some partitions is to be written
 	keys   uint64
 	fences []uint64
 	// partitions is how many the ring has, as far as is known.
@@ -61,30 +64,37 @@ type opening struct {
 	raised *fences
 	// remembered is what this process knows to be lost; the disk may not.
 	remembered losses
+	// quiet opens without compactions, and rotten are damaged tables of which
+	// the loss is to be named.
+	quiet  bool
+	rotten []damagedTable
+
+	rottenBlocks *atomic.Int64 // that were taken out
+	logger       *slog.Logger
 }
 
-// open weighs the evidence, opens the database, and writes what was found: the
-// first batch of this opening, which also shows that the disk takes writes.
-func (o opening) open() (_ *opened, err error) {
+// once weighs the evidence, opens the database, and writes what was found: the
+// first batch of this opening, which also shows that the disk takes writes. After
+// an error nothing is open; out has the losses that were found.
+func (o opening) once(out *opened) (err error) {
 	o.guard.reset()
 	ev, err := readMarks(o.guard.disk)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m, err := readManifest(o.guard)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	j, err := readJournals(o.guard.disk, m.journal)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := o.sweep(ev, m, j); err != nil {
-		return nil, err
+		return err
 	}
-	out := &opened{}
 	if out.marks, err = newMarks(o.guard.disk, ev); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -92,16 +102,17 @@ func (o opening) open() (_ *opened, err error) {
 		}
 	}()
 	if err := o.openDB(out, m, j); err != nil {
-		return nil, err
+		return err
 	}
 	if err := out.load(); err != nil {
-		return nil, err
+		return err
 	}
 	o.weigh(out, ev, m, j)
+	out.loseBlocks(o.rotten)
 	if err := o.begin(out); err != nil {
-		return nil, err // what is closed must not be handed out
+		return err // what is closed must not be handed out
 	}
-	return out, nil
+	return nil
 }
 
 // close gives back what was opened.
@@ -119,7 +130,7 @@ func (o *opened) close() error {
 // openDB opens with the least strictness that loses nothing, and rebuilds the
 // manifest where there is none to trust.
 func (o opening) openDB(out *opened, m manifest, j journals) error {
-	mode := openMode{dropDamaged: o.dropDamaged, tornManifest: m.torn}
+	mode := openMode{dropDamaged: o.dropDamaged, tornManifest: m.torn, quiet: o.quiet}
 	options := func() *opt.Options { return engineOptions(o.writeBuffer, o.blockCache, mode) }
 	var db *leveldb.DB
 	err := m.suspect(j, out.marks.batch)
@@ -331,7 +342,7 @@ func (o opening) begin(out *opened) error {
 	if o.stale {
 		b.Put([]byte(metaFences), o.raised.encode())
 	}
-	if out.found || out.losses.Marked != out.marks.losses {
+	if out.found || out.named || out.losses.Marked != out.marks.losses {
 		out.losses.Marked = out.marks.losses
 		b.Put([]byte(metaLosses), out.losses.encode())
 	}

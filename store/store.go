@@ -176,7 +176,8 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 // opening is a try to open the files.
 func (s *Store) opening() opening {
 	return opening{guard: s.guard, writeBuffer: s.options.WriteBuffer,
-		blockCache: max(blockCacheMin, s.options.CacheBytes/2)}
+		blockCache:   max(blockCacheMin, s.options.CacheBytes/2),
+		rottenBlocks: &s.rottenBlocks, logger: s.logger}
 }
 
 // Close finishes the writes that wait, refuses new ones with ErrClosed, and
