@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 
@@ -22,11 +23,19 @@ func checkMetaName(name string) error {
 }
 
 // Meta returns what SetMeta or Adopt last stored under a name, nil if nothing
-// was. It waits for the disk.
-func (s *Store) Meta(name string) ([]byte, error) {
+// was. It waits for the disk, and for up to 10 s while a damaged table is mended.
+func (s *Store) Meta(name string) (b []byte, err error) {
 	if err := checkMetaName(name); err != nil {
 		return nil, err
 	}
+	err = s.throughMending(func() error {
+		b, err = s.meta(name)
+		return err
+	})
+	return b, err
+}
+
+func (s *Store) meta(name string) ([]byte, error) {
 	if err := s.readable(); err != nil {
 		return nil, err
 	}
@@ -46,7 +55,8 @@ func (s *Store) Meta(name string) ([]byte, error) {
 }
 
 // SetMeta stores metadata of up to 2 MiB. It returns when that is on disk,
-// together with the writes that were queued before.
+// together with the writes that were queued before. While a damaged table is
+// mended it waits for up to 10 s.
 func (s *Store) SetMeta(name string, value []byte) error {
 	if err := checkMetaName(name); err != nil {
 		return err
@@ -57,7 +67,7 @@ func (s *Store) SetMeta(name string, value []byte) error {
 	if len(value) > metaSizeMax {
 		return fmt.Errorf("%w: metadata %q: %d bytes, limit %d", ErrTooLarge, name, len(value), metaSizeMax)
 	}
-	return s.do(&control{name: metaPrefix + name, value: value})
+	return s.throughMending(func() error { return s.do(&control{name: metaPrefix + name, value: value}) })
 }
 
 // Adopt makes a ring record durable, under the metadata name "ring", and raises
@@ -85,4 +95,45 @@ func (s *Store) do(c *control) error {
 		return ErrClosed
 	}
 	return <-c.done
+}
+
+// Bounds of what metadata waits for while damaged tables are mended: LevelDB meets
+// them soon after it was opened, and so do the first reads and writes of a node.
+const (
+	mendWaitMax  = 10 * time.Second
+	mendTriesMax = 4
+)
+
+// throughMending does something that may be done twice, and does it again after
+// damaged tables that were in its way are mended.
+func (s *Store) throughMending(do func() error) error {
+	timer := time.NewTimer(mendWaitMax)
+	defer timer.Stop()
+	for try := 1; ; try++ {
+		err := do()
+		if !errors.Is(err, ErrFailed) && !errors.Is(err, ErrUncertain) || try == mendTriesMax || !s.mended(timer.C) {
+			return err
+		}
+	}
+}
+
+// mended waits until no damaged tables stop the store. It is false if something
+// else does, or the time is over.
+func (s *Store) mended(over <-chan time.Time) bool {
+	for {
+		changed := s.Changed()
+		switch failed := s.Health().Failed; {
+		case failed == nil:
+			return true
+		case !corrupted(failed) && !errors.Is(failed, errRot):
+			return false
+		}
+		select {
+		case <-changed:
+		case <-over:
+			return false
+		case <-s.stop:
+			return false
+		}
+	}
 }

@@ -63,6 +63,12 @@ func (o opening) findRot(cause error, all bool) ([]damagedTable, error) {
 // takeOut names what is lost with damaged blocks, makes that durable, and takes
 // the blocks out. The files are closed.
 func (o *opening) takeOut(damaged []damagedTable) error {
+	for _, d := range damaged {
+		for _, span := range d.lost {
+			o.logger.Error("a table is damaged; what it held there is lost", "table", d.number,
+				"from", fmt.Sprintf("%.64q", span.from), "to", fmt.Sprintf("%.64q", span.to))
+		}
+	}
 	quiet := *o
 	quiet.quiet, quiet.rotten = true, damaged
 	out := new(opened)
@@ -118,12 +124,13 @@ func (o *opened) loseSpan(table int64, span keySpan) {
 		o.voidClocks()
 		return
 	}
+	all := o.losses.All
 	for p := first; any && p <= last; p++ {
 		if !o.losses.has(p) {
 			o.losses.lose(p, "partition %d: table %d is damaged", p, table)
 		}
-		if o.losses.All {
-			o.voidClocks() // it may have been one too many
+		if o.losses.All != all {
+			o.voidClocks() // it was one too many: all are lossy now
 		}
 		delete(o.clocks, p)
 		o.voided = append(o.voided, p)

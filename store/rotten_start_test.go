@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -9,19 +10,29 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
+	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/store"
 )
 
-// compactsFirst is a disk under a machine that gives the compaction which LevelDB
-// starts with its opening all the time that it needs, before the store goes on.
-type compactsFirst struct{ storage.Storage }
+// pausing is a disk under a machine on which whoever logs a line that begins so
+// is held up for a second, while others go on.
+type pausing struct {
+	storage.Storage
+	line string
+}
 
-func (c compactsFirst) Log(line string) {
-	c.Storage.Log(line)
-	if strings.HasPrefix(line, "db@open done") {
+func (p pausing) Log(line string) {
+	p.Storage.Log(line)
+	if strings.HasPrefix(line, p.line) {
 		time.Sleep(time.Second)
 	}
 }
+
+// compactsFirst lets the compaction that LevelDB begins with its opening end, or
+// fail, before the store goes on; compactsLate holds it up until the store is open.
+func compactsFirst(d *disk.Disk) storage.Storage { return pausing{d.Open(), "db@open done"} }
+func compactsLate(d *disk.Disk) storage.Storage  { return pausing{d.Open(), "table@compaction L"} }
 
 // toCompact is a disk with so many tables that the next opening compacts them, of
 // a store that was killed.
@@ -58,7 +69,7 @@ func TestFault33_StartOverRottenTables(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			h := toCompact(t, 1)
 			h.flipEach(tables)
-			h.Store = open(t, compactsFirst{h.d.Open()}, small())
+			h.Store = open(t, compactsFirst(h.d), small())
 			hl, st := h.Health(), h.Stats()
 			if hl.Failed != nil || hl.LossyAll || hl.MetaLost || len(hl.Lossy) == 0 || st.Rotten != int64(tables) || st.Reopenings != 0 {
 				t.Fatalf("%d tables: health %+v, stats %+v", tables, hl, st)
@@ -71,11 +82,90 @@ func TestFault33_StartOverRottenTables(t *testing.T) {
 			}
 			mustPut(t, h.Store, 1, "k", "v")
 			stop3(h.d, h.Store, 2)
-			h.Store = open(t, compactsFirst{h.d.Open()}, small())
+			h.Store = open(t, compactsFirst(h.d), small())
 			if again := h.Health(); !slices.Equal(again.Lossy, hl.Lossy) || again.LossyAll || again.MetaLost {
 				t.Fatalf("the loss was forgotten: %+v, now %+v", hl, again)
 			}
 			h.check()
 		})
 	}
+}
+
+// A crash while a start takes rot out of the tables leaves the losses to be found
+// again, or named: they are the same as without it.
+func TestFault33_CrashWhileAStartMendsTables(t *testing.T) {
+	ended := 0
+	for seed := range uint64(runs(20, 2000)) {
+		bubble(t, func(t *testing.T) {
+			h := toCompact(t, seed)
+			h.flipEach(1 + int(seed%7))
+			before := h.d.Snapshot()
+			h.Store = mustOpen(t, compactsFirst(h.d), small())
+			want := h.lossy()
+			stop3(h.d, h.Store, 1)
+			h.d.Restore(before)
+
+			slow(h.d, 10*time.Millisecond)
+			opened := make(chan *store.Store, 1)
+			go func() {
+				s, _ := store.Open(compactsFirst(h.d), small())
+				opened <- s
+			}()
+			// The first try takes a second, and so does the naming.
+			time.Sleep(time.Second + time.Duration(rand.New(rand.NewPCG(seed, 33)).IntN(1500))*time.Millisecond)
+			if seed%2 == 0 {
+				h.d.Kill()
+			} else {
+				h.d.PowerCut()
+			}
+			if s := <-opened; s != nil {
+				_ = s.Close()
+			} else {
+				ended++
+			}
+			slow(h.d, 0)
+			h.Store = open(t, compactsFirst(h.d), small())
+			if now := h.lossy(); !slices.Equal(now, want) {
+				t.Fatalf("seed %d: lossy are %v, want %v: %+v", seed, now, want, h.Health())
+			}
+			h.check()
+		})
+	}
+	if ended == 0 {
+		t.Error("no start was ended: that proves nothing")
+	}
+}
+
+// lossy are the lossy partitions, sorted, none of which is lossy for metadata.
+func (h *rotten) lossy() []ring.Partition {
+	hl := h.Health()
+	if hl.Failed != nil || hl.LossyAll || hl.MetaLost || len(hl.Lossy) == 0 {
+		h.t.Fatalf("health %+v", hl)
+	}
+	return slices.Sorted(slices.Values(hl.Lossy))
+}
+
+// Rot that is met right after the start is in the way of no metadata: a node reads
+// and writes some before anything else.
+func TestFault33_MetadataIsStoredWhileRotIsPutOutOfTheWay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := toCompact(t, 3)
+		h.flipEach(7)
+		h.Store = open(t, compactsLate(h.d), small())
+		slow(h.d, 10*time.Millisecond)
+		for n := range 300 {
+			want := fmt.Sprint(n)
+			if err := h.SetMeta("node", []byte(want)); err != nil {
+				t.Fatalf("set metadata: %v", err)
+			}
+			if b, err := h.Meta("node"); err != nil || string(b) != want {
+				t.Fatalf("metadata is %q, %v, want %q", b, err, want)
+			}
+		}
+		if n := h.Stats().Reopenings; n == 0 {
+			t.Fatal("the rot was in nobody's way")
+		}
+		h.lossy()
+		h.check()
+	})
 }
