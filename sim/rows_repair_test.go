@@ -298,27 +298,11 @@ func TestFault19_KillsInTheMiddleOfQuarantine(t *testing.T) {
 				})
 				time.Sleep(time.Duration(n*n) * 50 * time.Millisecond)
 				ends(m, n)
-				supervised(t, m)
+				check(t, m.Start())
 				check(t, c.WaitReady(2*time.Minute))
 			}
 			equalAndWhole(t, c, h)
 		})
-	}
-}
-
-// supervised starts a machine as a service manager does: again after a while if it
-// gives up. LevelDB may meet the rot in a compaction before the store has opened,
-// and refuses its first write then.
-func supervised(t *testing.T, m *sim.Machine) {
-	t.Helper()
-	err := m.Start()
-	for try := 1; err != nil; try++ {
-		if try == 20 {
-			t.Fatalf("it gave up %d times: %v", try, err)
-		}
-		t.Logf("it gave up: %v", err)
-		time.Sleep(time.Second)
-		err = m.Start()
 	}
 }
 
