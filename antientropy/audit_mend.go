@@ -104,7 +104,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 		a.out.Differences++
 		a.judge(p, key, &mine[i], &g.clock, &theirs[i].record, got, left[i])
 		if left[i] != "" {
-			theirs[i].differs = false // for now, as far as merging goes
+			theirs[i].differs = false // undecided: the next audit looks again
 			continue
 		}
 		items = append(items, item{key, got.Record})
