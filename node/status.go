@@ -197,7 +197,7 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 		}
 	}
 	for _, p := range view.Peers {
-		if p.Alive && (r == nil || r.Member(p.ID) == nil) {
+		if joining(&p, r) {
 			add(p.ID, p.Name, p.Zone)
 		}
 	}
@@ -210,6 +210,12 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 	asked.Wait()
 	n.judgeClocks(list)
 	return list
+}
+
+// joining says that a peer is no member and may become one. Who was removed or
+// replaced may look alive for a while, as where somebody else has its address.
+func joining(p *gossip.Peer, r *ring.Record) bool {
+	return p.Alive && (r == nil || r.Member(p.ID) == nil && !r.IsBanned(p.ID))
 }
 
 // ask lets a member tell about itself.
