@@ -85,8 +85,10 @@ func (p *play) work(ctx context.Context, c *sim.Client, rng *rand.Rand) {
 // crowdDone is the share of the crowd's operations since a moment that were done.
 func (p *play) crowdDone(since time.Time) (share float64, all int) {
 	done := 0
-	for _, op := range p.history.Ops() {
-		if op.Client[0] != 'w' || op.Began.Before(since) || op.Outcome == sim.Pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for op := range p.metas { // those that have ended
+		if op.Client[0] != 'w' || op.Began.Before(since) {
 			continue
 		}
 		all++

@@ -23,6 +23,9 @@ const (
 	HealMax   = 30 * time.Second
 	// settleMax is how long the copies of one key may differ in the end.
 	settleMax = time.Minute
+	// storyMax is how long it may take until the crowd has used the key that the
+	// trace tells of: a story may be over before.
+	storyMax = 30 * time.Second
 )
 
 // Result is what came of a story in one world.
@@ -80,6 +83,9 @@ func Play(w World, s Story) (*Result, error) {
 		stop := p.crowd()
 		stopSamples := p.sample()
 		err = s.tell(p)
+		if err == nil {
+			err = p.until("told", storyMax, p.storied)
+		}
 		stop()
 		stopSamples()
 	}
@@ -253,10 +259,42 @@ func (p *play) until(name string, most time.Duration, ok func() error) error {
 }
 
 // noticed waits until every node shows who can be reached now.
-func (p *play) noticed() error { return p.until("noticed", NoticeMax, p.seen) }
+func (p *play) noticed() error { return p.settled("noticed", NoticeMax) }
 
 // healed waits until every node reaches all others again.
-func (p *play) healed() error { return p.until("healed", HealMax, p.seen) }
+func (p *play) healed() error { return p.settled("healed", HealMax) }
+
+// settled waits until every node shows what is so, and enters that as a sample:
+// a story may take less time than lies between two others.
+func (p *play) settled(name string, most time.Duration) error {
+	if err := p.until(name, most, p.seen); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := trace.Sample{At: time.Since(p.began)}
+	for i, state := range p.state {
+		node := trace.NodeSample{State: state, Sees: make([]bool, len(p.names))}
+		if state == "up" {
+			copy(node.Sees, p.sees[i])
+		}
+		s.Nodes = append(s.Nodes, node)
+	}
+	p.run.Samples = append(p.run.Samples, s)
+	return nil
+}
+
+// storied says whether the crowd has used the key of the trace's story.
+func (p *play) storied() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for op := range p.metas {
+		if op.Key == p.key && op.Outcome == sim.Done {
+			return nil
+		}
+	}
+	return fmt.Errorf("no client has used %q", p.key)
+}
 
 // end reads everything at all homes and holds it against the history.
 func (p *play) end() error {

@@ -1,6 +1,7 @@
 package processes
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -116,6 +117,7 @@ func (p *play) finish(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.run.Length = time.Since(p.began)
+	slices.SortStableFunc(p.run.Samples, func(a, b trace.Sample) int { return cmp.Compare(a.At, b.At) })
 	missed := sim.Missed(p.history)
 	for _, op := range p.history.Ops() {
 		m := p.metas[op]
