@@ -128,7 +128,9 @@ func (s *Story) loses() bool {
 // work does one operation after the other until the end.
 func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 	for n := 0; ctx.Err() == nil; n++ {
-		rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
+		if rest(ctx, time.Duration(rng.Int64N(int64(s.Pause)))); ctx.Err() != nil {
+			return
+		}
 		limit := 100*time.Millisecond + time.Duration(rng.Int64N(int64(3*time.Second)))
 		level := client.Quorum
 		if rng.IntN(8) == 0 && !s.loses() {
@@ -156,6 +158,7 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 			if read := c.Get(k, level, limit); read.Context != nil {
 				rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
 				switch {
+				case ctx.Err() != nil: // for all clients at one instant, in no order
 				case s.Strays && rng.IntN(16) == 0:
 					c.Put(fmt.Sprintf("{%s}stray", k), read, level, limit) // of the same partition
 				case s.Strays && rng.IntN(16) == 0:
@@ -169,7 +172,9 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 					}
 					put := c.Write(w)
 					for s.Chains && put.Outcome == Done && rng.IntN(2) == 0 {
-						rest(ctx, time.Duration(rng.Int64N(int64(s.Pause))))
+						if rest(ctx, time.Duration(rng.Int64N(int64(s.Pause)))); ctx.Err() != nil {
+							break
+						}
 						put = c.Put(k, put.Next(), level, limit)
 					}
 				}

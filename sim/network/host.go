@@ -132,7 +132,7 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 		r.finish(nil, fmt.Errorf("%w: %w: %d bytes, at most %d", rpc.ErrNotSent, rpc.ErrTooLarge, len(body), n.cfg.FrameMax))
 	case h.paused:
 		n.counts.Held++
-		h.postpone(uint64(r.sum), r.start)
+		h.postpone(r.rank(), r.start)
 	default:
 		r.start()
 	}

@@ -68,11 +68,7 @@ func (l *link) about(what string, size int, bytes uint32) {
 	if now != l.instant {
 		l.instant, l.alike = now, l.alike[:0]
 	}
-	sum := uint64(fnvBasis)
-	for i := range len(what) {
-		sum = (sum ^ uint64(what[i])) * fnvPrime
-	}
-	sum = fnv64(fnv64(sum, uint64(bytes)<<32|uint64(uint32(size))), uint64(now))
+	sum := fnv64(fnv64(fnvText(fnvBasis, what), uint64(bytes)<<32|uint64(uint32(size))), uint64(now))
 	same := uint64(1)
 	for _, other := range l.alike {
 		if other == sum {
@@ -95,6 +91,14 @@ const (
 	fnvBasis = 14695981039346656037
 	fnvPrime = 1099511628211
 )
+
+// fnvText adds the bytes of a text.
+func fnvText(sum uint64, text string) uint64 {
+	for i := range len(text) {
+		sum = (sum ^ uint64(text[i])) * fnvPrime
+	}
+	return sum
+}
 
 // fnv64 adds the eight bytes of v, the highest first.
 func fnv64(sum, v uint64) uint64 {
@@ -179,7 +183,7 @@ func (l *link) arrive(p *packet) {
 		l.held = append(l.held, p)
 	case p.to.paused:
 		l.net.counts.Held++
-		p.to.postpone(uint64(p.sum), func() { l.arrive(p) })
+		p.to.postpone(fnvText(fnvText(fnv64(fnvBasis, uint64(p.sum)), p.note), l.from), func() { l.arrive(p) })
 	case p.conn != nil && !p.conn.broken && l.resets(p.note, p.size):
 		l.net.counts.Dropped++
 		p.conn.lose("connection reset")

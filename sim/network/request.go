@@ -38,8 +38,14 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // are.
 func sorted(set map[*request]bool) []*request {
 	return slices.SortedFunc(maps.Keys(set), func(a, b *request) int {
-		return cmp.Or(cmp.Compare(a.sent, b.sent), cmp.Compare(a.route, b.route), cmp.Compare(a.sum, b.sum), cmp.Compare(a.seq, b.seq))
+		return cmp.Or(cmp.Compare(a.sent, b.sent), cmp.Compare(a.route, b.route), cmp.Compare(a.to.Addr, b.to.Addr),
+			cmp.Compare(a.sum, b.sum), cmp.Compare(a.seq, b.seq))
 	})
+}
+
+// rank says what the request is, and whose: one message may go to many.
+func (r *request) rank() uint64 {
+	return fnvText(fnvText(fnvText(fnv64(fnvBasis, uint64(r.sum)), r.route), r.from.name), r.to.Addr)
 }
 
 // start gives the request to its connection. The network is locked.
@@ -50,7 +56,7 @@ func (r *request) start() {
 		return
 	}
 	if r.from.paused {
-		r.from.postpone(uint64(r.sum), r.start)
+		r.from.postpone(r.rank(), r.start)
 		return
 	}
 	if !time.Now().Before(r.deadline) {
@@ -121,7 +127,7 @@ func (r *request) answer(server *Host, reply []byte, err error) {
 		return
 	}
 	if server.paused {
-		server.postpone(uint64(r.sum), func() { r.answer(server, reply, err) })
+		server.postpone(r.rank(), func() { r.answer(server, reply, err) })
 		return
 	}
 	if len(reply) > n.cfg.FrameMax {
@@ -156,7 +162,7 @@ func (r *request) complete(reply []byte, err error) {
 		return
 	}
 	if r.from.paused {
-		r.from.postpone(uint64(r.sum), func() { r.complete(reply, err) })
+		r.from.postpone(r.rank(), func() { r.complete(reply, err) })
 		return
 	}
 	r.finish(reply, err)
