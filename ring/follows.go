@@ -75,8 +75,8 @@ func (r *Record) followsMembers(prev *Record) error {
 }
 
 // followsPartitions checks, for every partition, that its homes changed by a
-// move alone and that its fence changed exactly with its homes or move, or with
-// one of its homes becoming Lost.
+// move alone and that its fence changed exactly with its homes or the phase of its
+// move, or with one of its homes becoming Lost.
 func (r *Record) followsPartitions(prev *Record) error {
 	for i := range r.Partitions {
 		p := Partition(i)
@@ -89,11 +89,8 @@ func (r *Record) followsPartitions(prev *Record) error {
 		} else if after != nil {
 			return fmt.Errorf("%v: a cluster is founded without moves", after)
 		}
-		if !sameMove(before, after) || r.givesUp(prev, p) {
-			changed = true
-		}
 		want := prev.Since[p]
-		if changed {
+		if changed || fences(phaseOf(before), phaseOf(after)) || r.givesUp(prev, p) {
 			want = r.Epoch
 		}
 		if r.Since[p] != want {
@@ -103,10 +100,20 @@ func (r *Record) followsPartitions(prev *Record) error {
 	return nil
 }
 
+func phaseOf(m *Move) Phase {
+	if m == nil {
+		return 0
+	}
+	return m.Phase
+}
+
 func (r *Record) followsMove(prev *Record, p Partition, changed bool, before, after *Move) error {
 	if changed {
-		if before == nil || !before.Phase.mayFinish() || after != nil {
+		if before == nil || after != nil {
 			return fmt.Errorf("partition %d: homes changed without a finished move", p)
+		}
+		if _, ok := before.Phase.after(StepDone); !ok {
+			return fmt.Errorf("partition %d: homes changed without a finished move: %v", p, before)
 		}
 		want := slices.Clone(prev.Homes(p))
 		want[before.Slot] = before.To
@@ -117,21 +124,41 @@ func (r *Record) followsMove(prev *Record, p Partition, changed bool, before, af
 	}
 	switch {
 	case before == nil && after == nil:
-	case before == nil:
-		if after.Phase != PhasePlan {
-			return fmt.Errorf("%v: a move begins with its plan", after)
-		}
 	case after == nil:
-		if !before.Phase.mayAbort() {
+		if _, ok := before.Phase.after(StepAbort); !ok {
 			return fmt.Errorf("%v: it cannot be aborted from there", before)
 		}
-	case *before == *after:
+	case before != nil && *before == *after:
+	case before == nil || before.Phase == PhasePlan && after.Phase == PhasePlan:
+		return r.followsQueue(after)
 	case !before.sameSlot(after):
 		return fmt.Errorf("%v became %v", before, after)
-	case !before.Phase.mayBecome(after.Phase):
+	case !before.Phase.leadsTo(after.Phase):
 		return fmt.Errorf("%v became %v", before, after.Phase)
 	}
 	return nil
+}
+
+// followsQueue checks a move that is newly queued, maybe in the place of another
+// one that was.
+func (r *Record) followsQueue(m *Move) error {
+	if m.Phase != PhasePlan {
+		return fmt.Errorf("%v: a move begins with its plan", m)
+	}
+	if to := r.Member(m.To); to.State != Active {
+		return fmt.Errorf("%v: %s is %v and takes no slots", m, m.To.Short(), to.State)
+	}
+	return nil
+}
+
+// leadsTo says that one step leads from a phase to another one.
+func (p Phase) leadsTo(next Phase) bool {
+	for _, s := range []Step{StepDual, StepReadNew, StepBack} {
+		if after, ok := p.after(s); ok && after == next {
+			return true
+		}
+	}
+	return false
 }
 
 // givesUp says that one of the partition's homes is newly Lost.
@@ -142,11 +169,4 @@ func (r *Record) givesUp(prev *Record, p Partition) bool {
 		}
 	}
 	return false
-}
-
-func sameMove(a, b *Move) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return *a == *b
 }

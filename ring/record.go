@@ -50,8 +50,9 @@ type Record struct {
 	Members []Member
 	// Banned are the IDs of removed members, sorted. They never come back.
 	Banned []NodeID
-	// Since has, for each partition, the epoch at which its homes or its
-	// move last changed. It is the partition's fence.
+	// Since has, for each partition, the epoch at which its homes or the
+	// phase of its move last changed, or one of its homes was Lost. It is
+	// the partition's fence. A move that is only queued changes nothing.
 	Since []uint64
 	// Moves are sorted by partition, at most one each.
 	Moves []Move
@@ -135,11 +136,16 @@ func (r *Record) IsBanned(id NodeID) bool {
 // MoveOf is the move of the partition that is under way; nil if there is none.
 // It is shared: do not change it.
 func (r *Record) MoveOf(p Partition) *Move {
-	i, found := slices.BinarySearchFunc(r.Moves, p, func(m Move, p Partition) int { return int(m.Partition) - int(p) })
+	i, found := r.moveAt(p)
 	if !found {
 		return nil
 	}
 	return &r.Moves[i]
+}
+
+// moveAt finds the partition's move in Moves.
+func (r *Record) moveAt(p Partition) (int, bool) {
+	return slices.BinarySearchFunc(r.Moves, p, func(m Move, p Partition) int { return int(m.Partition) - int(p) })
 }
 
 // Digest is the SHA-256 of the encoded record. Two records are the same if and

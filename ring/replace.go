@@ -42,8 +42,8 @@ func (r *Record) WithLost(old NodeID) (*Record, error) {
 // and of those moves rise.
 //
 // m is a newcomer or on standby. It is refused with ErrBanned if it was removed
-// before, with ErrKnown if it has slots. A move that is about to take a slot from
-// old in PhaseReadNew must end first: its target is read from.
+// before, with ErrKnown if it has slots. A move that names old and has come to
+// PhaseReadNew or PhaseBack must end first: its target was read from.
 func (r *Record) WithReplacement(old NodeID, m Member) (*Record, error) {
 	if err := r.replaceable(old, m.ID); err != nil {
 		return nil, fmt.Errorf("replace member %s by %s: %w", old.Short(), m.ID.Short(), err)
@@ -67,7 +67,7 @@ func (r *Record) replaceable(old, m NodeID) error {
 		return fmt.Errorf("%w, and %v", ErrKnown, is.State)
 	}
 	for i := range r.Moves {
-		if move := &r.Moves[i]; move.From == old && move.Phase == PhaseReadNew {
+		if move := &r.Moves[i]; move.names(old) && move.Phase > PhaseDual {
 			return fmt.Errorf("%v must end first", move)
 		}
 	}
@@ -105,11 +105,10 @@ func (r *Record) replaced(old NodeID, m Member) *Record {
 		}
 	}
 	next.Moves = slices.DeleteFunc(next.Moves, func(move Move) bool {
-		if move.From != old && move.To != old {
-			return false
+		if move.names(old) && fences(move.Phase, 0) {
+			next.Since[move.Partition] = next.Epoch
 		}
-		next.Since[move.Partition] = next.Epoch
-		return true
+		return move.names(old)
 	})
 	return next
 }

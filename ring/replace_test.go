@@ -2,6 +2,7 @@ package ring
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func TestReplacingTakesThePlaceOfTheLostOneAndTouchesNoOtherSlot(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		busy := slices.ContainsFunc(r.Moves, func(m Move) bool { return m.From == old.ID && m.Phase == PhaseReadNew })
+		busy := slices.ContainsFunc(r.Moves, func(m Move) bool { return m.names(old.ID) && m.Phase > PhaseDual })
 		next, err := r.WithReplacement(old.ID, m)
 		if busy {
 			if err == nil || !strings.Contains(err.Error(), "must end first") {
@@ -108,12 +109,12 @@ func checkReplacement(t *rapid.T, r, next *Record, old, m Member) {
 			t.Fatalf("partition %d: homes %v became %v", p, r.Homes(p), next.Homes(p))
 		}
 		before, after := r.MoveOf(p), next.MoveOf(p)
-		if named := before != nil && (before.From == old.ID || before.To == old.ID); named {
-			changed = true
+		if before != nil && before.names(old.ID) {
+			changed = changed || before.Phase != PhasePlan
 			if after != nil {
 				t.Fatalf("%v is still there", after)
 			}
-		} else if !sameMove(before, after) {
+		} else if !reflect.DeepEqual(before, after) {
 			t.Fatalf("%v became %v", before, after)
 		}
 		want64 := r.Since[p]

@@ -1,0 +1,226 @@
+package ring
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// What must be known before a step of a move is proposed. Whoever is about to
+// answer a slot's reads first pulls what whoever answered them before holds, under
+// the epoch at which the phase began:
+//
+//	DUAL      To pulls from From     then READ_NEW may come
+//	READ_NEW  To pulls again         then To answers reads, and DONE may come
+//	BACK      From pulls from To     then From answers reads, and ABORT may come
+//
+// Each pull is a fence, too: its source has adopted the phase before it answers,
+// and so takes part in nothing older any more. Where the source is gone, enough
+// homes of the other slots do: so many that they meet every quorum of a call which
+// asks for a majority or more.
+
+// Condition says what must be known before a step of one move may be proposed.
+// The zero Condition is met by nothing; see Record.Condition.
+type Condition struct {
+	// By is the member that must have pulled the partition; zero where it is
+	// enough that the sources store the record, whoever knows it.
+	By NodeID
+	// Since is the epoch, the partition's fence, under which. What is known
+	// from any other epoch counts for nothing.
+	Since uint64
+	// Any are the alternatives. Each is met when all of its quotas are. One
+	// without quotas is met from the beginning.
+	Any [][]Quota
+}
+
+// Quota asks for some of several members.
+type Quota struct {
+	Need int
+	Of   []NodeID
+}
+
+// Pulled is what a member has noted durably about one partition: under one epoch it
+// has pulled from each of those members all that they held of it. Each of them held
+// that epoch's record, or a newer one with the same fence, durably before it
+// answered, and would have counted for a read. The member itself held it before it
+// began.
+type Pulled struct {
+	By    NodeID
+	Since uint64
+	// From are the sources, in any order.
+	From []NodeID
+}
+
+// Met says that what is known is enough.
+func (c *Condition) Met(known Pulled) bool {
+	if known.Since != c.Since || !c.By.IsZero() && known.By != c.By {
+		known.From = nil
+	}
+	for _, all := range c.Any {
+		if !slices.ContainsFunc(all, func(q Quota) bool { return q.missing(known.From) > 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
+// Sources are the members, sorted, from whom it helps to know more; none when the
+// condition is met.
+func (c *Condition) Sources(known Pulled) []NodeID {
+	if c.Met(known) {
+		return nil
+	}
+	if known.Since != c.Since || !c.By.IsZero() && known.By != c.By {
+		known.From = nil
+	}
+	var sources []NodeID
+	for _, all := range c.Any {
+		for _, q := range all {
+			if q.missing(known.From) > 0 {
+				sources = append(sources, q.Of...)
+			}
+		}
+	}
+	sources = slices.DeleteFunc(sources, func(id NodeID) bool { return slices.Contains(known.From, id) })
+	slices.SortFunc(sources, NodeID.Compare)
+	return slices.Compact(sources)
+}
+
+// String is like "1 of 1a2b3c4d, or 2 of 5e6f7a8b 9c0d1e2f".
+func (c *Condition) String() string {
+	var any []string
+	for _, all := range c.Any {
+		var parts []string
+		for _, q := range all {
+			var of []string
+			for _, id := range q.Of {
+				of = append(of, id.Short())
+			}
+			parts = append(parts, fmt.Sprintf("%d of %s", q.Need, strings.Join(of, " ")))
+		}
+		if len(parts) == 0 {
+			parts = append(parts, "nothing")
+		}
+		any = append(any, strings.Join(parts, " and "))
+	}
+	return strings.Join(any, ", or ")
+}
+
+func (q *Quota) missing(from []NodeID) int {
+	n := q.Need
+	for _, id := range q.Of {
+		if slices.Contains(from, id) {
+			n--
+		}
+	}
+	return n
+}
+
+// Condition says what must be known before a step of the partition's move may be
+// proposed on top of this record. A step that the phase does not allow is an error.
+func (r *Record) Condition(p Partition, s Step) (Condition, error) {
+	m := r.MoveOf(p)
+	if m == nil {
+		return Condition{}, fmt.Errorf("partition %d: no move is under way that could be %v", p, s)
+	}
+	if _, ok := m.Phase.after(s); !ok {
+		return Condition{}, fmt.Errorf("%v: it cannot become %v", m, s)
+	}
+	c := Condition{Since: r.Since[p], Any: [][]Quota{nil}}
+	switch {
+	case s == StepReadNew || s == StepDone:
+		c.By, c.Any = m.To, r.sources(m, m.To, m.From)
+	case s == StepAbort && m.Phase == PhaseBack:
+		c.By, c.Any = m.From, r.sources(m, m.From, m.To)
+		if r.isLost(m.From) {
+			// Nobody will read from it. What is left of the condition is
+			// the fence: no read that To takes part in.
+			c.By, c.Any = NodeID{}, append(c.Any, []Quota{{1, []NodeID{m.To}}})
+		}
+	}
+	return c, nil
+}
+
+// sources are the alternatives of whom a reader of the slot must have pulled from:
+// the member that answered reads before, or homes of so many other slots that they
+// meet every quorum of theirs.
+//
+// Calls that ask for a majority within a zone only are met by pulling from enough
+// homes of the reader's zone. The one that answered before stands for them, too, if
+// it is in that zone.
+func (r *Record) sources(m *Move, reader, before NodeID) [][]Quota {
+	zone := r.Member(reader).Zone
+	var others, near []NodeID // homes of the other slots; those in the reader's zone
+	for s, id := range r.Homes(m.Partition) {
+		if s == int(m.Slot) {
+			continue
+		}
+		others = append(others, id)
+		if r.Member(id).Zone == zone {
+			near = append(near, id)
+		}
+	}
+	inZone, direct := len(near), []Quota{{1, []NodeID{before}}}
+	if r.Member(before).Zone == zone {
+		inZone++
+	} else if inZone > 0 {
+		direct = append(direct, Quota{beyondMajority(inZone), near})
+	}
+	var any [][]Quota
+	if !r.isLost(before) {
+		any = append(any, direct)
+	}
+	// Fewer others than needed: then the slot is not to be had without its home.
+	if need := beyondMajority(r.Replicas); need <= len(others) {
+		indirect := []Quota{{need, others}}
+		if need := min(beyondMajority(inZone), len(near)); inZone > 0 && need > 0 {
+			indirect = append(indirect, Quota{need, near})
+		}
+		any = append(any, indirect)
+	}
+	return any
+}
+
+// beyondMajority is how many of n meet every majority of them.
+func beyondMajority(n int) int { return n - (n/2 + 1) + 1 }
+
+func (r *Record) isLost(id NodeID) bool {
+	m := r.Member(id)
+	return m != nil && m.State == Lost
+}
+
+// Answers says that a home or target of the partition may answer reads under this
+// record as far as moves are concerned: it is not about to take them over without
+// having pulled what it must. known is its own note.
+func (r *Record) Answers(p Partition, id NodeID, known Pulled) bool {
+	m := r.MoveOf(p)
+	if m == nil || m.Phase == PhasePlan {
+		return r.HomeIndex(p, id) >= 0
+	}
+	step := StepDone
+	switch {
+	case !m.names(id):
+		return r.HomeIndex(p, id) >= 0
+	case m.Phase == PhaseDual:
+		return id == m.From
+	case m.Phase == PhaseReadNew && id != m.To, m.Phase == PhaseBack && id != m.From:
+		return false
+	case m.Phase == PhaseBack:
+		step = StepAbort
+	}
+	c, err := r.Condition(p, step)
+	return err == nil && c.By == id && c.Met(known)
+}
+
+// Driver is the member that sees to the partition's move: who pulls, and then
+// proposes the next step. Anybody else may do it in its place. Zero without a move.
+func (r *Record) Driver(p Partition) NodeID {
+	m := r.MoveOf(p)
+	switch {
+	case m == nil:
+		return NodeID{}
+	case m.Phase == PhaseBack && !r.isLost(m.From):
+		return m.From
+	}
+	return m.To
+}
