@@ -221,11 +221,7 @@ func (m *forgetModel) at(records map[string]version.Record, key string) version.
 // nil, what that covers and the incoming one lacks.
 func filledMerge(stored, in version.Record, clock *store.Clock, base *version.Context) version.Record {
 	has := func(r version.Record, d version.Dot) bool { return slices.Contains(dotsOf(&r), d) }
-	filled := in
-	filled.Siblings = slices.DeleteFunc(slices.Clone(in.Siblings), func(s version.Sibling) bool {
-		return clock.Has(s.Dot) && !has(stored, s.Dot)
-	})
-	out := version.Merge(stored, filled)
+	out := version.Merge(stored, store.Fill(&stored, &in, clock.Has))
 	if base != nil {
 		out.Siblings = slices.DeleteFunc(out.Siblings, func(s version.Sibling) bool {
 			return base.Covers(s.Dot) && !has(in, s.Dot)

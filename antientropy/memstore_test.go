@@ -138,16 +138,13 @@ func (s *memStore) merge(m *store.Merge) error {
 	holds := func(r *version.Record, d version.Dot) bool {
 		return slices.ContainsFunc(r.Siblings, func(s version.Sibling) bool { return s.Dot == d })
 	}
+	stored := old
 	if m.Verdict {
 		old.Siblings = slices.DeleteFunc(slices.Clone(old.Siblings), func(x version.Sibling) bool {
 			return (m.Base.Covers(x.Dot) || incoming.Seen.Covers(x.Dot)) && !holds(&incoming, x.Dot)
 		})
 	}
-	filled := incoming
-	filled.Siblings = slices.DeleteFunc(slices.Clone(incoming.Siblings), func(x version.Sibling) bool {
-		return q.clock.Has(x.Dot) && !holds(&old, x.Dot)
-	})
-	next := version.Merge(old, filled)
+	next := version.Merge(old, store.Fill(&stored, &incoming, q.clock.Has))
 	if len(next.Siblings) == 0 {
 		delete(q.records, key)
 	} else {

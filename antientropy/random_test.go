@@ -60,9 +60,8 @@ type history struct {
 	sent [][]byte
 	all  map[string]version.Record
 	safe map[string]version.Record
-	// losses is how many were silent, and rotten the keys concerned.
+	// losses is how many were silent.
 	losses int
-	rotten map[string]bool
 }
 
 var large [600 << 10]byte
@@ -207,7 +206,6 @@ func (h *history) silent(n *home, key string) {
 	if known {
 		w.rot(n.i, key)
 		h.losses++
-		h.rotten[key] = true
 	}
 }
 
@@ -222,11 +220,6 @@ func (h *history) write(s step) {
 	value := fmt.Sprint("value-", len(h.sent))
 	if s.Large {
 		value += string(large[:])
-	}
-	if h.rotten[key] && at != historyLoser {
-		// A record that brings the lost value back beside another one says to
-		// its home, which drops it, that it was seen: nobody can tell any more.
-		s.Sees = true
 	}
 	b := n.put(key, value, s.Sees, s.Dead)
 	if b == nil {
@@ -354,7 +347,7 @@ func playHistory(w *world, steps []step) error {
 
 // playedHistory is playHistory, and how many losses were silent.
 func playedHistory(w *world, steps []step) (losses int, err error) {
-	h := &history{w: w, all: map[string]version.Record{}, safe: map[string]version.Record{}, rotten: map[string]bool{}}
+	h := &history{w: w, all: map[string]version.Record{}, safe: map[string]version.Record{}}
 	h.run(steps)
 	return h.losses, h.end()
 }

@@ -24,6 +24,10 @@ func (c *committer) applyMerge(m *Merge) {
 		c.complete(item{merge: m}, err)
 		return
 	}
+	if err := c.ended(m.Partition, &m.Record, &prev.rec); err != nil {
+		c.complete(item{merge: m}, err)
+		return
+	}
 	c.checkOwn(m.Partition, m.Base)
 	stored := judged(m, &prev.rec)
 	if len(stored.Siblings) == len(prev.rec.Siblings) && prev.rec.Dominates(&m.Record) {
@@ -31,7 +35,12 @@ func (c *committer) applyMerge(m *Merge) {
 		return
 	}
 	c.checkOwn(m.Partition, m.Record.Seen)
-	next, seen, err := c.merged(m, prev, c.filled(m, &prev.rec), stored)
+	incoming := c.filled(m, &prev.rec)
+	if len(stored.Siblings) == len(prev.rec.Siblings) && prev.rec.Dominates(&incoming) {
+		c.redundant(m, in) // as it was when what is dropped came last
+		return
+	}
+	next, seen, err := c.merged(m, prev, incoming, stored)
 	switch {
 	case err != nil:
 		c.complete(item{merge: m}, err)
@@ -74,34 +83,15 @@ func judged(m *Merge, stored *version.Record) version.Record {
 	})
 }
 
-// filled is the record of a merge without the siblings that this store has
-// incorporated and the stored record lacks: they were replaced or forgotten here.
+// filled is what is left of a merge's record beside what this store claims and no
+// longer holds.
 func (c *committer) filled(m *Merge, stored *version.Record) version.Record {
 	c.clocks.mu.Lock()
 	defer c.clocks.mu.Unlock()
 	clock := c.clocks.byID[m.Partition]
-	return without(&m.Record, func(s *version.Sibling) bool {
-		return (clock != nil && clock.Has(s.Dot) || c.underClaim(m.Partition, s.Dot)) && !holds(stored, s.Dot)
+	return Fill(stored, &m.Record, func(d version.Dot) bool {
+		return clock != nil && clock.Has(d) || c.underClaim(m.Partition, d)
 	})
-}
-
-// holds says that the dot is that of one of the record's siblings.
-func holds(r *version.Record, d version.Dot) bool {
-	_, ok := slices.BinarySearchFunc(r.Siblings, d, func(s version.Sibling, d version.Dot) int { return s.Dot.Compare(d) })
-	return ok
-}
-
-// without is the record without some of its siblings; it has seen them still.
-func without(r *version.Record, drop func(s *version.Sibling) bool) version.Record {
-	out := *r
-	for i := range r.Siblings {
-		if drop(&r.Siblings[i]) {
-			out.Siblings = slices.Clone(r.Siblings)
-			out.Siblings = slices.DeleteFunc(out.Siblings, func(s version.Sibling) bool { return drop(&s) })
-			return out
-		}
-	}
-	return out
 }
 
 // merged is the record after a merge that changes something, and what it has
