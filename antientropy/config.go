@@ -39,12 +39,12 @@ type Store interface {
 	// changes with it; false while it cannot be trusted: it is being built,
 	// or the partition is damaged.
 	TreeOf(p ring.Partition) (tree *store.Tree, changes uint64, ok bool)
-	// Purge removes the record of a key if its leaf is still the given one,
-	// all its siblings are tombstones or had expired at the time given in
-	// milliseconds since 1970, and the clock's bases cover all that it has
-	// seen. It returns when that is on disk; false says that one of these
-	// does not hold.
-	Purge(p ring.Partition, key []byte, leaf version.Digest, now uint64) (bool, error)
+	// PurgeAll removes each record whose leaf is still the given one, all of
+	// whose siblings are tombstones or had expired at the time given in
+	// milliseconds since 1970, and all of whose past the clock's bases cover.
+	// It returns when that is on disk, and says for which of them all of
+	// these held.
+	PurgeAll(p ring.Partition, records []store.Purged, now uint64) ([]bool, error)
 
 	// CountsForRead is false for a partition that has lost something.
 	CountsForRead(p ring.Partition) bool

@@ -3,12 +3,13 @@ package antientropy
 import (
 	"context"
 	"fmt"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -146,33 +147,33 @@ func (r *Repair) servePurge(_ context.Context, from rpc.Peer, req *purgeRequest)
 	return &purgeResponse{gone}, nil
 }
 
-// purging is how many purges wait for the disk at once: they share its batches.
-const purging = 32
+// purgingMax is how many purges wait for the disk at once: they share its batches.
+const purgingMax = 256
 
 // purgeHere removes dead records here, and says which are gone. One that has changed
 // meanwhile stays. A time that has not come yet by this node's clock is put back.
 func (r *Repair) purgeHere(p ring.Partition, items []purgedKey, now uint64) ([]bool, error) {
 	now = min(now, r.deadBy())
-	gone := make([]bool, len(items))
-	errs := make([]error, purging)
-	var running sync.WaitGroup
-	for w := range min(purging, len(items)) {
-		running.Go(func() {
-			for i := w; i < len(items) && errs[w] == nil; i += purging {
-				gone[i], errs[w] = r.cfg.Store.Purge(p, items[i].Key, items[i].Leaf, now)
-			}
-		})
+	gone := make([]bool, 0, len(items))
+	var failed error
+	for some := range slices.Chunk(items, purgingMax) {
+		records := make([]store.Purged, len(some))
+		for i := range some {
+			records[i] = store.Purged{Key: some[i].Key, Leaf: some[i].Leaf}
+		}
+		done := make([]bool, len(some))
+		if failed == nil {
+			done, failed = r.cfg.Store.PurgeAll(p, records, now)
+		}
+		gone = append(gone, done...)
 	}
-	running.Wait()
 	for _, done := range gone {
 		if done {
 			r.forgotten.Add(1)
 		}
 	}
-	for _, err := range errs {
-		if err != nil {
-			return gone, fmt.Errorf("purge in partition %d: %w", p, err)
-		}
+	if failed != nil {
+		return gone, fmt.Errorf("purge in partition %d: %w", p, failed)
 	}
 	return gone, nil
 }

@@ -25,26 +25,66 @@ type purge struct {
 //
 // Whether the other homes may need the record is the caller's to know.
 func (s *Store) Purge(p ring.Partition, key []byte, leaf version.Digest, now uint64) (bool, error) {
-	if err := checkKey(p, key); err != nil {
-		return false, err
+	gone, err := s.PurgeAll(p, []Purged{{key, leaf}}, now)
+	return gone[0], err
+}
+
+// Purged names a record to forget, by its key and the leaf that it must have.
+type Purged struct {
+	Key  []byte
+	Leaf version.Digest
+}
+
+// PurgeAll is Purge of many records of a partition, which are handed in together
+// and so share a batch. With an error, those that it does not call gone may be.
+func (s *Store) PurgeAll(p ring.Partition, records []Purged, now uint64) ([]bool, error) {
+	gone := make([]bool, len(records))
+	var all []item
+	var at []int // which record each is of
+	var failed error
+	for i := range records {
+		u, err := s.preparePurge(p, &records[i], now)
+		if err != nil {
+			failed = err
+			break
+		}
+		if u != nil {
+			all, at = append(all, item{ctl: &control{purge: u, done: make(chan error, 1)}}), append(at, i)
+		}
 	}
-	u := &purge{partition: p, leaf: leaf, now: now}
-	u.link.key = appendDataKey(nil, p, key)
+	if !s.intake.push(all...) {
+		return gone, ErrClosed
+	}
+	for n, i := range all {
+		err := <-i.ctl.done
+		if gone[at[n]] = i.ctl.purge.done && err == nil; err != nil && failed == nil {
+			failed = err
+		}
+	}
+	return gone, failed
+}
+
+// preparePurge looks at a record before the committer does, which should not wait
+// for the disk; nil if the record must stay.
+func (s *Store) preparePurge(p ring.Partition, r *Purged, now uint64) (*purge, error) {
+	if err := checkKey(p, r.Key); err != nil {
+		return nil, err
+	}
+	u := &purge{partition: p, leaf: r.Leaf, now: now}
+	u.link.key = appendDataKey(nil, p, r.Key)
 	u.link.hash = hashKey(u.link.key)
-	// The committer should not wait for the disk.
 	e, gen := s.cache.get(u.link.hash, u.link.key)
 	if e == nil {
 		var err error
 		if e, err = s.load(p, u.link.key); err != nil {
-			return false, err
+			return nil, err
 		}
 		s.cache.add(u.link.hash, e, gen)
 	}
 	if !u.holds(e) {
-		return false, nil
+		return nil, nil
 	}
-	err := s.do(&control{purge: u})
-	return u.done && err == nil, err
+	return u, nil
 }
 
 // holds says that the record may go, as far as it tells by itself.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,4 +151,32 @@ func TestPurgeIsAllOrNothing(t *testing.T) {
 			t.Fatal("the record went without its purge")
 		}
 	})
+}
+
+// Records that are purged together share one batch, and what one of them came to
+// says nothing of the others.
+func TestPurgesThatComeTogetherShareABatch(t *testing.T) {
+	s := open(t, disk.New(1).Open(), small())
+	home := &elsewhere{actor: 9}
+	var records []store.Purged
+	for _, k := range []string{"a", "b", "c", "d"} {
+		value := ""
+		if k == "c" {
+			value = "v"
+		}
+		r := home.put(key(k), value)
+		mustMerge(t, s, 1, r)
+		records = append(records, store.Purged{Key: r.Key, Leaf: r.Leaf()})
+	}
+	before := s.Batches()
+	gone, err := s.PurgeAll(1, records, 0)
+	if want := []bool{true, true, false, true}; err != nil || !slices.Equal(gone, want) {
+		t.Fatalf("gone %v, %v; want %v", gone, err, want)
+	}
+	if n := s.Batches() - before; n != 1 {
+		t.Errorf("three purges took %d batches", n)
+	}
+	if gone, err := s.PurgeAll(1, nil, 0); len(gone) != 0 || err != nil {
+		t.Errorf("none at all: %v, %v", gone, err)
+	}
 }

@@ -42,15 +42,15 @@ type intake struct {
 
 func newIntake() *intake { return &intake{ready: make(chan struct{}, 1)} }
 
-// push appends an item; false says that the intake is closed.
-func (q *intake) push(i item) bool {
+// push appends items, all at once; false says that the intake is closed.
+func (q *intake) push(items ...item) bool {
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()
 		return false
 	}
-	q.items = append(q.items, i)
-	first := len(q.items) == 1
+	first := len(q.items) == 0 && len(items) > 0
+	q.items = append(q.items, items...)
 	q.mu.Unlock()
 	if first {
 		q.wake()
