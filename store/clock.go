@@ -12,7 +12,11 @@ import (
 
 // Bounds of a clock. Beyond them it forgets: to claim too little is safe.
 const (
-	clockActorsMax = 4096
+	// ClockActorsMax is how many actors a clock has at most.
+	ClockActorsMax = 1 << 16
+	// clockOpenMax is how many of them are there beside those that were closed:
+	// these come to an end, while the others may be anybody's invention.
+	clockOpenMax   = 4096
 	clockRangesMax = 64 // per actor
 )
 
@@ -34,7 +38,12 @@ type ActorClock struct {
 // sorted. The zero Clock claims nothing.
 type Clock struct {
 	Actors []ActorClock
+
+	room int // for actors beyond clockOpenMax: so many were closed
 }
+
+// full says that the clock takes no further actor.
+func (c *Clock) full() bool { return len(c.Actors) >= min(ClockActorsMax, clockOpenMax+c.room) }
 
 // Has says that the dot is claimed.
 func (c *Clock) Has(d version.Dot) bool {
@@ -58,7 +67,7 @@ func (c *Clock) Has(d version.Dot) bool {
 func (c *Clock) Add(d version.Dot, mine bool) bool {
 	i, ok := c.find(d.Actor)
 	if !ok {
-		if len(c.Actors) >= clockActorsMax {
+		if c.full() {
 			return false
 		}
 		c.Actors = slices.Insert(c.Actors, i, ActorClock{Actor: d.Actor})
@@ -75,7 +84,7 @@ func (c *Clock) AddAll(s DotSet) bool {
 	for _, dots := range s {
 		i, ok := c.find(dots.Actor)
 		if !ok {
-			if len(c.Actors) >= clockActorsMax {
+			if c.full() {
 				continue
 			}
 			c.Actors = slices.Insert(c.Actors, i, ActorClock{Actor: dots.Actor})
@@ -160,7 +169,7 @@ func (a *ActorClock) trim() { a.Ranges = a.Ranges[:min(len(a.Ranges), clockRange
 
 // Clone copies the clock.
 func (c *Clock) Clone() Clock {
-	out := Clock{Actors: slices.Clone(c.Actors)}
+	out := Clock{Actors: slices.Clone(c.Actors), room: c.room}
 	for i := range out.Actors {
 		out.Actors[i].Ranges = slices.Clone(out.Actors[i].Ranges)
 	}
@@ -213,7 +222,7 @@ func ParseClock(b []byte) (Clock, error) {
 		return v
 	}
 	var c Clock
-	n := int(next(clockActorsMax))
+	n := int(next(ClockActorsMax))
 	for i := 0; i < n && !bad; i++ {
 		if len(b) < 9 {
 			bad = true

@@ -18,10 +18,12 @@ type clocks struct {
 	// what that era claims.
 	era atomic.Uint64
 
-	mu    sync.Mutex // guards what follows
-	byID  map[ring.Partition]*partitionClock
-	log   *dotLog                     // of what is newly claimed; not guarded
-	dirty map[ring.Partition]struct{} // not yet on disk as they are
+	mu   sync.Mutex // guards what follows
+	byID map[ring.Partition]*partitionClock
+	log  *dotLog // of what is newly claimed; not guarded
+	// endings of actors; not guarded.
+	endings *endings
+	dirty   map[ring.Partition]struct{} // not yet on disk as they are
 	// changes counts the changes of clocks in this era, from 1 on.
 	changes uint64
 	// generation stands before every clock on disk: a loss raises it, and
@@ -39,14 +41,15 @@ type partitionClock struct {
 // no era comes twice in a node's life.
 const eraBits = 24
 
-func newClocks(log *dotLog) *clocks {
-	return &clocks{log: log, byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{})}
+func newClocks(log *dotLog, endings *endings) *clocks {
+	return &clocks{log: log, endings: endings, byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{})}
 }
 
 // nextEra voids what was read of clocks before. mu is held.
 func (c *clocks) nextEra() {
 	c.era.Add(1)
 	c.changes = 1
+	c.endings.newEra()
 }
 
 // at returns the clock of p, making one if there is none. mu is held.
@@ -56,6 +59,7 @@ func (c *clocks) at(p ring.Partition) *partitionClock {
 		clock = new(partitionClock)
 		c.byID[p] = clock
 	}
+	clock.room = c.endings.closed(p)
 	return clock
 }
 
@@ -75,7 +79,7 @@ func (c *clocks) incorporated(p ring.Partition, r *version.Record, mine version.
 		if key.known() {
 			c.log.note(p, d, key.get())
 		}
-	}) {
+	}) || clock.room > 0 && c.beyond(p, clock, r.Seen) {
 		c.touch(p, clock)
 	}
 }

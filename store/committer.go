@@ -70,6 +70,7 @@ func (c *committer) install(o *opened) {
 	}
 	c.vouch.setCount(o.partitions)
 	c.building.reset(c.number + 1)
+	c.installEndings(o.endings)
 	c.keys.Store(int64(o.keys))
 	c.standIns.Store(o.standIns)
 	c.standInBytes.Store(o.standInBytes)

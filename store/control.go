@@ -35,6 +35,8 @@ type control struct {
 	claim    *claim
 	purge    *purge
 	repaired *claim // its partition and era
+	ending   *ending
+	minting  *minting
 
 	done chan error
 	err  error // found while it was published
@@ -74,6 +76,8 @@ func (c *committer) applyControl(ctl *control) {
 		err = c.applyPurge(ctl.purge)
 	case ctl.repaired != nil:
 		err = c.applyRepaired(ctl.repaired)
+	case ctl.ending != nil:
+		err = c.applyEnding(ctl)
 	}
 	if err != nil {
 		c.complete(item{ctl: ctl}, err)
@@ -117,6 +121,8 @@ func (c *committer) applyUpkeep(ctl *control) {
 // applyState does what changes nothing on disk. It says whether that was all.
 func (c *committer) applyState(ctl *control) bool {
 	switch {
+	case ctl.minting != nil:
+		*ctl.minting.actor = c.actors.current(ctl.minting.partition).actor
 	case ctl.built:
 		c.rebuilds.running = false
 	case ctl.quarantine != nil:

@@ -68,8 +68,11 @@ func (c *committer) publishClaims(ops []item) {
 			m := op.merge
 			c.clocks.incorporated(m.Partition, &m.Record, c.actors.current(m.Partition).actor, loggedAs{bytes: m.link.key})
 		case op.ctl != nil && op.ctl.claim != nil:
-			if claim := op.ctl.claim; !c.clocks.claimAll(claim.partition, claim.dots, claim.era) {
+			if claim := op.ctl.claim; !c.clocks.claimAll(claim.partition, claim.dots, claim.era) && op.ctl.ending == nil {
 				op.ctl.err = c.checkEra(claim)
+			}
+			if op.ctl.ending != nil {
+				c.publishEnding(op.ctl.ending)
 			}
 		}
 	}

@@ -35,6 +35,9 @@ const (
 	metaTrees  = metaPrefix + ".trees"
 	metaBoot   = metaPrefix + "boot"
 	metaRing   = metaPrefix + "ring"
+
+	// metaEndings stands before partition and actor of an Ending.
+	metaEndings = metaPrefix + ".endings/"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -30,6 +30,7 @@ type opened struct {
 	// partitions is how many the ring has, as far as is known.
 	partitions int
 	clocks     map[ring.Partition]*Clock
+	endings    map[ring.Partition][]Ending
 	// generation is the batch that emptied the clocks last; those on disk
 	// that name another one are void.
 	generation uint64
@@ -230,6 +231,9 @@ func (o *opened) load() error {
 	}
 	o.losses = stored
 	o.partitions = countPartitions(ringRecord, o.fences)
+	if err := o.loadEndings(); err != nil {
+		return err
+	}
 	return o.loadClocks()
 }
 

@@ -78,12 +78,14 @@ func (c *committer) keepStandIn(st *standing) error {
 		return err
 	}
 	next := st.in.Encoded
+	var old version.Record
 	if kept != nil {
-		old, err := version.Parse(kept)
+		old, err = version.Parse(kept)
 		switch {
 		case err != nil:
 			c.standInLost(st.in.Home, st.in.Partition, st.in.Record.Key, err)
 			c.building.put([]byte(metaLosses), c.vouch.encoded())
+			old = version.Record{}
 		case old.Dominates(&st.in.Record):
 			return nil
 		case !st.in.Record.Dominates(&old):
@@ -93,6 +95,9 @@ func (c *committer) keepStandIn(st *standing) error {
 			}
 			next = rec.Append(make([]byte, 0, rec.Size()))
 		}
+	}
+	if err := Refused(c.endings.of(st.in.Partition), &st.in.Record, func(d version.Dot) bool { return holds(&old, d) }); err != nil {
+		return err
 	}
 	size := c.standInBytes.Load() + c.building.standInBytes
 	if c.writing != nil {

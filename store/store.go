@@ -101,6 +101,7 @@ type Store struct {
 	clocks  *clocks
 	trees   *trees
 	dotLog  *dotLog
+	endings *endings
 	rot     *rot
 	fences  fences
 	vouch   vouching
@@ -149,10 +150,10 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 	s := &Store{
 		options: o, logger: o.Logger, guard: g,
 		cache: newCache(o.CacheBytes), intake: newIntake(),
-		trees: newTrees(), dotLog: newDotLog(), rot: newRot(),
+		trees: newTrees(), dotLog: newDotLog(), endings: newEndings(), rot: newRot(),
 		stop: make(chan struct{}), reopened: make(chan *opened, 1),
 	}
-	s.clocks = newClocks(s.dotLog)
+	s.clocks = newClocks(s.dotLog, s.endings)
 	g.unreadable = s.rot.reportUnreadable
 	s.vouch.changed, s.vouch.clocks = make(chan struct{}), s.clocks
 	first := s.opening()
