@@ -14,7 +14,7 @@ type Result uint8
 const (
 	// Pending: it depends on answers that are still to come.
 	Pending Result = iota
-	// Met: as many slots count as are needed.
+	// Met: as many seats count as are needed.
 	Met
 	// Unmet: too many have failed, the need cannot be met any more.
 	Unmet
@@ -33,94 +33,116 @@ func (r Result) String() string {
 	return fmt.Sprintf("result %d", uint8(r))
 }
 
-// Tally counts the answers of one operation at one epoch. Each home slot has one
-// member or, while it moves, a pair; a pair counts as one, and only if both have
-// acknowledged. Of each member the first word stands: what it says later, of
-// whatever kind, changes nothing.
+// SeatsMax is the most members that one operation may ask: a home in every slot,
+// and the target of one move.
+const SeatsMax = ring.ReplicasMax + 1
+
+// Tally counts the answers of one operation at one epoch. Every member asked has a
+// seat, 0 to SeatsMax-1. The operation has one or several needs, each for so many
+// of some of the seats, and is met when all of them are. Of each seat the first
+// word stands: what its member says later, of whatever kind, changes nothing.
 //
-// A Tally is a plain value, to be made with New; the zero value has no slots. It
-// is not safe for concurrent use. An operation that is retried at another epoch
-// takes a new one.
+// A Tally is a plain value, to be made with New or by Seats; the zero value has no
+// seats. It is not safe for concurrent use. An operation that is retried at another
+// epoch takes a new one.
 //
-// Invariant: acked and failed are disjoint; bit s stands for the first member of
-// slot s, bit s of the high half for the second; the second members of slots
-// that are no pairs have acked from the beginning.
+// Invariant: acked and failed are disjoint, and each need can be met by its seats.
 type Tally struct {
-	acked, failed uint32
-	slots, need   uint8
+	acked, failed uint8
+	count         uint8
+	needs         [needsMax]need
 }
 
-// high is the first bit of the second members.
-const high = 16
+// need asks for acknowledgements of so many of some seats, one bit each.
+type need struct{ seats, least uint8 }
 
-// New makes a tally over slots, 1 to ring.ReplicasMax, of which need must count,
-// 1 to slots. Other numbers are the caller's bug: see Resolve.
-func New(slots, need int) Tally {
-	if slots < 1 || slots > ring.ReplicasMax || need < 1 || need > slots {
-		panic(fmt.Sprintf("quorum: need %d of %d slots", need, slots))
+// needsMax is two rows of homes, each in as many zones as it has homes.
+const needsMax = 2 * ring.ReplicasMax
+
+// New makes a tally over seats 0 to slots-1, of which least must count: 1 to slots,
+// which is 1 to ring.ReplicasMax. Other numbers are the caller's bug: see Resolve.
+func New(slots, least int) Tally {
+	if slots < 1 || slots > ring.ReplicasMax {
+		panic(fmt.Sprintf("quorum: need %d of %d slots", least, slots))
 	}
-	return Tally{acked: (1<<slots - 1) << high, slots: uint8(slots), need: uint8(need)}
+	var t Tally
+	t.add(1<<slots-1, least)
+	return t
 }
 
-// Pair says that the slot is moving: it has a second member, who must
-// acknowledge as well. To be called before the first answer of any member.
-func (t *Tally) Pair(slot int) {
-	second := t.bit(slot, false) << high
-	if t.failed != 0 || t.acked&(1<<high-1) != 0 {
-		panic("quorum: pair after the first answer")
+// add asks for least of some seats, too. What another need contains already is left
+// out.
+func (t *Tally) add(seats uint8, least int) {
+	if least < 1 || least > bits.OnesCount8(seats) {
+		panic(fmt.Sprintf("quorum: need %d of %d slots", least, bits.OnesCount8(seats)))
 	}
-	t.acked &^= second
+	n := need{seats, uint8(least)}
+	for _, other := range t.needs[:t.count] {
+		if other == n {
+			return
+		}
+	}
+	t.needs[t.count] = n
+	t.count++
 }
 
-// Ack counts the acknowledgement of a member: the slot's only or first one, or
-// the second of a pair.
-func (t *Tally) Ack(slot int, second bool) {
-	if bit := t.bit(slot, second); t.failed&bit == 0 {
+// Ack counts the acknowledgement of a seat's member.
+func (t *Tally) Ack(seat int) {
+	if bit := t.bit(seat); t.failed&bit == 0 {
 		t.acked |= bit
 	}
 }
 
-// Fail notes that a member's acknowledgement will not come, or would not count.
-func (t *Tally) Fail(slot int, second bool) {
-	if bit := t.bit(slot, second); t.acked&bit == 0 {
+// Fail notes that a seat's acknowledgement will not come, or would not count.
+func (t *Tally) Fail(seat int) {
+	if bit := t.bit(seat); t.acked&bit == 0 {
 		t.failed |= bit
 	}
 }
 
 // Acked says whether the member's acknowledgement was its first word.
-func (t *Tally) Acked(slot int, second bool) bool {
-	return t.acked&t.bit(slot, second) != 0
-}
+func (t *Tally) Acked(seat int) bool { return t.acked&t.bit(seat) != 0 }
 
 // Result says how the tally stands.
 func (t *Tally) Result() Result {
-	lost := bits.OnesCount32((t.failed | t.failed>>high) & (1<<high - 1))
-	switch {
-	case t.Got() >= int(t.need):
-		return Met
-	case int(t.slots)-lost < int(t.need):
+	result := Met
+	for _, n := range t.needs[:t.count] {
+		switch {
+		case bits.OnesCount8(n.seats&t.acked) >= int(n.least):
+		case bits.OnesCount8(n.seats&^t.failed) < int(n.least):
+			return Unmet
+		default:
+			result = Pending
+		}
+	}
+	if t.count == 0 {
 		return Unmet
 	}
-	return Pending
+	return result
 }
 
-// Got is the number of slots that count.
-func (t *Tally) Got() int { return bits.OnesCount32(t.acked & (t.acked >> high)) }
+// Got is how many count, Need how many must, and Slots of how many: each of the
+// need that lacks most.
+func (t *Tally) Got() int   { return bits.OnesCount8(t.worst().seats & t.acked) }
+func (t *Tally) Need() int  { return int(t.worst().least) }
+func (t *Tally) Slots() int { return bits.OnesCount8(t.worst().seats) }
 
-// Need is the number of slots that must count.
-func (t *Tally) Need() int { return int(t.need) }
-
-// Slots is the number of slots.
-func (t *Tally) Slots() int { return int(t.slots) }
-
-// bit is the member's. The second member of a slot that is no pair has its bit
-// set in acked, where neither Ack nor Fail changes it.
-func (t *Tally) bit(slot int, second bool) uint32 {
-	if slot < 0 || slot >= int(t.slots) {
-		panic(fmt.Sprintf("quorum: slot %d of %d", slot, t.slots))
+// worst is the need that lacks most, the first of several; the zero need of a zero
+// Tally.
+func (t *Tally) worst() need {
+	lacks := func(n need) int { return int(n.least) - bits.OnesCount8(n.seats&t.acked) }
+	worst := t.needs[0]
+	for _, n := range t.needs[:t.count] {
+		if lacks(n) > lacks(worst) {
+			worst = n
+		}
 	}
-	if second {
-		return 1 << (high + slot)
+	return worst
+}
+
+func (t *Tally) bit(seat int) uint8 {
+	if seat < 0 || seat >= SeatsMax {
+		panic(fmt.Sprintf("quorum: seat %d of %d", seat, SeatsMax))
 	}
-	return 1 << slot
+	return 1 << seat
 }

@@ -16,27 +16,26 @@ const (
 	failed
 )
 
-// model counts by looking at every slot anew.
+// model counts by looking at every slot anew. A slot has one member, or two that
+// count as one: there is one such slot at most.
 type model struct {
 	need  int
-	slots [][]answer // one member, or two
+	words [SeatsMax]answer
+	slots [][]int // seats
 }
 
-func (m *model) word(slot int, second bool, a answer) {
-	member := 0
-	if second {
-		member = 1
-	}
-	if member < len(m.slots[slot]) && m.slots[slot][member] == silent {
-		m.slots[slot][member] = a
+func (m *model) word(seat int, a answer) {
+	if m.words[seat] == silent {
+		m.words[seat] = a
 	}
 }
 
-func (m *model) got() (n int) {
-	for _, members := range m.slots {
+// got counts the slots of which all members have acknowledged, or may yet.
+func (m *model) got(hoping bool) (n int) {
+	for _, seats := range m.slots {
 		all := true
-		for _, a := range members {
-			all = all && a == acked
+		for _, seat := range seats {
+			all = all && (m.words[seat] == acked || hoping && m.words[seat] == silent)
 		}
 		if all {
 			n++
@@ -45,54 +44,41 @@ func (m *model) got() (n int) {
 	return n
 }
 
-// result tries what would be if everybody who is silent acknowledged.
 func (m *model) result() Result {
-	if m.got() >= m.need {
+	switch {
+	case m.got(false) >= m.need:
 		return Met
-	}
-	best := model{need: m.need}
-	for _, members := range m.slots {
-		var hoped []answer
-		for _, a := range members {
-			if a == silent {
-				a = acked
-			}
-			hoped = append(hoped, a)
-		}
-		best.slots = append(best.slots, hoped)
-	}
-	if best.got() >= m.need {
+	case m.got(true) >= m.need:
 		return Pending
 	}
 	return Unmet
 }
 
+// The two needs of a move together are one need of slots, in which the two ends of
+// the move count as one and only if both have acknowledged.
 func TestTallyCountsAsTheObviousCountDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		slots := rapid.IntRange(1, ring.ReplicasMax).Draw(t, "slots")
 		need := rapid.IntRange(1, slots).Draw(t, "need")
 		tally, m := New(slots, need), model{need: need}
 		for slot := range slots {
-			if rapid.Bool().Draw(t, "pair") {
-				tally.Pair(slot)
-				m.slots = append(m.slots, make([]answer, 2))
-			} else {
-				m.slots = append(m.slots, make([]answer, 1))
-			}
+			m.slots = append(m.slots, []int{slot})
+		}
+		seats := slots
+		if pair := rapid.IntRange(-1, slots-1).Draw(t, "pair"); pair >= 0 {
+			tally.add((1<<slots-1)&^(1<<pair)|1<<slots, need)
+			m.slots[pair] = append(m.slots[pair], slots)
+			seats++
 		}
 		final := Pending
 		for range rapid.IntRange(0, 40).Draw(t, "events") {
-			slot := rapid.IntRange(0, slots-1).Draw(t, "slot")
-			second := len(m.slots[slot]) == 2 && rapid.Bool().Draw(t, "second")
+			seat := rapid.IntRange(0, seats-1).Draw(t, "seat")
 			if rapid.Bool().Draw(t, "ack") {
-				tally.Ack(slot, second)
-				m.word(slot, second, acked)
+				tally.Ack(seat)
+				m.word(seat, acked)
 			} else {
-				tally.Fail(slot, second)
-				m.word(slot, second, failed)
-			}
-			if got, want := tally.Got(), m.got(); got != want {
-				t.Fatalf("got %d slots, want %d", got, want)
+				tally.Fail(seat)
+				m.word(seat, failed)
 			}
 			if got, want := tally.Result(), m.result(); got != want {
 				t.Fatalf("result %v, want %v", got, want)
@@ -101,91 +87,25 @@ func TestTallyCountsAsTheObviousCountDoes(t *testing.T) {
 				t.Fatalf("result %v became %v", final, tally.Result())
 			}
 			final = tally.Result()
-			member := 0
-			if second {
-				member = 1
-			}
-			if got, want := tally.Acked(slot, second), m.slots[slot][member] == acked; got != want {
+			if got, want := tally.Acked(seat), m.words[seat] == acked; got != want {
 				t.Fatalf("acked %v, want %v", got, want)
 			}
-		}
-		if tally.Need() != need || tally.Slots() != slots {
-			t.Fatalf("need %d of %d became %d of %d", need, slots, tally.Need(), tally.Slots())
+			if (tally.Got() >= tally.Need()) != (final == Met) || tally.Need() != need || tally.Slots() != slots {
+				t.Fatalf("%d of %d, need %d of %d, is %v", tally.Got(), tally.Slots(), need, slots, final)
+			}
 		}
 	})
-}
-
-func TestWordsOfSecondMembersThatDoNotExistChangeNothing(t *testing.T) {
-	tally := New(3, 2)
-	tally.Fail(0, true)
-	tally.Ack(1, true)
-	if tally.Got() != 0 || tally.Result() != Pending {
-		t.Fatalf("got %d, %v", tally.Got(), tally.Result())
-	}
-	tally.Ack(0, false)
-	tally.Ack(1, false)
-	if tally.Got() != 2 || tally.Result() != Met {
-		t.Fatalf("got %d, %v", tally.Got(), tally.Result())
-	}
-}
-
-// Two sets that each meet their need over the same slots share a home, if the
-// needs add up to more than the slots. That is why a read sees what a write
-// acknowledged. It holds while slots move, too: writes need both members of a
-// pair, and the read may ask either.
-func TestMetTalliesIntersect(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		slots := rapid.IntRange(1, ring.ReplicasMax).Draw(t, "slots")
-		w := rapid.IntRange(1, slots).Draw(t, "w")
-		r := rapid.IntRange(slots-w+1, slots).Draw(t, "r")
-		pairs := rapid.SliceOfN(rapid.Bool(), slots, slots).Draw(t, "pairs")
-		write, read := New(slots, w), New(slots, r)
-		for slot, pair := range pairs {
-			if pair {
-				write.Pair(slot)
-			}
-		}
-		asked := make([]bool, slots) // by slot: whether the read asks the second
-		for _, slot := range rapid.Permutation(seq(2*slots)).Draw(t, "order of writes") {
-			if write.Result() != Met {
-				write.Ack(slot/2, slot%2 == 1)
-			}
-		}
-		for _, slot := range rapid.Permutation(seq(slots)).Draw(t, "order of reads") {
-			asked[slot] = pairs[slot] && rapid.Bool().Draw(t, "second")
-			if read.Result() != Met {
-				read.Ack(slot, false)
-			}
-		}
-		if write.Result() != Met || read.Result() != Met {
-			t.Fatalf("all acknowledged, yet writes are %v and reads %v", write.Result(), read.Result())
-		}
-		for slot := range slots {
-			if read.Acked(slot, false) && write.Acked(slot, asked[slot]) {
-				return
-			}
-		}
-		t.Fatalf("w=%d r=%d of %d met without a common home", w, r, slots)
-	})
-}
-
-func seq(n int) []int {
-	s := make([]int, n)
-	for i := range s {
-		s[i] = i
-	}
-	return s
 }
 
 func TestNumbersThatMakeNoSensePanic(t *testing.T) {
 	for name, misuse := range map[string]func(){
-		"no slots":         func() { New(0, 0) },
-		"need nothing":     func() { New(3, 0) },
-		"need too much":    func() { New(3, 4) },
-		"too many slots":   func() { New(ring.ReplicasMax+1, 1) },
-		"slot out of them": func() { t := New(3, 2); t.Ack(3, false) },
-		"negative slot":    func() { t := New(3, 2); t.Fail(-1, false) },
-		"pair too late":    func() { t := New(3, 2); t.Ack(0, false); t.Pair(1) },
+		"no slots":       func() { New(0, 0) },
+		"need nothing":   func() { New(3, 0) },
+		"need too much":  func() { New(3, 4) },
+		"too many slots": func() { New(ring.ReplicasMax+1, 1) },
+		"no such seat":   func() { t := New(3, 2); t.Ack(SeatsMax) },
+		"negative seat":  func() { t := New(3, 2); t.Fail(-1) },
+		"too many seats": func() { t := New(3, 2); t.add(0b11, 3) },
 	} {
 		func() {
 			defer func() {
@@ -198,14 +118,22 @@ func TestNumbersThatMakeNoSensePanic(t *testing.T) {
 	}
 }
 
+func TestATallyWithoutSeatsIsNeverMet(t *testing.T) {
+	var tally Tally
+	tally.Ack(0)
+	if tally.Result() != Unmet || tally.Got() != 0 || tally.Need() != 0 {
+		t.Errorf("%v, %d of %d", tally.Result(), tally.Got(), tally.Need())
+	}
+}
+
 func TestTallyAllocatesNothing(t *testing.T) {
 	met := 0
 	if n := testing.AllocsPerRun(100, func() {
 		tally := New(3, 2)
-		tally.Pair(1)
-		tally.Ack(0, false)
-		tally.Ack(1, false)
-		tally.Ack(1, true)
+		tally.add(0b1011, 2)
+		tally.Ack(0)
+		tally.Ack(1)
+		tally.Ack(3)
 		if tally.Result() == Met {
 			met++
 		}
@@ -218,8 +146,8 @@ func BenchmarkTally(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		tally := New(3, 2)
-		tally.Ack(0, false)
-		tally.Ack(2, false)
+		tally.Ack(0)
+		tally.Ack(2)
 		if tally.Result() != Met {
 			b.Fatal("not met")
 		}

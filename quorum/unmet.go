@@ -12,7 +12,7 @@ import (
 const (
 	opMax     = 32                   // bytes of the operation's name on the wire
 	reasonMax = 256                  // bytes of one home's reason on the wire
-	homesMax  = 2 * ring.ReplicasMax // homes on the wire: every slot a pair
+	homesMax  = 2 * ring.ReplicasMax // homes on the wire
 )
 
 // UnmetError says that too few homes acknowledged an operation, and of each of

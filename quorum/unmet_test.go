@@ -12,9 +12,9 @@ import (
 
 func TestUnmetErrorNamesTheHomes(t *testing.T) {
 	tally := New(3, 2)
-	tally.Ack(0, false)
-	tally.Fail(1, false)
-	tally.Fail(2, false)
+	tally.Ack(0)
+	tally.Fail(1)
+	tally.Fail(2)
 	err := tally.Unmet("put", []HomeError{
 		{ID: ring.NodeID{0x1a, 0x2b, 0x3c, 0x4d}, Name: "b", Reason: "unreachable"},
 		{ID: ring.NodeID{0xff}, Reason: "deadline exceeded"},

@@ -57,6 +57,12 @@ func (p *Plan) Homes(partition Partition) []NodeID {
 // The time is well below 100 ms for 200 members of 1,024 partitions, and some
 // seconds for 1,000 members of 16,384 partitions with 7 homes each.
 func (r *Record) Plan(members []Member, replicas int) (*Plan, error) {
+	return r.plan(members, replicas, nil)
+}
+
+// plan is Plan in which an heir counts as home where somebody was who is not active
+// any more. An heir has no slots of its own.
+func (r *Record) plan(members []Member, replicas int, heirs map[NodeID]NodeID) (*Plan, error) {
 	sorted := slices.Clone(members)
 	sortMembers(sorted)
 	if err := plannable(sorted, replicas); err != nil {
@@ -72,7 +78,7 @@ func (r *Record) Plan(members []Member, replicas int) (*Plan, error) {
 			places = append(places, uint16(i))
 		}
 	}
-	before := r.slotsFor(active)
+	before := r.slotsFor(active, heirs)
 	gs := groups(active, replicas)
 	f := newFlow(r.Partitions, replicas, gs, fairShares(active, gs, r.Partitions, replicas), compact(before))
 	f.solve()
@@ -105,8 +111,9 @@ func plannable(members []Member, replicas int) error {
 }
 
 // slotsFor gives, for each partition, the index among the active members of
-// each slot's home, -1 where it is none of them. Moves under way count as done.
-func (r *Record) slotsFor(active []Member) [][]int32 {
+// each slot's home, or of its heir, -1 where it is none of them. Moves under way
+// count as done.
+func (r *Record) slotsFor(active []Member, heirs map[NodeID]NodeID) [][]int32 {
 	index := func(id NodeID) int32 {
 		i, found := slices.BinarySearchFunc(active, id, func(m Member, id NodeID) int { return m.ID.Compare(id) })
 		if !found {
@@ -117,6 +124,9 @@ func (r *Record) slotsFor(active []Member) [][]int32 {
 	slots := make([][]int32, r.Partitions)
 	for p := range slots {
 		for _, id := range r.Homes(Partition(p)) {
+			if heir, ok := heirs[id]; ok {
+				id = heir
+			}
 			slots[p] = append(slots[p], index(id))
 		}
 	}

@@ -305,14 +305,14 @@ func (o *putOp) homeAnswered(attempt, home int, err error) {
 		return
 	}
 	if err == nil {
-		o.tally.Ack(home, false)
+		o.tally.Ack(home)
 	} else {
 		o.errs[home] = err
 		if l := o.standIn(home, err); l != nil {
 			defer o.sendStandIn(l)
 		}
 		if o.stand == nil || !o.stand.asked[home] {
-			o.tally.Fail(home, false)
+			o.tally.Fail(home)
 		}
 	}
 	o.counted()
@@ -384,7 +384,7 @@ func (o *putOp) unknown() error {
 	got := o.tally.Got()
 	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", o.need, got, o.homes, func(i int) string {
 		switch {
-		case !o.tally.Acked(i, false):
+		case !o.tally.Acked(i):
 			return reason(o.errs[i])
 		case o.stand != nil && !o.stand.by[i].IsZero():
 			return o.c.nameOf(o.stand.by[i]) + " has acknowledged for it"
@@ -415,7 +415,7 @@ func (o *putOp) response() api.PutResponse {
 	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Need: uint8(o.need), Siblings: o.siblings}
 	receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
 	for i, id := range o.homes {
-		if o.tally.Acked(i, false) && (o.stand == nil || o.stand.by[i].IsZero()) {
+		if o.tally.Acked(i) && (o.stand == nil || o.stand.by[i].IsZero()) {
 			receipt.Answered = append(receipt.Answered, id)
 		}
 	}

@@ -128,13 +128,13 @@ func (o *putOp) standInAnswered(l *standLeg, err error) {
 		return
 	case err == nil:
 		o.stand.by[l.home] = l.id
-		o.tally.Ack(l.home, false)
+		o.tally.Ack(l.home)
 	default:
 		o.stand.asked[l.home] = false
 		if another := o.standIn(l.home, rpc.ErrUnreachable); another != nil {
 			defer o.sendStandIn(another)
 		} else {
-			o.tally.Fail(l.home, false)
+			o.tally.Fail(l.home)
 		}
 	}
 	o.counted()

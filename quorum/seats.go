@@ -1,0 +1,146 @@
+package quorum
+
+import (
+	"fmt"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// Seats are the members that one record asks about one partition, and for what.
+// Every home has the seat of its slot; the target of a move, which takes part from
+// PhaseDual on, has the one behind the last slot.
+//
+// A write counts when it would by the homes as they are and by the homes as they
+// will be. While both rows need the same, that is to say that the two ends of a
+// move count as one home, and only if both have acknowledged: what counts is met
+// by every read of either row, whichever the move comes to. A read asks one row:
+// that of now, or in PhaseReadNew the one that will be.
+//
+// Seats are a plain value that shares memory with the record.
+type Seats struct {
+	record *ring.Record
+	homes  []ring.NodeID
+	move   *ring.Move // nil unless it takes part
+}
+
+// SeatsOf finds the seats. The partition has homes: the record is founded.
+func SeatsOf(r *ring.Record, p ring.Partition) Seats {
+	s := Seats{record: r, homes: r.Homes(p)}
+	if len(s.homes) == 0 {
+		panic(fmt.Sprintf("quorum: partition %d has no homes", p))
+	}
+	if m := r.MoveOf(p); m != nil && m.Phase != ring.PhasePlan {
+		s.move = m
+	}
+	return s
+}
+
+// Len is the number of seats, at most SeatsMax.
+func (s *Seats) Len() int {
+	if s.move != nil {
+		return len(s.homes) + 1
+	}
+	return len(s.homes)
+}
+
+// Slots is the number of homes.
+func (s *Seats) Slots() int { return len(s.homes) }
+
+// Member is who has the seat, 0 to Len-1.
+func (s *Seats) Member(seat int) ring.NodeID {
+	if seat == len(s.homes) && s.move != nil {
+		return s.move.To
+	}
+	return s.homes[seat]
+}
+
+// SeatOf is the member's seat; -1 if it has none.
+func (s *Seats) SeatOf(id ring.NodeID) int {
+	for seat := range s.Len() {
+		if s.Member(seat) == id {
+			return seat
+		}
+	}
+	return -1
+}
+
+// Reads says that the seat's member is asked by reads. All of them take writes.
+func (s *Seats) Reads(seat int) bool { return s.reading()&(1<<seat) != 0 }
+
+// now is the row of the table, then the one after the move, reading the one that
+// answers reads; a bit for each seat.
+func (s *Seats) now() uint8 { return 1<<len(s.homes) - 1 }
+
+func (s *Seats) then() uint8 {
+	if s.move == nil {
+		return s.now()
+	}
+	return s.now()&^(1<<s.move.Slot) | 1<<len(s.homes)
+}
+
+func (s *Seats) reading() uint8 {
+	if s.move != nil && s.move.Phase == ring.PhaseReadNew {
+		return s.then()
+	}
+	return s.now()
+}
+
+// Write makes the tally of a write at a level, for somebody in a zone; the zone
+// matters for LocalQuorum only. The error says what the level asks for that there
+// is not, as in "9 of 3 homes".
+//
+// A read that has found copies which differ writes its merge back by this tally, at
+// its own level, before it is answered: a later read may ask the other row.
+func (s *Seats) Write(level uint8, zone string) (Tally, error) {
+	var t Tally
+	err := s.demand(&t, s.now(), level, zone)
+	if err == nil && s.move != nil {
+		err = s.demand(&t, s.then(), level, zone)
+	}
+	return t, err
+}
+
+// Read makes the tally of a read: see Write.
+func (s *Seats) Read(level uint8, zone string) (Tally, error) {
+	var t Tally
+	err := s.demand(&t, s.reading(), level, zone)
+	return t, err
+}
+
+// demand adds what a level asks of a row.
+func (s *Seats) demand(t *Tally, row uint8, level uint8, zone string) error {
+	switch level {
+	case levelLocal:
+		near := s.within(row, zone)
+		if near == 0 {
+			return fmt.Errorf("a quorum in zone %q, where the partition has no home", zone)
+		}
+		t.add(near, Majority(ones(near)))
+		return nil
+	case levelEach:
+		for seen := uint8(0); seen != row; {
+			near := s.within(row, s.zone(first(row&^seen)))
+			t.add(near, Majority(ones(near)))
+			seen |= near
+		}
+		return nil
+	}
+	least, err := Resolve(level, ones(row))
+	if err != nil {
+		return err
+	}
+	t.add(row, least)
+	return nil
+}
+
+// within are the seats of a row whose members are in a zone.
+func (s *Seats) within(row uint8, zone string) (near uint8) {
+	for seat := range s.Len() {
+		if row&(1<<seat) != 0 && s.zone(seat) == zone {
+			near |= 1 << seat
+		}
+	}
+	return near
+}
+
+func (s *Seats) zone(seat int) string { return s.record.Member(s.Member(seat)).Zone }
