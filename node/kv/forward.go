@@ -3,6 +3,8 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -30,21 +32,13 @@ func (o *putOp) elsewhere(self int, why error) {
 	o.forward(why)
 }
 
-// forward sends the put to the next home that was not tried. last is why the
+// forward sends the put to the nearest home that was not tried. last is why the
 // one before refused it.
 func (o *putOp) forward(last error) {
 	o.mu.Lock()
-	next := -1
-	for i, id := range o.homes {
-		if o.tried[i] {
-			continue
-		}
-		o.tried[i] = true
-		if id != o.c.cfg.Self && o.c.Reachable(id) {
-			next = i
-			break
-		}
-		o.errs[i] = rpc.ErrUnreachable
+	next := o.nearest()
+	if next >= 0 {
+		o.tried[next] = true
 	}
 	homes, attempt := o.homes, o.attempt
 	o.mu.Unlock()
@@ -68,6 +62,40 @@ func (o *putOp) forward(last error) {
 	}
 	req.Stamp = uint64(o.c.stamps().Now())
 	api.Put.Send(o.c.cfg.Transport, to, &req, o.theirs, leg)
+}
+
+// A home is near if it answers in at most nearTimes the time of the quickest one, and
+// nearMin.
+const (
+	nearTimes = 4
+	nearMin   = 2 * time.Millisecond
+)
+
+// nearest is the first home, by slot, that is near, was not tried and can be reached;
+// -1 if there is none. So homes that are about as quick have equal shares; o.mu is
+// held.
+func (o *putOp) nearest() int {
+	least := time.Duration(math.MaxInt64 / nearTimes / 2)
+	var means [ring.ReplicasMax]time.Duration
+	var usable [ring.ReplicasMax]bool
+	for i, id := range o.homes {
+		if o.tried[i] {
+			continue
+		}
+		if id == o.c.cfg.Self || !o.c.Reachable(id) {
+			o.errs[i] = rpc.ErrUnreachable
+			continue
+		}
+		usable[i] = true
+		means[i], _ = o.c.cfg.Circuits.Latency(id) // 0 for one that was never asked
+		least = min(least, means[i])
+	}
+	for i := range o.homes {
+		if usable[i] && means[i] <= nearTimes*least+nearMin {
+			return i
+		}
+	}
+	return -1
 }
 
 // nowhere says that no home takes the put; nothing was written.
