@@ -43,7 +43,7 @@ type remote struct {
 
 // NewClient makes a Client. It connects to nobody yet.
 func NewClient(cfg TCPConfig) *Client {
-	d := net.Dialer{Timeout: cfg.withDefaults().DialTimeout, KeepAliveConfig: keepAlive}
+	d := net.Dialer{KeepAliveConfig: keepAlive}
 	return newClient(cfg, func(ctx context.Context, addr string) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr)
 	})

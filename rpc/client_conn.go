@@ -146,7 +146,9 @@ func (c *clientConn) run() {
 func (c *clientConn) dial(ctx context.Context) error {
 	l := c.link
 	cfg := &l.remote.client.cfg
-	conn, err := l.remote.client.dial(ctx, l.remote.to.Addr)
+	dialing, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	conn, err := l.remote.client.dial(dialing, l.remote.to.Addr)
+	cancel()
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ const (
 	inFlightDefault    = 64 << 20
 	connsDefault       = 16384
 	connsPerIPDefault  = 8192
-	dialTimeDefault    = 3 * time.Second
+	dialTimeDefault    = 5 * time.Second
 	handshakeTime      = 5 * time.Second // default, and what a listener gives
 	inFlightPerConnMax = 1 << 20         // requests that wait for answers on a connection
 )
@@ -50,7 +50,8 @@ type TCPConfig struct {
 	// Connections to each peer for messages below 64 KiB; 0 is 1. Larger ones
 	// have one connection of their own.
 	Connections int
-	// DialTimeout bounds the wait for a TCP connection; 0 is 3 s.
+	// DialTimeout bounds the wait for a TCP connection; 0 is 5 s, which
+	// peers that are seconds away need.
 	DialTimeout time.Duration
 	// HandshakeTimeout bounds the wait for the peer's part of the handshake
 	// after that; 0 is 5 s. A process that is stopped takes connections and

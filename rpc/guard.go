@@ -16,7 +16,8 @@ import (
 
 const (
 	probeEvery = 250 * time.Millisecond // to a peer whose circuit is open
-	probeTime  = time.Second            // that a probe has
+	probeAgain = time.Second            // while one is under way
+	probeTime  = 5 * time.Second        // that a probe has: peers may be seconds away
 	failureMin = 100 * time.Millisecond // a request that had less time says nothing of the peer
 	failureMax = 2                      // failures without a success open the circuit
 )
@@ -55,7 +56,8 @@ type circuit struct {
 	cause    error      // of the latest failure
 	failures int        // since the latest answer
 	answered time.Time  // when the latest answer came
-	probing  bool
+	probes   int        // under way
+	probed   time.Time  // when the latest one began
 }
 
 // NewGuard guards next. Without Run, a circuit that has opened stays open until
@@ -285,10 +287,14 @@ func (g *Guard) probe(probes *sync.WaitGroup) (any bool) {
 	peers := *g.peers.Load()
 	for _, id := range slices.SortedFunc(maps.Keys(peers), ring.NodeID.Compare) {
 		c := peers[id]
+		began := time.Now()
 		c.mu.Lock()
-		open, ask, to := c.open.Load(), c.open.Load() && !c.probing, c.to
+		// A probe that gets lost must not hold up the next one.
+		open, to := c.open.Load(), c.to
+		ask := open && (c.probes == 0 || began.Sub(c.probed) >= probeAgain)
 		if ask {
-			c.probing = true
+			c.probes++
+			c.probed = began
 		}
 		c.mu.Unlock()
 		any = any || open
@@ -296,11 +302,10 @@ func (g *Guard) probe(probes *sync.WaitGroup) (any bool) {
 			continue
 		}
 		probes.Add(1)
-		began := time.Now()
 		ping.Send(g.next, to, &pingMessage{}, began.Add(probeTime), CompleteFunc(func(_ []byte, err error) {
 			defer probes.Done()
 			c.mu.Lock()
-			c.probing = false
+			c.probes--
 			c.mu.Unlock()
 			c.note(g, to, began, err)
 		}))

@@ -14,11 +14,13 @@ import (
 
 // script is a peer that fares as the test says.
 type script struct {
-	outcome atomic.Pointer[error]  // nil: an answer
-	delay   atomic.Int64           // until the outcome
-	sent    atomic.Int64           // requests that are no pings
-	pings   atomic.Int64           //
-	addr    atomic.Pointer[string] // of the latest request
+	outcome atomic.Pointer[error] // nil: an answer
+	delay   atomic.Int64          // until the outcome
+	sent    atomic.Int64          // requests that are no pings
+	// impatient says that deadlines count.
+	impatient atomic.Bool
+	pings     atomic.Int64           //
+	addr      atomic.Pointer[string] // of the latest request
 }
 
 func (s *script) set(err error, delay time.Duration) {
@@ -26,8 +28,14 @@ func (s *script) set(err error, delay time.Duration) {
 	s.delay.Store(int64(delay))
 }
 
+// far has all requests answered after so long, if they wait as long.
+func (s *script) far(delay time.Duration) {
+	s.set(nil, delay)
+	s.impatient.Store(true)
+}
+
 // Send implements Transport.
-func (s *script) Send(to Peer, route string, _ any, _ time.Time, c Completer) {
+func (s *script) Send(to Peer, route string, _ any, deadline time.Time, c Completer) {
 	s.addr.Store(&to.Addr)
 	if route == string(ping) {
 		s.pings.Add(1)
@@ -35,7 +43,11 @@ func (s *script) Send(to Peer, route string, _ any, _ time.Time, c Completer) {
 		s.sent.Add(1)
 	}
 	err := *s.outcome.Load()
-	time.AfterFunc(time.Duration(s.delay.Load()), func() { c.Complete([]byte{0x91, 0xc4, 0}, err) })
+	delay := time.Duration(s.delay.Load())
+	if left := time.Until(deadline); s.impatient.Load() && left < delay {
+		err, delay = ErrDeadline, left
+	}
+	time.AfterFunc(delay, func() { c.Complete([]byte{0x91, 0xc4, 0}, err) })
 }
 
 func guarded(t *testing.T, f func(t *testing.T, s *script, g *Guard)) {
@@ -236,11 +248,48 @@ func TestGuardMeasuresLatency(t *testing.T) {
 func TestSuspicionOpensTheCircuitOfASilentPeerOnly(t *testing.T) {
 	guarded(t, func(t *testing.T, s *script, g *Guard) {
 		g.Suspect(server1)
-		time.Sleep(probeTime)
+		time.Sleep(suspectMin)
 		wantOpen(t, g, false, "it answers")
-		s.set(ErrDeadline, probeTime)
+		s.set(ErrDeadline, suspectMin)
 		g.Suspect(server1)
-		time.Sleep(probeTime)
+		time.Sleep(suspectMin)
 		wantOpen(t, g, true, "it is silent")
+	})
+}
+
+// A link whose answers take seconds is slow, not gone: satellites, and queues that
+// are too long.
+func TestCircuitOfAPeerSecondsAwayCloses(t *testing.T) {
+	guarded(t, func(t *testing.T, s *script, g *Guard) {
+		s.set(ErrUnreachable, time.Millisecond)
+		_ = callEcho(g, time.Second)
+		wantOpen(t, g, true, "it is away")
+		const far = 4 * time.Second
+		s.far(far)
+		time.Sleep(far + 2*probeEvery)
+		wantOpen(t, g, false, "it is back, and far away")
+		if err := callEcho(g, 10*time.Second); err != nil {
+			t.Error(err)
+		}
+		g.Suspect(server1)
+		time.Sleep(10 * time.Second)
+		wantOpen(t, g, false, "a suspicion that is wrong")
+	})
+}
+
+// Probes that vanish hold up none that would be answered.
+func TestCircuitClosesSoonAfterProbesVanished(t *testing.T) {
+	guarded(t, func(t *testing.T, s *script, g *Guard) {
+		s.set(ErrUnreachable, time.Millisecond)
+		_ = callEcho(g, time.Second)
+		s.set(ErrDeadline, probeTime)
+		time.Sleep(time.Minute)
+		wantOpen(t, g, true, "it is silent")
+		if n := s.pings.Load(); n < 40 || n > 70 {
+			t.Errorf("%d probes in a minute of silence", n)
+		}
+		s.set(nil, time.Millisecond)
+		time.Sleep(probeAgain + 2*probeEvery)
+		wantOpen(t, g, false, "it is back")
 	})
 }

@@ -2,16 +2,25 @@ package rpc
 
 import "time"
 
+// A suspect's time to answer follows its latest answers, within these bounds.
+const (
+	suspectMin   = time.Second
+	suspectTimes = 4 // the 95th percentile of its answers
+)
+
 // Suspect has a peer asked at once whether it is there, because somebody else
-// has given it up. Its circuit opens unless it answers within a second; a peer
-// that does answer keeps it closed. It does not wait.
+// has given it up. Its circuit opens unless it answers in time, within a second or
+// so, or five where it is far away; a peer that does answer keeps it closed. It does
+// not wait.
 func (g *Guard) Suspect(to Peer) {
 	if to.ID.IsZero() || g.Open(to.ID) {
 		return
 	}
 	c := g.circuit(to)
 	began := time.Now()
-	ping.Send(g.next, to, &pingMessage{}, began.Add(probeTime), CompleteFunc(func(_ []byte, err error) {
+	_, p95 := c.latency.read()
+	patience := max(suspectMin, min(suspectTimes*p95, probeTime))
+	ping.Send(g.next, to, &pingMessage{}, began.Add(patience), CompleteFunc(func(_ []byte, err error) {
 		if verdict(err, time.Since(began)) == peerSilent {
 			c.fail(g, to, began, err, failureMax)
 			return
