@@ -80,7 +80,7 @@ func (r *Repair) auditLoop(ctx context.Context) error {
 			// always, so that simulations replay.
 			select {
 			case <-r.auditing.soon:
-				r.auditAll(ctx, r.auditing.takeUrgent(), nil)
+				r.auditUrgent(ctx)
 				continue
 			default:
 			}
@@ -89,7 +89,7 @@ func (r *Repair) auditLoop(ctx context.Context) error {
 				turn.Stop()
 				return ctx.Err()
 			case <-r.auditing.soon:
-				r.auditAll(ctx, r.auditing.takeUrgent(), nil)
+				r.auditUrgent(ctx)
 			case <-turn.C:
 				due = true
 			}
@@ -101,6 +101,14 @@ func (r *Repair) auditLoop(ctx context.Context) error {
 			}
 		}
 		r.auditAll(ctx, some, nil)
+	}
+}
+
+// auditUrgent audits the partitions that are urgent when all have been named that
+// become so at once.
+func (r *Repair) auditUrgent(ctx context.Context) {
+	if r.aside(ctx, "urgent", r.cfg.Self) == nil {
+		r.auditAll(ctx, r.auditing.takeUrgent(), nil)
 	}
 }
 

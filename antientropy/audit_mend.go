@@ -123,6 +123,9 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 	if err := a.r.mergeHere(ctx, p, items, verdict{resp.Verdict, resp.Base}); err != nil {
 		return nil, fmt.Errorf("audit: records from %s: %w", a.with.Short(), err)
 	}
+	if err := a.r.aside(ctx, "audit", a.with); err != nil {
+		return nil, err
+	}
 	a.out.Bytes += size
 	a.r.pulledBytes.Add(size)
 	if a.full && len(left) > 0 {

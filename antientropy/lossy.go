@@ -126,6 +126,9 @@ func (r *Repair) lossyLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		if r.aside(ctx, "lossy", r.cfg.Self) != nil {
+			return nil
+		}
 	}
 }
 
@@ -247,6 +250,9 @@ func (r *Repair) refill(ctx context.Context, pt *partner, to rpc.Peer, p ring.Pa
 		some := firstOf(left)
 		if err := r.cfg.Store.Incorporate(p, some, pt.mine); err != nil {
 			return fmt.Errorf("claim what was filled: %w", err)
+		}
+		if err := r.aside(ctx, "refill", pt.id); err != nil {
+			return err
 		}
 		claimed := clockOfDots(some)
 		left = left.Without(&claimed)

@@ -165,6 +165,9 @@ func (r *Repair) peersLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		if r.aside(ctx, "partners", r.cfg.Self) != nil {
+			return nil
+		}
 	}
 }
 
@@ -193,11 +196,7 @@ func (r *Repair) dropPartner(id ring.NodeID) {
 
 // generator is the source of chance of one loop.
 func (r *Repair) generator(name string, id ring.NodeID) *rand.Rand {
-	h := r.cfg.Seed
-	for _, b := range []byte(name) {
-		h = (h ^ uint64(b)) * 0x100000001b3
-	}
-	return rand.New(rand.NewPCG(h, binary.BigEndian.Uint64(id[:8])^binary.BigEndian.Uint64(id[8:])))
+	return rand.New(rand.NewPCG(mixed(r.cfg.Seed, []byte(name)), binary.BigEndian.Uint64(id[:8])^binary.BigEndian.Uint64(id[8:])))
 }
 
 // jittered is a pause of three to five quarters of d.

@@ -129,6 +129,9 @@ func (r *Repair) pull(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 		if err := r.cfg.Store.Incorporate(p, g.want, pt.mine); err != nil {
 			return fmt.Errorf("claim what was pulled of partition %d: %w", p, err)
 		}
+		if err := r.aside(ctx, "claim", pt.id); err != nil {
+			return err
+		}
 		own = r.cfg.Store.ClockOf(p)
 		if left := g.want.Without(&own); len(left) > 0 {
 			g.taken = unite(g.taken, left)
@@ -172,6 +175,9 @@ func (r *Repair) page(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 		r.auditSoon(p)
 	}
 	if err := r.mergeHere(ctx, p, judged, v); err != nil {
+		return nil, err
+	}
+	if err := r.aside(ctx, "pull", pt.id); err != nil {
 		return nil, err
 	}
 	r.pulledKeys.Add(int64(keys))

@@ -42,6 +42,9 @@ func (r *Repair) readyLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		if r.aside(ctx, "ready", r.cfg.Self) != nil {
+			return nil
+		}
 	}
 }
 
