@@ -6,6 +6,7 @@ import (
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/wire"
+	"github.com/kithdb/kith/store"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -19,8 +20,8 @@ const (
 
 // Bounds of the messages.
 const (
-	keysMax    = 256  // keys of one question or offer
-	basesMax   = 4096 // actors of a clock
+	keysMax    = 256 // keys of one question or offer
+	basesMax   = store.ClockActorsMax
 	dotsMax    = version.SiblingsMax
 	outcomeMax = 2048 // bytes of one error
 )

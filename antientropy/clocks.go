@@ -31,7 +31,7 @@ const (
 // partnerLoop compares clocks with a partner every few seconds and pulls what is
 // missing here, at once where it cannot be on its way.
 func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
-	for r.aside(ctx, "clocks", pt.id) == nil {
+	for ctx.Err() == nil {
 		viewed := r.cfg.Members.Changed()
 		wait, reached := r.round(ctx, pt)
 		if reached {
@@ -103,12 +103,17 @@ func (r *Repair) exchange(ctx context.Context, pt *partner, to rpc.Peer) error {
 	if era := r.cfg.Store.Era(); pt.mine != era || pt.epoch != rec.Epoch {
 		pt.reset(era, rec.Epoch)
 	}
-	told, theirEra, now, err := r.askClocks(ctx, pt, to, rec)
+	told, ends, theirEra, now, err := r.askClocks(ctx, pt, to, rec)
 	if err != nil {
 		return err
 	}
 	if pt.theirEra != theirEra {
 		pt.begun(told)
+	}
+	for _, e := range ends {
+		if err := r.learnEnds(e); err != nil {
+			return err
+		}
 	}
 	for _, c := range told {
 		g := pt.gaps[c.Partition]
@@ -132,28 +137,29 @@ func (r *Repair) exchange(ctx context.Context, pt *partner, to rpc.Peer) error {
 }
 
 // askClocks fetches all pages of an answer.
-func (r *Repair) askClocks(ctx context.Context, pt *partner, to rpc.Peer, rec *ring.Record) (told []partitionClock, era, now uint64, err error) {
+func (r *Repair) askClocks(ctx context.Context, pt *partner, to rpc.Peer, rec *ring.Record) (told []partitionClock, ends []partitionEnds, era, now uint64, err error) {
 	req := &clocksRequest{Epoch: rec.Epoch, Era: pt.theirEra, Since: pt.since}
 	for page := 0; ; page++ {
 		resp, err := callClocks(ctx, r.cfg.Transport, to, req)
 		if err != nil {
-			return nil, 0, 0, err
+			return nil, nil, 0, 0, err
 		}
 		if page == 0 {
 			era, now = resp.Era, resp.Now
 		} else if resp.Era != era {
-			return nil, 0, 0, fmt.Errorf("%w: clocks of %s were emptied meanwhile", api.ErrNotReady, pt.id.Short())
+			return nil, nil, 0, 0, fmt.Errorf("%w: clocks of %s were emptied meanwhile", api.ErrNotReady, pt.id.Short())
 		}
 		for _, c := range resp.Clocks {
 			if rec.HomeIndex(c.Partition, r.cfg.Self) >= 0 && rec.HomeIndex(c.Partition, pt.id) >= 0 {
 				told = append(told, c)
 			}
 		}
+		ends = append(ends, resp.Ends...)
 		if !resp.More {
-			return told, era, now, nil
+			return told, ends, era, now, nil
 		}
 		if resp.Next <= req.From {
-			return nil, 0, 0, fmt.Errorf("%w: clocks of %s do not go on behind partition %d", wire.ErrMalformed, pt.id.Short(), req.From)
+			return nil, nil, 0, 0, fmt.Errorf("%w: clocks of %s do not go on behind partition %d", wire.ErrMalformed, pt.id.Short(), req.From)
 		}
 		req.From = resp.Next
 	}

@@ -30,6 +30,10 @@ type clocksResponse struct {
 	// More says that the answer was cut, and Next where it goes on.
 	More bool
 	Next ring.Partition
+	// Ends are the closed actors of partitions among those of Clocks in which some
+	// were closed since. A clock claims what is void by them: who takes over its
+	// claims must know of them before.
+	Ends []partitionEnds
 }
 
 // partitionClock is what a home has incorporated in one partition.
@@ -59,7 +63,7 @@ func (m *clocksRequest) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *clocksResponse) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 5)
+	b = wire.AppendArray(b, 6)
 	b = wire.AppendUint(b, m.Era)
 	b = wire.AppendUint(b, m.Now)
 	b = wire.AppendArray(b, 2*len(m.Clocks))
@@ -68,7 +72,8 @@ func (m *clocksResponse) AppendWire(b []byte) []byte {
 		b = wire.AppendBytes(b, m.Clocks[i].Clock.Append(nil))
 	}
 	b = wire.AppendBool(b, m.More)
-	return wire.AppendUint(b, uint64(m.Next))
+	b = wire.AppendUint(b, uint64(m.Next))
+	return appendEnds(b, m.Ends)
 }
 
 // ParseWire implements wire.Parser.
@@ -95,6 +100,7 @@ func (m *clocksResponse) ParseWire(r *wire.Reader) error {
 	if m.More && len(m.Clocks) > 0 && m.Next <= m.Clocks[len(m.Clocks)-1].Partition {
 		return wire.ErrMalformed
 	}
+	m.Ends = endsOf(r, s.Array())
 	return s.End()
 }
 

@@ -57,6 +57,11 @@ func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequ
 			size += 16 + 8*len(clock.Actors[i].Ranges)
 		}
 		resp.Clocks = append(resp.Clocks, partitionClock{p, clock})
+		// The clock before the ends: what it claims as void, they show.
+		if ends, n := closedSince(s, p, since); n > 0 {
+			resp.Ends = append(resp.Ends, partitionEnds{p, ends})
+			size += n
+		}
 	}
 	if r.eraToTell() != resp.Era {
 		return nil, fmt.Errorf("%w: clocks were emptied meanwhile", api.ErrNotReady)

@@ -46,6 +46,18 @@ type Store interface {
 	// these held.
 	PurgeAll(p ring.Partition, records []store.Purged, now uint64) ([]bool, error)
 
+	// Endings lists, sorted by actor, what is known of the ends of actors in a
+	// partition, and the reading of ClocksChanged after which the last of them
+	// was closed. Nobody changes the slice.
+	Endings(p ring.Partition) (all []store.Ending, changed uint64)
+	// End fences actors of a partition or closes them: from then on records with
+	// dots of theirs are refused as store.Refused says. It returns when that is on
+	// disk, with the merges queued before it. A fence of the partition that is
+	// newer than epoch, if that is not 0, fails it.
+	End(p ring.Partition, ends []store.Ending, epoch uint64) error
+	// Minting is the actor that this store mints with in a partition, 0 for none.
+	Minting(p ring.Partition) (version.Actor, error)
+
 	// CountsForRead is false for a partition that has lost something.
 	CountsForRead(p ring.Partition) bool
 	Health() store.Health
@@ -120,6 +132,9 @@ type Config struct {
 	// ForgetAfter is how old a tombstone is at least when it is forgotten;
 	// default 1 minute. It is no part of what makes that safe.
 	ForgetAfter time.Duration
+	// CloseAfter is how old a hole in a clock is at least when its actor is
+	// closed; default 30 s. It is no part of what makes that safe.
+	CloseAfter time.Duration
 	// BytesPerSecond bounds what this node pulls; default 64 MiB.
 	BytesPerSecond int
 }

@@ -24,6 +24,7 @@ type memStore struct {
 	draw  func() uint64
 	kept  map[ring.NodeID]map[ring.Partition]map[string]store.StandIn
 	event chan struct{}
+	ends  map[ring.Partition]memEnds
 
 	// logMax bounds the dot log of a partition.
 	logMax int
@@ -50,6 +51,7 @@ type memPart struct {
 func newMemStore(draw func() uint64) *memStore {
 	return &memStore{
 		parts: map[ring.Partition]*memPart{}, draw: draw, era: draw(), logMax: 1 << 20, event: make(chan struct{}),
+		ends: map[ring.Partition]memEnds{},
 		kept: map[ring.NodeID]map[ring.Partition]map[string]store.StandIn{},
 	}
 }
@@ -126,6 +128,9 @@ func (s *memStore) merge(m *store.Merge) error {
 		}
 	}
 	q := s.part(m.Partition)
+	if err := s.ended(m.Partition, &m.Record); err != nil {
+		return err
+	}
 	key := string(m.Record.Key)
 	old, ok := q.records[key]
 	if !ok {

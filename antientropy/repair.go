@@ -43,6 +43,7 @@ const (
 	AuditEveryDefault     = 10 * time.Minute
 	ScrubEveryDefault     = 24 * time.Hour
 	ForgetAfterDefault    = time.Minute
+	CloseAfterDefault     = 30 * time.Second
 	BytesPerSecondDefault = 64 << 20
 )
 
@@ -52,6 +53,7 @@ func (c Config) withDefaults() Config {
 	orElse(&c.AuditEvery, AuditEveryDefault)
 	orElse(&c.ScrubEvery, ScrubEveryDefault)
 	orElse(&c.ForgetAfter, ForgetAfterDefault)
+	orElse(&c.CloseAfter, CloseAfterDefault)
 	orElse(&c.BytesPerSecond, BytesPerSecondDefault)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -99,6 +101,8 @@ type counters struct {
 	scrubbed, rotten                atomic.Int64
 	lastAnomaly                     atomic.Pointer[string]
 	blocked                         atomic.Pointer[[]string]
+	closing, closed                 atomic.Int64 // closing is a gauge, of partitions
+	closingWaits                    atomic.Pointer[[]string]
 }
 
 // New makes a Repair. It does nothing before Register and Run.
@@ -121,6 +125,7 @@ func (r *Repair) Register(m *rpc.Mux) {
 	r.registerStandIns(m)
 	r.registerAudit(m)
 	r.registerForget(m)
+	r.registerClosing(m)
 }
 
 // Run implements Engine. All that it has started has ended when it returns; it
@@ -130,7 +135,7 @@ func (r *Repair) Run(ctx context.Context) error {
 	defer cancel()
 	loops := []func(context.Context) error{
 		r.peersLoop, r.readyLoop, r.lossyLoop, r.standInLoop,
-		r.auditLoop, r.forgetLoop, r.scrubLoop,
+		r.auditLoop, r.forgetLoop, r.scrubLoop, r.closingLoop,
 	}
 	errs := make([]error, len(loops))
 	var running sync.WaitGroup

@@ -2,6 +2,7 @@ package antientropy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -53,7 +54,7 @@ func (r *Repair) serveStandIns(ctx context.Context, _ rpc.Peer, req *standInsReq
 	// changes nothing.
 	for i := range items {
 		if err := r.mergeHere(ctx, req.Partition, items[i:i+1], verdict{}); err != nil {
-			resp.Errors[i] = rpc.AppendError(nil, err)
+			resp.Errors[i] = rpc.AppendError(nil, voided(err))
 		}
 	}
 	return resp, nil
@@ -192,7 +193,7 @@ func (r *Repair) sendSome(ctx context.Context, rec *ring.Record, home ring.NodeI
 			return err
 		}
 		for i, err := range errs {
-			if err != nil {
+			if err != nil && !errors.Is(err, api.ErrVoid) { // what is void is void for ever
 				arrived[i], failed = false, err
 			}
 		}
@@ -213,7 +214,7 @@ func (r *Repair) deliver(ctx context.Context, id ring.NodeID, p ring.Partition, 
 	errs := make([]error, len(records))
 	if id == r.cfg.Self {
 		for i := range records {
-			errs[i] = r.mergeHere(ctx, p, []item{{records[i].Record.Key, records[i].Encoded}}, verdict{})
+			errs[i] = voided(r.mergeHere(ctx, p, []item{{records[i].Record.Key, records[i].Encoded}}, verdict{}))
 		}
 		return errs, nil
 	}

@@ -1,6 +1,7 @@
 package antientropy
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,7 @@ func (r *Repair) Status() api.RepairStatus {
 	st := api.RepairStatus{
 		PulledKeys: r.pulledKeys.Load(), PulledBytes: r.pulledBytes.Load(),
 		Audited: r.audited.Load(), Differences: r.differences.Load(), Anomalies: r.anomalies.Load(),
+		Closing: r.closing.Load(), Closed: r.closed.Load(),
 		Tombstones: r.tombstones.Load(), Forgotten: r.forgotten.Load(),
 		Scrubbed: r.scrubbed.Load(), Rotten: r.rotten.Load(),
 	}
@@ -63,6 +65,9 @@ func (r *Repair) Status() api.RepairStatus {
 	}
 	if b := r.blocked.Load(); b != nil {
 		st.Blocked = *b
+	}
+	if b := r.closingWaits.Load(); b != nil {
+		st.Blocked = slices.Concat(st.Blocked, *b)
 	}
 	if m, ok := r.cfg.Store.(measured); ok {
 		s := m.Stats()

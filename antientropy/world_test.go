@@ -259,7 +259,7 @@ func (w *world) start(i int) {
 		Self: h.id, Store: h.storage(), Rings: h, Members: h, Transport: h.guard, Circuits: h.guard,
 		Now: time.Now, Stamp: func() version.Stamp { return version.StampAt(time.Now()) },
 		Seed: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),
-		AuditEvery: 1000 * time.Hour, ForgetAfter: 1000 * time.Hour,
+		AuditEvery: 1000 * time.Hour, ForgetAfter: 1000 * time.Hour, CloseAfter: 1000 * time.Hour,
 	}
 	if h.tune != nil {
 		h.tune(&cfg)

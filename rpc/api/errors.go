@@ -38,6 +38,9 @@ var (
 	// ErrLossy: the home has lost data and does not count for reads.
 	// Between nodes only.
 	ErrLossy = errors.New("home has lost data")
+	// ErrVoid: refused for ever, the record has a write that nobody had when its
+	// actor was closed. Between nodes only.
+	ErrVoid = errors.New("write is void")
 )
 
 func init() {
@@ -52,5 +55,6 @@ func init() {
 	rpc.RegisterError(108, ErrNotHome)
 	rpc.RegisterError(109, ErrFenced)
 	rpc.RegisterError(110, ErrLossy)
+	rpc.RegisterError(111, ErrVoid)
 	rpc.RegisterDetail(1, func() rpc.DetailError { return new(quorum.UnmetError) })
 }

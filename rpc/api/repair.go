@@ -139,6 +139,11 @@ type RepairStatus struct {
 	Tombstones int64    `json:"tombstones"`
 	Forgotten  int64    `json:"forgotten"`
 	Blocked    []string `json:"blocked,omitempty"`
+	// Closing is in how many partitions writes that a crash took with it are to be
+	// declared void, as far as this member is to do that; Closed counts the actors
+	// for which that was done, since the start.
+	Closing int64 `json:"closing"`
+	Closed  int64 `json:"closed"`
 	// Scrubbed counts the records that the scrub has read since the start,
 	// Rotten those that it found damaged.
 	Scrubbed int64 `json:"scrubbed"`
