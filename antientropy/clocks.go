@@ -31,7 +31,7 @@ const (
 // partnerLoop compares clocks with a partner every few seconds and pulls what is
 // missing here, at once where it cannot be on its way.
 func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
-	for ctx.Err() == nil {
+	for r.aside(ctx, "clocks", pt.id) == nil {
 		viewed := r.cfg.Members.Changed()
 		wait, reached := r.round(ctx, pt)
 		if reached {
