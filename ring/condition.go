@@ -145,40 +145,68 @@ func (r *Record) Condition(p Partition, s Step) (Condition, error) {
 // the member that answered reads before, or homes of so many other slots that they
 // meet every quorum of theirs.
 //
-// Calls that ask for a majority within a zone only are met by pulling from enough
-// homes of the reader's zone. The one that answered before stands for them, too, if
-// it is in that zone.
+// Calls that ask for majorities within zones are met by pulling from enough homes of
+// the reader's zone, too. The one that answered before is one of them, if it is in
+// that zone. A reader that is the first home of its zone pulls from enough homes of
+// the zone of the one before instead: so it has what was written in every zone.
 func (r *Record) sources(m *Move, reader, before NodeID) [][]Quota {
-	zone := r.Member(reader).Zone
+	zone, zoneBefore := r.Member(reader).Zone, r.Member(before).Zone
 	var others, near []NodeID // homes of the other slots; those in the reader's zone
+	beside := []NodeID{before}
 	for s, id := range r.Homes(m.Partition) {
 		if s == int(m.Slot) {
 			continue
 		}
 		others = append(others, id)
-		if r.Member(id).Zone == zone {
+		switch r.Member(id).Zone {
+		case zone:
 			near = append(near, id)
+		case zoneBefore:
+			beside = append(beside, id)
 		}
 	}
-	inZone, direct := len(near), []Quota{{1, []NodeID{before}}}
-	if r.Member(before).Zone == zone {
+	inZone := len(near)
+	if zone == zoneBefore {
 		inZone++
-	} else if inZone > 0 {
-		direct = append(direct, Quota{beyondMajority(inZone), near})
 	}
 	var any [][]Quota
 	if !r.isLost(before) {
+		direct := []Quota{{1, []NodeID{before}}}
+		switch {
+		case zone == zoneBefore:
+		case len(near) > 0:
+			direct = r.withLive(direct, near, beyondMajority(inZone))
+		default:
+			direct = r.withLive(direct, beside, beyondMajority(len(beside)))
+		}
 		any = append(any, direct)
 	}
-	// Fewer others than needed: then the slot is not to be had without its home.
-	if need := beyondMajority(r.Replicas); need <= len(others) {
-		indirect := []Quota{{need, others}}
-		if need := min(beyondMajority(inZone), len(near)); inZone > 0 && need > 0 {
-			indirect = append(indirect, Quota{need, near})
-		}
-		any = append(any, indirect)
+	need := beyondMajority(r.Replicas)
+	live := r.live(others)
+	if r.isLost(before) {
+		// What only lost homes had is gone, with the one that answered before
+		// among them. While that one is there, it may be the last to have it.
+		need = max(need-(len(others)-len(live)), 1)
+	}
+	// Fewer than needed: then the slot is not to be had without its home.
+	if need <= len(live) {
+		any = append(any, r.withLive([]Quota{{need, live}}, near, beyondMajority(inZone)))
 	}
 	return any
+}
+
+// withLive asks for some of a zone's homes, too, as far as they are not lost.
+func (r *Record) withLive(all []Quota, zone []NodeID, need int) []Quota {
+	live := r.live(zone)
+	if need = min(need, len(live)); need > 0 {
+		all = append(all, Quota{need, live})
+	}
+	return all
+}
+
+// live are those that are not lost.
+func (r *Record) live(ids []NodeID) []NodeID {
+	return slices.DeleteFunc(slices.Clone(ids), r.isLost)
 }
 
 // beyondMajority is how many of n meet every majority of them.
