@@ -52,12 +52,13 @@ type play struct {
 	result  *Result
 
 	// Of questions, in the order in which they were first asked.
-	order []Question
-	asked map[Question]int
-	wrong map[Question][]string
-	named int      // keys that questions have made up
-	never []string // keys that nothing can have been written to
-	key   string   // the one that the trace's story is about
+	order  []Question
+	asked  map[Question]int
+	wrong  map[Question][]string
+	named  int       // keys that questions have made up
+	never  []string  // keys that nothing can have been written to
+	mortal []*sim.Op // puts of values that expire
+	key    string    // the one that the trace's story is about
 
 	mu    sync.Mutex // guards what follows
 	began time.Time
@@ -80,10 +81,13 @@ func Play(w World, s Story) (*Result, error) {
 	p := newPlay(w, s)
 	err := p.begin()
 	if err == nil {
-		stop := p.crowd()
+		stop := func() {}
+		if !s.alone {
+			stop = p.crowd()
+		}
 		stopSamples := p.sample()
 		err = s.tell(p)
-		if err == nil {
+		if err == nil && !s.alone {
 			err = p.until("told", storyMax, p.storied)
 		}
 		stop()
@@ -298,11 +302,7 @@ func (p *play) storied() error {
 
 // end reads everything at all homes and holds it against the history.
 func (p *play) end() error {
-	readers := make([]*sim.Client, len(p.names))
-	for i, c := range p.direct {
-		readers[i] = sim.Record(c.Client, p.names[i], nil)
-	}
-	final, err := sim.ReadBack(p.history, readers, p.homes, settleMax)
+	final, err := sim.ReadBack(p.history, p.readers(), p.homes, settleMax)
 	p.check(string(sim.Converged), err == nil, "%s", text(err))
 	if err != nil {
 		return err

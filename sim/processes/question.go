@@ -116,20 +116,24 @@ func (p *play) askSome(n int, when, where string, via int, homes func(homes []in
 		for _, t := range tasks {
 			op := p.do(p.direct[via], p.names[via], t, key)
 			q := Question{when, where, t.what}
-			got := judge(op, t)
-			if !slices.Contains(p.result.Answers[q], string(got)) {
-				p.result.Answers[q] = append(p.result.Answers[q], string(got))
-			}
-			if got != t.want {
-				p.wrong[q] = append(p.wrong[q], fmt.Sprintf("want %s: %v", t.want, op))
-			}
-			if p.asked[q] == 0 {
-				p.order = append(p.order, q)
-			}
-			p.asked[q]++
+			p.answered(q, judge(op, t), t.want, op)
 		}
 	}
 	return nil
+}
+
+// answered enters the answer to a question, and what it was read off.
+func (p *play) answered(q Question, got, want answer, of any) {
+	if !slices.Contains(p.result.Answers[q], string(got)) {
+		p.result.Answers[q] = append(p.result.Answers[q], string(got))
+	}
+	if got != want {
+		p.wrong[q] = append(p.wrong[q], fmt.Sprintf("want %s: %v", want, of))
+	}
+	if p.asked[q] == 0 {
+		p.order = append(p.order, q)
+	}
+	p.asked[q]++
 }
 
 // do is one operation of a question.

@@ -17,6 +17,8 @@ type Story struct {
 	Name  string // one word
 	Title string
 	Text  string // what it shows
+	// alone says that no crowd works meanwhile: nobody reads but the story.
+	alone bool
 	tell  func(p *play) error
 }
 
@@ -24,15 +26,19 @@ type Story struct {
 func Stories() []Story {
 	return []Story{
 		{"halves", "Two nodes are cut off from three",
-			"Each side serves the keys of which it has a quorum of homes, and refuses the others at once.", tellHalves},
+			"Each side serves the keys of which it has a quorum of homes, and refuses the others at once.", false, tellHalves},
 		{"oneway", "One node's packets don't reach another one",
-			"Gossip never reports it. The circuits of both ends do, and every key goes on at quorum.", tellOneWay},
+			"Gossip never reports it. The circuits of both ends do, and every key goes on at quorum.", false, tellOneWay},
 		{"kill", "A process is killed and started again",
-			"Every key goes on at quorum; what wants all homes is refused where the dead one is among them.", tellKill},
+			"Every key goes on at quorum; what wants all homes is refused where the dead one is among them.", false, tellKill},
 		{"pause", "A process is stopped and wakes late",
-			"What it was asked is unknown by the deadline, and is not done when it wakes.", tellPause},
+			"What it was asked is unknown by the deadline, and is not done when it wakes.", false, tellPause},
 		{"flap", "A node's link comes and goes",
-			"Most operations succeed meanwhile, and all when the link stays.", tellFlap},
+			"Most operations succeed meanwhile, and all when the link stays.", false, tellFlap},
+		{"split", "Both sides of a split write at w=one",
+			"After the heal all copies become equal without a read: every write is there that no other one has seen, and what was deleted or has expired stays away.", true, tellSplit},
+		{"deaf", "A node does not hear another one, and then nobody",
+			"Gossip may see nothing of it. Copies become equal over a third home while it lasts, and all of them after the heal.", true, tellDeaf},
 	}
 }
 

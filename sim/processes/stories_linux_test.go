@@ -19,6 +19,8 @@ func TestOneWay(t *testing.T) { agree(t, "oneway") }
 func TestKill(t *testing.T)   { agree(t, "kill") }
 func TestPause(t *testing.T)  { agree(t, "pause") }
 func TestFlap(t *testing.T)   { agree(t, "flap") }
+func TestSplit(t *testing.T)  { agree(t, "split") }
+func TestDeaf(t *testing.T)   { agree(t, "deaf") }
 
 // agree plays a story on the simulator, and with KITH_NETNS=1 on real processes
 // too, and holds the two against each other.
