@@ -19,6 +19,7 @@ type oracle struct {
 	hidden    bits                 // what a delete, or a put that expires, may have seen
 	late      time.Duration        // see History
 	final     span                 // when the key was read in the end
+	forwards  bool                 // no strict read goes backwards: that was checked
 	minted    map[string]time.Time // see History
 }
 
@@ -32,6 +33,13 @@ func (b bits) add(i int) bool {
 	was := b[i/64]
 	b[i/64] |= 1 << (i % 64)
 	return b[i/64] != was
+}
+
+// addAll adds another set of the same size.
+func (b bits) addAll(other bits) {
+	for n, word := range other {
+		b[n] |= word
+	}
 }
 
 func newOracle(ops []*Op, h *History) *oracle {
@@ -48,13 +56,10 @@ func newOracle(ops []*Op, h *History) *oracle {
 		k.index[o.Value] = i
 	}
 	k.hidden = k.none()
+	k.must, k.may = k.pasts(false), k.pasts(true)
 	for i, o := range k.list {
-		k.must = append(k.must, k.past(i, false))
-		k.may = append(k.may, k.past(i, true))
 		if (o.Delete || o.TTL > 0) && o.Outcome != Refused {
-			for n, word := range k.may[i] {
-				k.hidden[n] |= word
-			}
+			k.hidden.addAll(k.may[i])
 		}
 	}
 	return k
@@ -62,38 +67,72 @@ func newOracle(ops []*Op, h *History) *oracle {
 
 func (k *oracle) none() bits { return make(bits, (len(k.list)+63)/64) }
 
-// past collects what a write has seen, and what that had seen, and so on.
-func (k *oracle) past(i int, may bool) bits {
-	seen := k.none()
-	met := 0 // all that began before list[met] are in, or it is their own turn
-	open := []int{i}
-	add := func(j int) {
-		if seen.add(j) {
-			open = append(open, j)
-		}
+// pasts collects what each write has seen, and what that had seen, and so on.
+func (k *oracle) pasts(may bool) []bits {
+	var out []bits
+	all := k.none() // those that are in out, and what they had seen
+	for i := range k.list {
+		p := past{oracle: k, of: i, may: may, earlier: out, all: all, seen: k.none(), open: []int{i}}
+		p.collect()
+		out = append(out, p.seen)
+		all.add(i)
+		all.addAll(p.seen)
 	}
-	for len(open) > 0 {
-		put := k.list[open[len(open)-1]]
-		open = open[:len(open)-1]
+	return out
+}
+
+// past is what one write has seen, while it is collected.
+type past struct {
+	*oracle
+	of      int // the write
+	may     bool
+	earlier []bits // the pasts of those before it in list
+	all     bits   // and those with all of their pasts
+	seen    bits
+	open    []int // those in seen whose own past is still to be added
+	met     int   // all that began before list[met] were added
+}
+
+func (p *past) collect() {
+	for len(p.open) > 0 {
+		put := p.list[p.open[len(p.open)-1]]
+		p.open = p.open[:len(p.open)-1]
 		switch {
 		case put.After != nil:
-			for _, w := range put.After.Saw {
-				if j, ok := k.index[w]; ok {
-					add(j)
-				}
+			p.addNamed(put.After.Saw)
+			if p.may {
+				p.addNamed(put.After.may)
 			}
-			for _, w := range put.After.may {
-				if j, ok := k.index[w]; ok && may {
-					add(j)
-				}
+		case p.may:
+			upto := p.oracle.met(put)
+			if upto >= p.of && p.met < p.of {
+				p.seen.addAll(p.all)
+				p.met = p.of
 			}
-		case may:
-			for upto := k.met(put); met < upto; met++ {
-				add(met)
+			for ; p.met < upto; p.met++ {
+				p.add(p.met)
 			}
 		}
 	}
-	return seen
+}
+
+func (p *past) addNamed(values []string) {
+	for _, v := range values {
+		if j, ok := p.index[v]; ok {
+			p.add(j)
+		}
+	}
+}
+
+// add adds a write, with its past if that is known already.
+func (p *past) add(j int) {
+	switch {
+	case !p.seen.add(j):
+	case j < p.of:
+		p.seen.addAll(p.earlier[j])
+	default:
+		p.open = append(p.open, j)
+	}
 }
 
 // met says how many of the puts had begun when a blind one may have been minted:

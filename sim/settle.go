@@ -43,17 +43,18 @@ func (c *Cluster) settle(h *History, loses bool) error {
 	if last := h.mortal(); !last.IsZero() {
 		rest(context.Background(), time.Until(last.Add(mortalMax+lateMax))) // all have to be gone
 	}
-	if err := c.checkFinal(h, "in the end"); err != nil {
+	k := newChecker(h)
+	if err := c.checkFinal(k, "in the end"); err != nil {
 		return err
 	}
-	return c.checkForgotten(h)
+	return c.checkForgotten(k)
 }
 
 // checkFinal reads all keys everywhere and checks the history.
-func (c *Cluster) checkFinal(h *History, when string) error {
-	final, err := c.final(h, client.All, time.Minute)
+func (c *Cluster) checkFinal(k *checker, when string) error {
+	final, err := c.final(k.history, client.All, time.Minute)
 	if err == nil {
-		err = Check(h, final)
+		err = k.check(final)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", when, err)
@@ -63,8 +64,8 @@ func (c *Cluster) checkFinal(h *History, when string) error {
 
 // checkForgotten lets deletes become old enough to be forgotten, and checks
 // everything once more: what was forgotten must not come back.
-func (c *Cluster) checkForgotten(h *History) error {
-	if !h.deletes() || c.opts.Pace.Forget == 0 {
+func (c *Cluster) checkForgotten(k *checker) error {
+	if !k.history.deletes() || c.opts.Pace.Forget == 0 {
 		return nil
 	}
 	rest(context.Background(), c.opts.Pace.Forget+forgetMax)
@@ -74,5 +75,5 @@ func (c *Cluster) checkForgotten(h *History) error {
 	if err := c.CheckTrees(); err != nil {
 		return fmt.Errorf("when deletes were forgotten: %w", err)
 	}
-	return c.checkFinal(h, "when deletes were forgotten")
+	return c.checkFinal(k, "when deletes were forgotten")
 }
