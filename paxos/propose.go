@@ -89,6 +89,19 @@ func Propose(ctx context.Context, self Node, acceptors []Acceptor, want []byte, 
 	}
 }
 
+// leaveMin is enough for messages to leave this process.
+const leaveMin = time.Millisecond
+
+// leave waits for messages that are about to be sent.
+func leave(ctx context.Context) {
+	wait := time.NewTimer(leaveMin)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+}
+
 // phase sends the proposer's message to all acceptors and hands it their answers
 // until it wants something else. Who has not answered when patience ends has failed.
 func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []error, patience time.Duration) Step {
@@ -102,7 +115,7 @@ func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []erro
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel() // stops waiting for stragglers; their messages have left
+	defer cancel() // stops waiting for stragglers
 	for i, a := range acceptors {
 		calls.Go(func() {
 			var r Reply
@@ -123,6 +136,9 @@ func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []erro
 			step = p.Fail(a.from, m)
 		} else {
 			step = p.Answer(a.from, m, a.reply)
+		}
+		if step == NoMajority {
+			leave(ctx) // some fail at once, where others have not been sent to yet
 		}
 		if step != Wait {
 			return step

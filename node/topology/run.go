@@ -216,6 +216,14 @@ func (t *Topology) stranger(r *ring.Record) error {
 		ErrFounderLost, one.ID, one.Addr, r.Name, one.Cluster, r.Cluster, join)
 }
 
+// wakeMin and wakeMore are how long a loop that was woken waits for what else happens
+// at that instant, and how much longer that may be. Each loop draws its own: they do
+// not go on at the same time, where what comes of it would be the scheduler's.
+const (
+	wakeMin  = 100 * time.Microsecond
+	wakeMore = 300 * time.Microsecond
+)
+
 // pause waits for a wake-up, at most for most and at least for half of that if
 // nothing wakes it.
 func pause(ctx context.Context, chance *rand.Rand, most time.Duration, wakes ...<-chan struct{}) {
@@ -227,8 +235,15 @@ func pause(ctx context.Context, chance *rand.Rand, most time.Duration, wakes ...
 	}
 	select {
 	case <-ctx.Done():
+		return
 	case <-timer.C:
+		return
 	case <-viewed:
 	case <-changed:
+	}
+	timer.Reset(wakeMin + time.Duration(chance.Int64N(int64(wakeMore))))
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
