@@ -26,8 +26,8 @@ func TestCatchUpPullsAboutWhatWasMissed(t *testing.T) {
 		w.start(2)
 		w.eventually(time.Second, "equal", w.equal)
 		w.eventually(time.Second, "claims equal", w.claimsEqual)
-		if n := w.nodes[2].repair.Status().PulledKeys; n < 10 || n > 20 {
-			t.Errorf("pulled %d records of 10 that were missed", n)
+		if st := w.nodes[2].repair.Status(); st.PulledKeys < 10 || st.PulledKeys > 20 || st.Scans != 0 {
+			t.Errorf("pulled %d records of 10 that were missed, with %d scans", st.PulledKeys, st.Scans)
 		}
 		calls, bytes := w.traffic()
 		if calls["ae.pull"] > 20 || bytes["ae.pull"] > 20_000 {
@@ -52,8 +52,8 @@ func TestCatchUpScansWhereTheLogForgot(t *testing.T) {
 		w.start(2)
 		w.eventually(2*time.Second, "equal", w.equal)
 		w.eventually(2*time.Second, "claims equal", w.claimsEqual)
-		if n := w.nodes[2].repair.Status().PulledKeys; n != 500 {
-			t.Errorf("pulled %d records, want 500", n)
+		if st := w.nodes[2].repair.Status(); st.PulledKeys != 500 || st.Scans == 0 {
+			t.Errorf("pulled %d records with %d scans, want 500, and scans", st.PulledKeys, st.Scans)
 		}
 	})
 }

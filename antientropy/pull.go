@@ -121,6 +121,9 @@ func (r *Repair) pull(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 		if err != nil {
 			return err
 		}
+		if resp.Scanned && g.after == nil {
+			r.scans.Add(1)
+		}
 		scanned = scanned || resp.Scanned
 		if !resp.Done {
 			g.after = resp.Next

@@ -95,7 +95,7 @@ type Repair struct {
 
 // counters are totals since the start, but for gauges.
 type counters struct {
-	pulledKeys, pulledBytes         atomic.Int64
+	pulledKeys, pulledBytes, scans  atomic.Int64
 	audited, differences, anomalies atomic.Int64
 	tombstones, forgotten           atomic.Int64 // tombstones is a gauge
 	scrubbed, rotten                atomic.Int64

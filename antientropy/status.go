@@ -54,7 +54,7 @@ func (p *progress) eta(missing int64, now time.Time) float64 {
 // Status implements Engine.
 func (r *Repair) Status() api.RepairStatus {
 	st := api.RepairStatus{
-		PulledKeys: r.pulledKeys.Load(), PulledBytes: r.pulledBytes.Load(),
+		PulledKeys: r.pulledKeys.Load(), PulledBytes: r.pulledBytes.Load(), Scans: r.scans.Load(),
 		Audited: r.audited.Load(), Differences: r.differences.Load(), Anomalies: r.anomalies.Load(),
 		Closing: r.closing.Load(), Closed: r.closed.Load(),
 		Tombstones: r.tombstones.Load(), Forgotten: r.forgotten.Load(),

@@ -148,4 +148,7 @@ type RepairStatus struct {
 	// Rotten those that it found damaged.
 	Scrubbed int64 `json:"scrubbed"`
 	Rotten   int64 `json:"rotten"`
+	// Scans counts what another home had to look for in a whole partition since
+	// the start, because its log of writes does not reach back that far.
+	Scans int64 `json:"scans"`
 }
