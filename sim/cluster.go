@@ -90,6 +90,7 @@ func NewCluster(o Options) (*Cluster, error) {
 	c := &Cluster{opts: o, log: &logBook{began: time.Now()}, ids: map[ring.NodeID]string{}}
 	c.Network = network.New(o.Network)
 	o.Membership.Reaches = func(from, to ring.NodeID) bool { return c.Network.Reaches(c.nameOf(from), c.nameOf(to)) }
+	o.Membership.Version = c.Network.Version
 	c.World = membership.New(o.Membership)
 	for i := range o.Nodes {
 		m := newMachine(c, i)

@@ -42,6 +42,7 @@ func (m *Member) Announce(s gossip.State) {
 		return
 	}
 	m.self.State = s
+	m.world.settled = false
 	m.rebuild()
 }
 
@@ -59,6 +60,7 @@ func (m *Member) Forget(id ring.NodeID) {
 		m.forgotten = map[ring.NodeID]bool{}
 	}
 	m.forgotten[id] = true
+	m.world.settled = false
 	m.rebuild()
 }
 
@@ -67,6 +69,7 @@ func (m *Member) Close() error {
 	m.world.mu.Lock()
 	defer m.world.mu.Unlock()
 	m.closed = true
+	m.world.settled = false
 	return nil
 }
 

@@ -30,6 +30,9 @@ type Config struct {
 	// Reaches is the truth: one member's packets arrive at another. Nil is
 	// always. It is called often, without locks.
 	Reaches func(from, to ring.NodeID) bool
+	// Version changes whenever Reaches may have another answer. Nil is that it
+	// may at any time.
+	Version func() uint64
 	// FailAfter is how long two members must be apart until one calls the
 	// other failed, and JoinAfter how long together until it is alive again:
 	// between half of it and all of it, drawn for each pair and each time.
@@ -61,6 +64,10 @@ type World struct {
 	mu      sync.Mutex // guards everything below
 	members map[ring.NodeID]*Member
 	pairs   map[[2]ring.NodeID]*pair
+	// settled says that all views were equal to the truth of a version when it was
+	// looked at, and that nothing was changed here since: nothing is left to do.
+	settled bool
+	version uint64
 }
 
 // pair is what one member, the first, thinks of another.
@@ -105,6 +112,7 @@ func (w *World) Join(self gossip.Peer) *Member {
 	m := &Member{world: w, self: self, changed: make(chan struct{}), failed: make(chan error, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.settled = false
 	for key, p := range w.pairs {
 		if key[0] == self.ID {
 			p.seen.Alive = false
@@ -121,6 +129,7 @@ func (w *World) Join(self gossip.Peer) *Member {
 func (w *World) Set(observer, subject ring.NodeID, alive bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.settled = false
 	p := w.pair(observer, subject)
 	p.forced = &alive
 	if m := w.members[observer]; m != nil {
@@ -132,6 +141,7 @@ func (w *World) Set(observer, subject ring.NodeID, alive bool) {
 func (w *World) Freeze(observer, subject ring.NodeID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.settled = false
 	w.pair(observer, subject).frozen = true
 }
 
@@ -154,6 +164,7 @@ func (w *World) Fail(id ring.NodeID, err error) {
 func (w *World) Follow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.settled = false
 	for _, p := range w.pairs {
 		p.forced, p.frozen = nil, false
 	}
@@ -175,6 +186,18 @@ func (w *World) run(ctx context.Context) {
 
 // look compares every view with the truth.
 func (w *World) look() {
+	version, known := uint64(0), w.cfg.Version != nil
+	if known {
+		version = w.cfg.Version()
+	}
+	w.mu.Lock()
+	nothing := w.settled && known && version == w.version
+	// Whatever is changed from here on finds its way into the next look.
+	w.settled, w.version = true, version
+	w.mu.Unlock()
+	if nothing {
+		return
+	}
 	ids := w.ids()
 	reaches := make(map[[2]ring.NodeID]bool, len(ids)*len(ids))
 	for _, a := range ids {
@@ -218,6 +241,9 @@ func (w *World) update(m *Member, subject ring.NodeID, now time.Time, reaches ma
 		together := !other.closed && reaches[[2]ring.NodeID{m.self.ID, subject}] &&
 			reaches[[2]ring.NodeID{subject, m.self.ID}]
 		w.follow(p, other, together, now)
+		if !p.differs.IsZero() || !p.stale.IsZero() || p.seen != before {
+			w.settled = false // patience runs
+		}
 	}
 	if p.forced != nil {
 		if !p.known {

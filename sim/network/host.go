@@ -53,6 +53,7 @@ func (n *Network) HostNamed(name string, peer rpc.Peer, mux *rpc.Mux) *Host {
 	}
 	h := &Host{net: n, name: name, peer: peer, rng: n.generator("host", name), open: map[*request]bool{}}
 	n.newest[name] = h
+	n.version++
 	n.nameAt[peer.Addr] = name
 	delete(n.off, peer.Addr)
 	n.all = append(n.all, h)
@@ -164,6 +165,7 @@ func (h *Host) Pause() {
 	h.net.mu.Lock()
 	defer h.net.unlock()
 	h.paused = true
+	h.net.version++
 	h.net.trace("paused", h.name, "", "", 0)
 }
 
@@ -175,6 +177,7 @@ func (h *Host) Resume() {
 		return
 	}
 	h.paused = false
+	h.net.version++
 	h.net.trace("resumed", h.name, "", "", 0)
 	waiting := h.deferred
 	h.deferred = nil
@@ -212,6 +215,7 @@ func (h *Host) die(aloud bool) {
 	h.abandon()
 	h.unbind(aloud)
 	h.dead = true
+	n.version++
 	n.all = slices.DeleteFunc(n.all, func(o *Host) bool { return o == h })
 	for _, other := range n.all {
 		for _, c := range other.conns {

@@ -225,6 +225,7 @@ func (l *link) sever() {
 	}
 	since := time.Now()
 	l.cut = since
+	l.net.version++
 	l.net.trace("cut", l.from, l.to, "", 0)
 	l.net.schedule(since.Add(l.net.cfg.StallTimeout), l.seed, func() {
 		if l.cut.Equal(since) {
@@ -243,6 +244,7 @@ func (l *link) mend() {
 	}
 	l.net.trace("healed", l.from, l.to, "", 0)
 	l.cut = time.Time{}
+	l.net.version++
 	held := l.held
 	l.held = nil
 	for _, p := range held {

@@ -102,6 +102,7 @@ type Network struct {
 	until     time.Duration // when the loop wakes by itself, since began
 	free      time.Duration // the loop has done what it did before this, since began
 	seq       uint64
+	version   uint64   // see Version
 	calls     []func() // call-outs that wait for the loop
 	traces    []Event
 	counts    Counts
@@ -149,6 +150,13 @@ func (n *Network) Counts() Counts {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.counts
+}
+
+// Version changes whenever Reaches may have another answer.
+func (n *Network) Version() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.version
 }
 
 // unlock unlocks, and wakes the loop if there is something to do before it
