@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/kithdb/kith/ring"
@@ -37,9 +38,7 @@ func courseOf(t testing.TB, zones []string) *course {
 	r := ok(ring.Found(ring.ClusterID{1}, "law", members[0], 1, c.n))
 	r = ok(r.WithTable(members[:c.n]))
 	r = ok(r.WithJoin(members[c.n]))
-	for _, id := range append(append([]ring.NodeID{}, r.Homes(0)...), members[c.n].ID) {
-		c.members = append(c.members, id)
-	}
+	c.members = append(slices.Clone(r.Homes(0)), members[c.n].ID)
 	// Seats follow the table's order, and zones the seats.
 	c.zones = nil
 	for _, id := range c.members {

@@ -42,8 +42,8 @@ type Quota struct {
 // Pulled is what a member has noted durably about one partition: under one epoch it
 // has pulled from each of those members all that they held of it. Each of them held
 // that epoch's record, or a newer one with the same fence, durably before it
-// answered, and would have counted for a read. The member itself held it before it
-// began.
+// answered, and had lost nothing of the partition. The member itself held it before
+// it began.
 type Pulled struct {
 	By    NodeID
 	Since uint64
@@ -176,7 +176,7 @@ func (r *Record) sources(m *Move, reader, before NodeID) [][]Quota {
 		case zone == zoneBefore:
 		case len(near) > 0:
 			direct = r.withLive(direct, near, beyondMajority(inZone))
-		default:
+		case len(beside) > 1:
 			direct = r.withLive(direct, beside, beyondMajority(len(beside)))
 		}
 		any = append(any, direct)
