@@ -217,7 +217,8 @@ func (c *cluster) must(args ...string) string {
 	return r.stdout
 }
 
-// waitReady returns once every server says that it is ready.
+// waitReady returns once every server says that it is ready, and reaches all others:
+// a circuit to one that was away closes a moment later.
 func (c *cluster) waitReady() {
 	c.t.Helper()
 	for _, s := range c.servers {
@@ -225,6 +226,17 @@ func (c *cluster) waitReady() {
 		if r.code != 0 {
 			c.t.Fatalf("%s does not become ready: exit status %d\n%s%s", s.name, r.code, r.stdout, r.stderr)
 		}
+	}
+	for via, s := range c.servers {
+		until(c.t, s.name+" reaches all others", time.Minute, func() bool {
+			reached := map[string]bool{}
+			for _, m := range c.status(via).Members {
+				if m.Reachable {
+					reached[m.Name] = true
+				}
+			}
+			return len(reached) == len(c.servers)
+		})
 	}
 }
 

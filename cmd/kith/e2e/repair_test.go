@@ -79,7 +79,8 @@ func deletes(from, to int) []client.Put {
 	return puts
 }
 
-// homes gives, for each server, the keys that it is a home of.
+// homes gives, for each server, the keys that it is a home of, once the first one
+// sees all homes.
 func (c *cluster) homes(w world) [][][]byte {
 	c.t.Helper()
 	view, err := c.dial(0).Ring(context.Background())
@@ -87,21 +88,28 @@ func (c *cluster) homes(w world) [][][]byte {
 		c.t.Fatal(err)
 	}
 	places := map[ring.NodeID]int{}
-	for _, m := range c.status(0).Members {
-		for i, s := range c.servers {
-			if id, err := ring.ParseNodeID(m.ID); err == nil && m.Name == s.name && m.Reachable {
-				places[id] = i
+	until(c.t, "all homes are servers that the first one reaches", time.Minute, func() bool {
+		clear(places)
+		for _, m := range c.status(0).Members {
+			for i, s := range c.servers {
+				if id, err := ring.ParseNodeID(m.ID); err == nil && m.Name == s.name && m.Reachable {
+					places[id] = i
+				}
 			}
 		}
-	}
+		for p := range ring.Partition(view.Record.Partitions) {
+			for _, id := range view.Record.Homes(p) {
+				if _, ok := places[id]; !ok {
+					return false
+				}
+			}
+		}
+		return true
+	})
 	out := make([][][]byte, len(c.servers))
 	for _, k := range w.keys() {
 		for _, id := range view.Record.Homes(view.Record.PartitionOf(k)) {
-			i, ok := places[id]
-			if !ok {
-				c.t.Fatalf("home %s of %s is none of the servers", id, k)
-			}
-			out[i] = append(out[i], k)
+			out[places[id]] = append(out[places[id]], k)
 		}
 	}
 	return out
