@@ -53,9 +53,7 @@ type Pulled struct {
 
 // Met says that what is known is enough.
 func (c *Condition) Met(known Pulled) bool {
-	if known.Since != c.Since || !c.By.IsZero() && known.By != c.By {
-		known.From = nil
-	}
+	known = c.counting(known)
 	for _, all := range c.Any {
 		if !slices.ContainsFunc(all, func(q Quota) bool { return q.missing(known.From) > 0 }) {
 			return true
@@ -64,15 +62,21 @@ func (c *Condition) Met(known Pulled) bool {
 	return false
 }
 
+// counting is what counts of what is known.
+func (c *Condition) counting(known Pulled) Pulled {
+	if known.Since != c.Since || !c.By.IsZero() && known.By != c.By {
+		known.From = nil
+	}
+	return known
+}
+
 // Sources are the members, sorted, from whom it helps to know more; none when the
 // condition is met.
 func (c *Condition) Sources(known Pulled) []NodeID {
 	if c.Met(known) {
 		return nil
 	}
-	if known.Since != c.Since || !c.By.IsZero() && known.By != c.By {
-		known.From = nil
-	}
+	known = c.counting(known)
 	var sources []NodeID
 	for _, all := range c.Any {
 		for _, q := range all {
