@@ -94,9 +94,10 @@ func asked(rec *ring.Record, p ring.Partition) (all []ring.NodeID, homes int) {
 
 // agreed says whether the dots of an actor are fixed, and which they are as far as the
 // answers tell: held are those of the members that were asked, of which the first ones
-// are the homes.
-func agreed(held [][]store.Range, homes int) (dots []store.Range, fixed bool) {
-	for _, some := range held {
+// are the homes. known are those that any of them takes: it may have come by one after
+// it was asked, and from a stand-in that kept it no longer when that was asked.
+func agreed(held, known [][]store.Range, homes int) (dots []store.Range, fixed bool) {
+	for _, some := range slices.Concat(held, known) {
 		dots = uniteRanges(dots, some)
 	}
 	for _, some := range held[:homes] {
@@ -160,6 +161,8 @@ func (r *Repair) endsHere(ctx context.Context, rec *ring.Record, req *endRequest
 		answer := endAnswer{Minting: actor == minting, End: store.Ending{Actor: actor, Dots: held.dots[actor]}}
 		if at, ok := slices.BinarySearchFunc(ends, actor, compareEnding); ok && ends[at].Closed {
 			answer.End = ends[at]
+		} else if ok {
+			answer.Known = ends[at].Dots
 		}
 		if n := len(answer.End.Dots); n > store.EndingRangesMax {
 			return nil, fmt.Errorf("%w: actor %016x has %d ranges of dots, limit %d", api.ErrTooLarge, uint64(actor), n, store.EndingRangesMax)

@@ -292,35 +292,35 @@ func (c *closingOf) glance(ctx context.Context, fresh []store.Ending) ([]store.E
 	}
 	var ready []store.Ending
 	for i := range fresh {
-		held, minting, closed := heldBy(answers, i)
+		held, known, minting, closed := heldBy(answers, i)
 		if closed != nil {
 			if err := c.r.cfg.Store.End(c.p, []store.Ending{*closed}, 0); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if _, same := agreed(held, c.homes); same && !minting {
+		if _, same := agreed(held, known, c.homes); same && !minting {
 			ready = append(ready, store.Ending{Actor: fresh[i].Actor})
 		}
 	}
 	return ready, nil
 }
 
-// heldBy gives what those who were asked hold of an actor, in their order, whether one
-// writes with it, and what one of them has closed it with.
-func heldBy(answers []*endResponse, i int) (held [][]store.Range, minting bool, closed *store.Ending) {
-	held = make([][]store.Range, len(answers))
+// heldBy gives what those who were asked hold of an actor, in their order, and take,
+// whether one writes with it, and what one of them has closed it with.
+func heldBy(answers []*endResponse, i int) (held, known [][]store.Range, minting bool, closed *store.Ending) {
+	held, known = make([][]store.Range, len(answers)), make([][]store.Range, len(answers))
 	for j, a := range answers {
 		if a == nil {
 			continue
 		}
 		minting = minting || a.Ends[i].Minting
-		held[j] = a.Ends[i].End.Dots
+		held[j], known[j] = a.Ends[i].End.Dots, a.Ends[i].Known
 		if a.Ends[i].End.Closed {
 			closed = &a.Ends[i].End
 		}
 	}
-	return held, minting, closed
+	return held, known, minting, closed
 }
 
 // close fences actors everywhere and closes those of which all homes hold the same.
@@ -344,8 +344,8 @@ func (c *closingOf) close(ctx context.Context, ends []store.Ending) (int, error)
 	}
 	var fixed, open []store.Ending
 	for i := range req.Ends {
-		held, _, closed := heldBy(answers, i)
-		dots, same := agreed(held, c.homes)
+		held, known, _, closed := heldBy(answers, i)
+		dots, same := agreed(held, known, c.homes)
 		switch {
 		case closed != nil:
 			fixed = append(fixed, *closed)

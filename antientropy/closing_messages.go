@@ -42,6 +42,8 @@ type endAnswer struct {
 	// End has its final dots if it is closed here; else those that this member
 	// holds: by its clock, its records, and what it keeps for homes.
 	End store.Ending
+	// Known are dots that it takes, as fenced members held them.
+	Known []store.Range
 }
 
 // endWord is a member's answer in one word.
@@ -100,10 +102,13 @@ func (m *endRequest) ParseWire(r *wire.Reader) error {
 func (m *endResponse) AppendWire(b []byte) []byte {
 	b = wire.AppendUint(wire.AppendArray(b, 3), m.Epoch)
 	b = wire.AppendUint(b, uint64(m.Word))
-	b = wire.AppendArray(b, 2*len(m.Ends))
+	b = wire.AppendArray(b, 3*len(m.Ends))
 	for i := range m.Ends {
-		b = wire.AppendBool(b, m.Ends[i].Minting)
-		b = wire.AppendBytes(b, m.Ends[i].End.Append(nil))
+		e := &m.Ends[i]
+		known := store.Ending{Actor: e.End.Actor, Dots: e.Known}
+		b = wire.AppendBool(b, e.Minting)
+		b = wire.AppendBytes(b, e.End.Append(nil))
+		b = wire.AppendBytes(b, known.Append(nil))
 	}
 	return b
 }
@@ -114,11 +119,17 @@ func (m *endResponse) ParseWire(r *wire.Reader) error {
 	m.Epoch = s.Uint()
 	m.Word = endWord(s.UintMax(endWords - 1))
 	n := s.Array()
-	if n > 2*endsMax || n%2 != 0 {
+	if n > 3*endsMax || n%3 != 0 {
 		return wire.ErrMalformed
 	}
-	for range n / 2 {
-		m.Ends = append(m.Ends, endAnswer{r.Bool(), endingOf(r)})
+	for range n / 3 {
+		e := endAnswer{Minting: r.Bool(), End: endingOf(r)}
+		known := endingOf(r)
+		if known.Closed || known.Actor != e.End.Actor {
+			r.Fail()
+		}
+		e.Known = known.Dots
+		m.Ends = append(m.Ends, e)
 	}
 	return s.End()
 }

@@ -29,6 +29,9 @@ type closing struct {
 	anyHome  bool // a stand-in gives its record to any home, and drops it
 	strip    bool // the closed actor leaves the contexts
 	forget   bool // and the clocks
+	waits    bool // it is closed when all homes hold the same, and not before
+	deaf     bool // if it waits: it does not hear the stand-in
+	unsaid   bool // nor what homes take
 }
 
 // seqSet is a set of numbers of one actor.
@@ -41,12 +44,30 @@ func (s seqSet) last() (n uint64) {
 	return n
 }
 
+func (s seqSet) ranges() (out []store.Range) {
+	for _, q := range slices.Sorted(maps.Keys(s)) {
+		out = uniteRanges(out, []store.Range{{First: q, Last: q}})
+	}
+	return out
+}
+
+func setOf(ranges []store.Range) seqSet {
+	s := seqSet{}
+	for _, r := range ranges {
+		for q := r.First; q <= r.Last; q++ {
+			s[q] = true
+		}
+	}
+	return s
+}
+
 // closingDisk is what survives a crash.
 type closingDisk struct {
 	records map[string]version.Record
 	clock   store.Clock
 	log     map[version.Dot]string
 	fenced  bool
+	known   seqSet // what a fenced home takes beside what it holds
 	closed  seqSet // the final set of X's first actor; nil until it is closed
 }
 
@@ -100,6 +121,8 @@ type closingModel struct {
 	acked   map[version.Stamp]bool
 	state   string
 	asked   map[int]bool
+	answers [][]store.Range // of those that were asked, X first, if it waits
+	known   [][]store.Range // what these take
 }
 
 func newClosingModel(seed uint64, o closing) *closingModel {
@@ -141,18 +164,16 @@ func (m *closingModel) refuses(n *closingNode, rec version.Record, fromFenced bo
 	if m.noRefuse {
 		return false
 	}
-	for _, d := range dotsOf(&rec) {
-		switch {
-		case d.Actor != closedActor:
-		case n.mem.closed != nil:
-			if !n.mem.closed[d.Seq] {
-				return true
-			}
-		case n.mem.fenced && !n.mem.clock.Has(d) && (m.noRelay || !fromFenced):
-			return true
-		}
+	end := store.Ending{Actor: closedActor, Closed: n.mem.closed != nil, Dots: n.mem.known.ranges()}
+	switch {
+	case end.Closed:
+		end.Dots = n.mem.closed.ranges()
+	case !n.mem.fenced:
+		return false
 	}
-	return false
+	return store.Refused([]store.Ending{end}, &rec, func(d version.Dot) bool {
+		return n.mem.clock.Has(d) || !m.noRelay && fromFenced
+	}) != nil
 }
 
 // apply merges a record at a home, unless that refuses it.

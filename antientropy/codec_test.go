@@ -33,7 +33,7 @@ func genMessage(t *rapid.T) message {
 	p := func() ring.Partition { return ring.Partition(rapid.IntRange(0, ring.SlotCount-1).Draw(t, "p")) }
 	blob := func(min int) []byte { return rapid.SliceOfN(rapid.Byte(), min, 20).Draw(t, "blob") }
 	n := rapid.Uint64()
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		return &clocksRequest{n.Draw(t, "epoch"), n.Draw(t, "era"), n.Draw(t, "since"), p()}
 	case 1:
@@ -42,6 +42,9 @@ func genMessage(t *rapid.T) message {
 		slices.Sort(ps)
 		for _, q := range ps {
 			m.Clocks = append(m.Clocks, partitionClock{pOf(q), clockOfDots(genDots(t))})
+			if ends := genEnds(t, true); len(ends) > 0 {
+				m.Ends = append(m.Ends, partitionEnds{pOf(q), ends})
+			}
 		}
 		if m.More = rapid.Bool().Draw(t, "more"); m.More {
 			m.Next = ring.SlotCount - 1
@@ -75,6 +78,14 @@ func genMessage(t *rapid.T) message {
 		m := &standInsRequest{Partition: p()}
 		for range rapid.IntRange(0, 4).Draw(t, "records") {
 			m.Records = append(m.Records, blob(1))
+		}
+		return m
+	case 5:
+		return &endRequest{Epoch: n.Draw(t, "epoch"), Partition: p(), Look: rapid.Bool().Draw(t, "look"), Ends: genEnds(t, false)}
+	case 6:
+		m := &endResponse{Epoch: n.Draw(t, "epoch"), Word: endWord(rapid.IntRange(0, endWords-1).Draw(t, "word"))}
+		for _, e := range slices.Concat(genEnds(t, false), genEnds(t, true)) {
+			m.Ends = append(m.Ends, endAnswer{rapid.Bool().Draw(t, "minting"), e, e.Dots})
 		}
 		return m
 	}

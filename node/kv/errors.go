@@ -22,6 +22,8 @@ var storeErrors = []struct{ from, to error }{
 	{store.ErrOverloaded, rpc.ErrOverloaded},
 	{store.ErrStandInsFull, rpc.ErrOverloaded},
 	{store.ErrClosed, api.ErrNotReady},
+	{store.ErrEnding, api.ErrNotReady},
+	{store.ErrEnded, api.ErrVoid},
 }
 
 // fromStore makes an error of the store one that travels.
