@@ -96,6 +96,10 @@ func (c *committer) run() {
 	defer c.marksTick.Stop()
 	for c.watch(); !c.done(); c.watch() {
 		c.apply()
+		if c.quarantining != nil {
+			c.watch() // nothing else may come that would have it look
+			c.apply()
+		}
 		c.startRebuild()
 		c.send()
 		ready := c.intake.ready
