@@ -31,7 +31,9 @@ type Store interface {
 	// each key once and sorted, and the dots that the log does not know.
 	KeysOf(p ring.Partition, dots store.DotSet) (keys []store.LoggedKey, unknown store.DotSet, err error)
 
-	Merge(m *store.Merge)
+	// MergeAll folds records of another home into the stored ones, together.
+	// Their sinks learn what becomes of each.
+	MergeAll(merges []*store.Merge)
 	Get(p ring.Partition, key []byte) ([]byte, error)
 	Scan(p ring.Partition, after []byte, limit int, each func(key, record []byte) bool) error
 

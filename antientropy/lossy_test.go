@@ -190,13 +190,15 @@ type losing struct {
 	lost atomic.Bool
 }
 
-// Merge implements Store.
-func (l *losing) Merge(m *store.Merge) {
-	err := l.merge(m)
-	if !l.lost.Swap(true) {
-		l.lose(m.Partition, everything)
+// MergeAll implements Store.
+func (l *losing) MergeAll(merges []*store.Merge) {
+	for _, m := range merges {
+		err := l.merge(m)
+		if !l.lost.Swap(true) {
+			l.lose(m.Partition, everything)
+		}
+		m.Sink.Committed(err)
 	}
-	m.Sink.Committed(err)
 }
 
 // What is lost while it is pulled is not claimed, and comes back.

@@ -16,3 +16,10 @@ func (s *memStore) PurgeAll(p ring.Partition, records []store.Purged, now uint64
 	}
 	return gone, nil
 }
+
+// MergeAll implements Store.
+func (s *memStore) MergeAll(merges []*store.Merge) {
+	for _, m := range merges {
+		s.Merge(m)
+	}
+}

@@ -97,8 +97,8 @@ func (r *Repair) mergeAll(ctx context.Context, merges []*store.Merge) error {
 		out := make(chan outcome, len(merges))
 		for i, m := range merges {
 			m.Sink = mergeSink{i, out}
-			r.cfg.Store.Merge(m)
 		}
+		r.cfg.Store.MergeAll(merges)
 		var again []*store.Merge
 		var failed error
 		for range merges {

@@ -319,7 +319,7 @@ func (w *world) deliver(b []byte, to ...int) {
 	}
 	for _, j := range to {
 		done := make(chan outcome, 1)
-		w.nodes[j].storage().Merge(&store.Merge{Partition: w.rec.PartitionOf(r.Key), Record: r, Encoded: b, Sink: mergeSink{0, done}})
+		w.nodes[j].storage().MergeAll([]*store.Merge{{Partition: w.rec.PartitionOf(r.Key), Record: r, Encoded: b, Sink: mergeSink{0, done}}})
 		if o := <-done; o.err != nil {
 			w.t.Fatal(o.err)
 		}

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -180,3 +182,57 @@ func TestPurgesThatComeTogetherShareABatch(t *testing.T) {
 		t.Errorf("none at all: %v, %v", gone, err)
 	}
 }
+
+// Merges that are handed in together share a batch, whether the cache knows their
+// keys or not, and each is told its own outcome.
+func TestMergesThatComeTogetherShareABatch(t *testing.T) {
+	d := disk.New(1)
+	s := open(t, d.Open(), small())
+	home := &elsewhere{actor: 9}
+	warm := home.put(key("warm"), "v")
+	mustMerge(t, s, 1, warm)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, d.Open(), small())
+	var merges []*store.Merge
+	told := make([]chan error, 6)
+	for i := range told {
+		r := home.put(key(fmt.Sprint("k", i)), "v")
+		if i == 0 {
+			r = home.put(warm, "w")
+		}
+		told[i] = make(chan error, 1)
+		m := &store.Merge{Partition: 1, Record: r, Encoded: r.Append(nil), Sink: sinkOf(told[i])}
+		if i == 3 {
+			m.Record.Key = nil
+		}
+		merges = append(merges, m)
+	}
+	before := s.Batches()
+	s.MergeAll(merges)
+	for i := range told {
+		if err := <-told[i]; (err != nil) != (i == 3) {
+			t.Errorf("merge %d: %v", i, err)
+		}
+	}
+	if n := s.Batches() - before; n != 1 {
+		t.Errorf("five merges took %d batches", n)
+	}
+	wantValues(t, get(t, s, 1, "warm"), "w")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.MergeAll(merges[:2])
+	for i := range merges[:2] {
+		if err := <-told[i]; !errors.Is(err, store.ErrClosed) {
+			t.Errorf("merge %d into a closed store: %v", i, err)
+		}
+	}
+}
+
+// sinkOf tells a channel that holds one outcome.
+type sinkOf chan error
+
+// Committed implements store.MergeSink.
+func (s sinkOf) Committed(err error) { s <- err }

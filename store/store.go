@@ -244,9 +244,7 @@ func (s *Store) Merge(m *Merge) {
 		m.Sink.Committed(err)
 		return
 	}
-	e, gen := s.cache.get(m.link.hash, m.link.key)
-	if e == nil || survivorsLackValues(e, m.Record.Seen) && (m.Verdict || !e.rec.Dominates(&m.Record)) {
-		m.link.gen = gen
+	if !s.hasFor(m) {
 		s.warm(readTask{merge: m})
 		return
 	}
