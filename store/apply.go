@@ -115,14 +115,14 @@ func (c *committer) lookup(p ring.Partition, l *link) (e *entry, in *batch, err 
 			return e, c.writing, nil
 		}
 	}
-	e, gen := c.cache.get(l.hash, l.key)
-	if l.warm != nil && gen == l.gen && (e == nil || !e.full) {
+	if l.warm != nil && l.gen == c.cache.generation(l.hash) {
 		return l.warm, nil, nil
 	}
+	e, gen := c.cache.peek(l.hash, l.key)
 	if e != nil {
 		return e, nil, nil
 	}
-	// It was warmed, and went from the cache since or changed.
+	// It was found, and changed since, and went from the cache.
 	e, err = c.load(p, l.key)
 	if err != nil {
 		return nil, nil, err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/kithdb/kith/store/version"
 )
@@ -95,7 +96,7 @@ type shard struct {
 	lru      entry // root of a ring: next is the newest, prev the oldest
 	bytes    int
 	bytesMax int
-	gens     [cacheGensShard]uint64
+	gens     [cacheGensShard]atomic.Uint64 // raised with mu held
 	hits     int64
 	misses   int64
 }
@@ -111,25 +112,39 @@ func newCache(bytes int) *cache {
 	return c
 }
 
-func (c *cache) shard(hash uint32) (*shard, *uint64) {
+func (c *cache) shard(hash uint32) (*shard, *atomic.Uint64) {
 	s := &c.shards[hash%cacheShards]
 	return s, &s.gens[hash/cacheShards%cacheGensShard]
 }
 
 // get returns the entry of a key, nil if the cache has none, and the key's
 // generation.
-func (c *cache) get(hash uint32, key []byte) (*entry, uint64) {
+func (c *cache) get(hash uint32, key []byte) (*entry, uint64) { return c.find(hash, key, true) }
+
+// peek is get for a write: what it publishes will be the newest anyway.
+func (c *cache) peek(hash uint32, key []byte) (*entry, uint64) { return c.find(hash, key, false) }
+
+func (c *cache) find(hash uint32, key []byte, touch bool) (*entry, uint64) {
 	s, gen := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[string(key)]
 	if e == nil {
 		s.misses++
-		return nil, *gen
+		return nil, gen.Load()
 	}
 	s.hits++
-	s.touch(e)
-	return e, *gen
+	if touch {
+		s.touch(e)
+	}
+	return e, gen.Load()
+}
+
+// generation is that of a key. What was found under it is current for as long as
+// it lasts, for the committer, which alone publishes.
+func (c *cache) generation(hash uint32) uint64 {
+	_, gen := c.shard(hash)
+	return gen.Load()
 }
 
 // add takes what a reader found on disk, unless the key was published since the
@@ -139,7 +154,7 @@ func (c *cache) add(hash uint32, e *entry, gen uint64) bool {
 	s, now := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if *now != gen {
+	if now.Load() != gen {
 		return false
 	}
 	s.put(t)
@@ -152,7 +167,7 @@ func (c *cache) publish(hash uint32, e *entry) {
 	s, gen := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	*gen++
+	gen.Add(1)
 	s.put(t)
 }
 
@@ -165,7 +180,7 @@ func (c *cache) clear() {
 		s.lru.prev, s.lru.next = &s.lru, &s.lru
 		s.bytes = 0
 		for g := range s.gens {
-			s.gens[g]++
+			s.gens[g].Add(1)
 		}
 		s.mu.Unlock()
 	}

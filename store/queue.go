@@ -16,8 +16,8 @@ type link struct {
 	key  []byte // in the database
 	hash uint32 // of key
 	size int64  // counted against queueBytesMax
-	// warm is what a reader found, good while the cache's generation of the
-	// key is still gen.
+	// warm is what the cache had or a reader found, good while the cache's
+	// generation of the key is still gen.
 	warm *entry
 	gen  uint64
 	// claims says that a merge claims dots beyond the record that it wrote.

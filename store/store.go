@@ -227,9 +227,9 @@ func (s *Store) Put(p *Put) {
 		p.Sink.Committed(err)
 		return
 	}
-	e, gen := s.cache.get(p.link.hash, p.link.key)
+	e, gen := s.cache.peek(p.link.hash, p.link.key)
+	p.link.warm, p.link.gen = e, gen
 	if e == nil || !p.Blind && survivorsLackValues(e, p.Context) {
-		p.link.gen = gen
 		s.warm(readTask{put: p})
 		return
 	}
