@@ -187,6 +187,7 @@ func (pt *partner) begun(told []partitionClock) {
 			continue
 		}
 		g.want, g.again = g.want.And(clock), time.Time{}
+		g.unproven = nil
 	}
 }
 
@@ -194,6 +195,10 @@ func (pt *partner) begun(told []partitionClock) {
 func (r *Repair) lookAt(pt *partner, p ring.Partition, now time.Time) {
 	g := pt.gaps[p]
 	own := r.cfg.Store.ClockOf(p)
+	g.believe(now)
+	if len(g.taken.Without(&own)) == 0 {
+		g.taken = nil
+	}
 	missing := g.lacks(g.theirs.Minus(&own))
 	switch {
 	case len(missing) == 0:
@@ -209,19 +214,22 @@ func (r *Repair) lookAt(pt *partner, p ring.Partition, now time.Time) {
 			g.suspects, g.due = due, true
 		}
 	}
-	if len(missing) == 0 && g.taken == nil {
+	if len(missing) == 0 && g.taken == nil && g.unproven == nil {
 		delete(pt.gaps, p)
 	}
 	pt.note(p, g.count(&own))
 }
 
-// lacks leaves out the dots that were pulled although the clock cannot claim them.
+// lacks leaves out the dots that were pulled although the clock cannot claim them, or
+// is not to.
 func (g *gap) lacks(s store.DotSet) store.DotSet {
-	if g.taken == nil {
-		return s
+	for _, out := range []store.DotSet{g.taken, g.unproven} {
+		if out != nil {
+			pulled := clockOfDots(out)
+			s = s.Without(&pulled)
+		}
 	}
-	taken := clockOfDots(g.taken)
-	return s.Without(&taken)
+	return s
 }
 
 // count is how many dots are known to be lacking.

@@ -69,6 +69,9 @@ func genMessage(t *rapid.T) message {
 				it.encoded = r.Append(nil)
 			}
 			m.Items = append(m.Items, it)
+			if rapid.Bool().Draw(t, "hidden") {
+				m.Hidden = append(m.Hidden, wantedKey{key, []version.Dot{{Actor: 1, Seq: 2}, {Actor: 2, Seq: 1}}})
+			}
 		}
 		if !m.Done {
 			m.Next = blob(1)
@@ -162,7 +165,8 @@ func FuzzPullRequest(f *testing.F) {
 func FuzzPullResponse(f *testing.F) {
 	r := version.Record{Key: []byte("k")}.Put(nil, version.NewSibling(version.Dot{Actor: 1, Seq: 1}, 1, 0, []byte("v")))
 	fuzzMessage(f, func() message { return new(pullResponse) },
-		&pullResponse{Verdict: true, Base: version.Context{{Actor: 1, Seq: 2}}, Items: []item{{key: []byte("a")}, {encoded: r.Append(nil)}}, Next: []byte("k")})
+		&pullResponse{Verdict: true, Base: version.Context{{Actor: 1, Seq: 2}}, Items: []item{{key: []byte("a")}, {encoded: r.Append(nil)}}, Next: []byte("k"),
+			Hidden: []wantedKey{{[]byte("a"), []version.Dot{{Actor: 1, Seq: 2}}}}})
 }
 
 func FuzzStandInsRequest(f *testing.F) {

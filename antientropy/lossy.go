@@ -38,8 +38,12 @@ type lossyBook struct {
 
 // refill is how far one partition is.
 type refill struct {
-	done   map[ring.NodeID]struct{} // homes that it is equal with
-	failed map[ring.NodeID]int      // audits since the last one that worked
+	// done are the homes that it is equal with, and what they claimed before. That
+	// is incorporated here only when enough were compared: one of them may have
+	// lost what another one holds, and both must be asked before the first is
+	// believed.
+	done   map[ring.NodeID]store.Clock
+	failed map[ring.NodeID]int // audits since the last one that worked
 }
 
 func (b *lossyBook) init() {
@@ -55,14 +59,14 @@ func (b *lossyBook) of(p ring.Partition, era uint64) *refill {
 	}
 	f := b.parts[p]
 	if f == nil {
-		f = &refill{done: map[ring.NodeID]struct{}{}, failed: map[ring.NodeID]int{}}
+		f = &refill{done: map[ring.NodeID]store.Clock{}, failed: map[ring.NodeID]int{}}
 		b.parts[p] = f
 	}
 	return f
 }
 
-// audited notes what came of an audit.
-func (b *lossyBook) audited(p ring.Partition, era uint64, id ring.NodeID, err error) {
+// audited notes what came of an audit with a home that had told its clock before.
+func (b *lossyBook) audited(p ring.Partition, era uint64, id ring.NodeID, told store.Clock, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f := b.of(p, era)
@@ -70,7 +74,7 @@ func (b *lossyBook) audited(p ring.Partition, era uint64, id ring.NodeID, err er
 		f.failed[id]++
 		return
 	}
-	f.done[id] = struct{}{}
+	f.done[id] = told
 	delete(f.failed, id)
 }
 
@@ -80,6 +84,18 @@ func (b *lossyBook) has(p ring.Partition, era uint64, id ring.NodeID) bool {
 	defer b.mu.Unlock()
 	_, done := b.of(p, era).done[id]
 	return done
+}
+
+// claims are what the homes that a partition is equal with have claimed.
+func (b *lossyBook) claims(p ring.Partition, era uint64) []store.Clock {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	done := b.of(p, era).done
+	var out []store.Clock
+	for _, id := range sortedIDs(done) {
+		out = append(out, done[id])
+	}
+	return out
 }
 
 // count is with how many homes the partition is equal, and whether all of those
@@ -165,7 +181,11 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 			left = true
 			continue
 		}
-		if err := s.Repaired(p, era); err != nil {
+		err := r.incorporateRefill(ctx, p, era)
+		if err == nil {
+			err = s.Repaired(p, era)
+		}
+		if err != nil {
 			r.log.Debug("a partition was not declared repaired", "partition", p, "error", err)
 			return true
 		}
@@ -203,12 +223,15 @@ func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over t
 				busy = free
 				continue
 			}
-			err := r.refill(ctx, pt, to, p)
+			told, err := r.refill(ctx, pt, to, p)
 			r.turns.give(p)
 			if ctx.Err() != nil {
 				return
 			}
-			r.lossy.audited(p, pt.mine, pt.id, err)
+			if g := pt.gaps[p]; g != nil && err == nil {
+				g.taken = unite(g.taken, told.Minus(new(store.Clock)))
+			}
+			r.lossy.audited(p, pt.mine, pt.id, told, err)
 			r.lossy.turn.up()
 			if err != nil {
 				failed[p] = struct{}{}
@@ -230,35 +253,43 @@ func (r *Repair) toRefill(rec *ring.Record, pt *partner, p ring.Partition) bool 
 
 // refill compares a lost partition with a partner's, key by key, and merges both
 // ways. What the disk still has is not sent again, as it would be by catch-up: the
-// clock was emptied. Then all that the partner claimed before is incorporated here
-// too, unless the partner has lost something meanwhile.
-func (r *Repair) refill(ctx context.Context, pt *partner, to rpc.Peer, p ring.Partition) error {
-	var told store.Clock
+// clock was emptied. It returns what the partner had claimed before: that is on this
+// disk too, or was lost there, unless the partner has noticed a loss meanwhile.
+func (r *Repair) refill(ctx context.Context, pt *partner, to rpc.Peer, p ring.Partition) (told store.Clock, err error) {
 	if g := pt.gaps[p]; g != nil {
 		told = g.theirs
 	}
 	if _, err := r.audit(ctx, pt.id, p, true); err != nil {
-		return err
+		return told, err
 	}
 	asked, cancel := context.WithTimeout(ctx, clocksMax)
 	defer cancel()
-	_, err := pullRoute.Call(asked, r.cfg.Transport, to, &pullRequest{Epoch: pt.epoch, Partition: p, Era: pt.theirEra})
+	_, err = pullRoute.Call(asked, r.cfg.Transport, to, &pullRequest{Epoch: pt.epoch, Partition: p, Era: pt.theirEra})
 	if err != nil {
-		return fmt.Errorf("asking whether clocks still hold: %w", err)
-	}
-	for left := told.Minus(new(store.Clock)); len(left) > 0; {
-		some := firstOf(left)
-		if err := r.cfg.Store.Incorporate(p, some, pt.mine); err != nil {
-			return fmt.Errorf("claim what was filled: %w", err)
-		}
-		if err := r.aside(ctx, "refill", pt.id); err != nil {
-			return err
-		}
-		claimed := clockOfDots(some)
-		left = left.Without(&claimed)
+		return told, fmt.Errorf("asking whether clocks still hold: %w", err)
 	}
 	if era := r.cfg.Store.Era(); era != pt.mine {
-		return fmt.Errorf("partition %d: clocks of this node were emptied", p)
+		return told, fmt.Errorf("partition %d: clocks of this node were emptied", p)
+	}
+	return told, nil
+}
+
+// incorporateRefill claims what the homes have claimed from which a partition was
+// filled.
+func (r *Repair) incorporateRefill(ctx context.Context, p ring.Partition, era uint64) error {
+	for _, told := range r.lossy.claims(p, era) {
+		own := r.cfg.Store.ClockOf(p)
+		for left := told.Minus(&own); len(left) > 0; {
+			some := firstOf(left)
+			if err := r.cfg.Store.Incorporate(p, some, era); err != nil {
+				return fmt.Errorf("claim what was filled: %w", err)
+			}
+			if err := r.aside(ctx, "refill", r.cfg.Self); err != nil {
+				return err
+			}
+			claimed := clockOfDots(some)
+			left = left.Without(&claimed)
+		}
 	}
 	return nil
 }

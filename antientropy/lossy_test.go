@@ -236,7 +236,7 @@ func TestFillingFromAHomeThatLosesSomethingClaimsNothing(t *testing.T) {
 		w.nodes[0].store.lose(0, everything)
 		w.nodes[1].store.lose(0, everything)
 		pt.mine = w.nodes[1].store.Era()
-		if err := r.refill(context.Background(), pt, w.nodes[0].peer, 0); err == nil {
+		if _, err := r.refill(context.Background(), pt, w.nodes[0].peer, 0); err == nil {
 			t.Error("filled from a life before")
 		}
 		if c := w.nodes[1].store.ClockOf(0); len(c.Actors) > 0 {

@@ -224,6 +224,7 @@ func (s *memStore) KeysOf(p ring.Partition, dots store.DotSet) (keys []store.Log
 	var known store.DotSet
 	for _, l := range s.part(p).log {
 		if dots.Has(l.Dot) {
+			l.Dots = append([]version.Dot{l.Dot}, found[string(l.Key)].Dots...)
 			found[string(l.Key)] = l
 			known = unite(known, store.DotSet{{Actor: l.Dot.Actor, Ranges: []store.Range{{First: l.Dot.Seq, Last: l.Dot.Seq}}}})
 		}

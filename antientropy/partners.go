@@ -59,8 +59,14 @@ type gap struct {
 	// want is the pull under way, after the key up to which it came.
 	want  store.DotSet
 	after []byte
-	// taken was pulled to its end, and the clock has no room to claim it.
+	// taken was pulled to its end, or filled, and the clock has no room to claim it,
+	// or is to claim it later.
 	taken store.DotSet
+	// hidden are the wanted dots that the partner claims and does not show, and
+	// unproven those that are not claimed for that, since disbelieved.
+	hidden      []wantedKey
+	unproven    store.DotSet
+	disbelieved time.Time
 	// again is when a pull that failed is tried next.
 	again time.Time
 }

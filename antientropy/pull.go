@@ -112,7 +112,7 @@ func (r *Repair) pull(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 				}
 				return nil
 			}
-			g.want, g.after = firstOf(due), nil
+			g.want, g.after, g.hidden = firstOf(due), nil, nil
 		}
 		if time.Now().After(over) {
 			return errLate
@@ -125,22 +125,43 @@ func (r *Repair) pull(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 			r.scans.Add(1)
 		}
 		scanned = scanned || resp.Scanned
+		g.hidden = append(g.hidden, resp.Hidden...)
 		if !resp.Done {
 			g.after = resp.Next
 			continue
 		}
-		if err := r.cfg.Store.Incorporate(p, g.want, pt.mine); err != nil {
-			return fmt.Errorf("claim what was pulled of partition %d: %w", p, err)
-		}
-		if err := r.aside(ctx, "claim", pt.id); err != nil {
+		if err := r.claimPulled(ctx, pt, p, g); err != nil {
 			return err
 		}
-		own = r.cfg.Store.ClockOf(p)
-		if left := g.want.Without(&own); len(left) > 0 {
-			g.taken = unite(g.taken, left)
-		}
-		g.want, g.after = nil, nil
 	}
+}
+
+// claimPulled claims what was wanted, but for what the partner does not show and other
+// homes may hold: that comes from them.
+func (r *Repair) claimPulled(ctx context.Context, pt *partner, p ring.Partition, g *gap) error {
+	unproven, err := r.unproven(ctx, pt, p, g.hidden)
+	if err != nil {
+		return err
+	}
+	claim := g.want
+	if len(unproven) > 0 {
+		g.disbelieve(unproven, time.Now())
+		r.auditSoon(p)
+		out := clockOfDots(unproven)
+		claim = claim.Without(&out)
+	}
+	if err := r.cfg.Store.Incorporate(p, claim, pt.mine); err != nil {
+		return fmt.Errorf("claim what was pulled of partition %d: %w", p, err)
+	}
+	if err := r.aside(ctx, "claim", pt.id); err != nil {
+		return err
+	}
+	own := r.cfg.Store.ClockOf(p)
+	if left := g.lacks(g.want.Without(&own)); len(left) > 0 {
+		g.taken = unite(g.taken, left)
+	}
+	g.want, g.after, g.hidden = nil, nil, nil
+	return nil
 }
 
 // page fetches and merges one page.

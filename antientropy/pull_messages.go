@@ -45,6 +45,10 @@ type pullResponse struct {
 	Done bool
 	// Scanned says that the dot log did not know all dots.
 	Scanned bool
+	// Hidden are those of the wanted dots which the answerer claims, and which
+	// the records of their keys neither hold nor have seen. They were forgotten,
+	// or lost.
+	Hidden []wantedKey
 }
 
 // AppendWire implements wire.Appender.
@@ -80,7 +84,7 @@ func (m *pullRequest) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *pullResponse) AppendWire(b []byte) []byte {
-	b = wire.AppendBool(wire.AppendArray(b, 6), m.Verdict)
+	b = wire.AppendBool(wire.AppendArray(b, 7), m.Verdict)
 	b = appendDots(b, m.Base)
 	b = wire.AppendArray(b, 2*len(m.Items))
 	for i := range m.Items {
@@ -94,7 +98,13 @@ func (m *pullResponse) AppendWire(b []byte) []byte {
 	}
 	b = wire.AppendBytes(b, m.Next)
 	b = wire.AppendBool(b, m.Done)
-	return wire.AppendBool(b, m.Scanned)
+	b = wire.AppendBool(b, m.Scanned)
+	b = wire.AppendArray(b, 2*len(m.Hidden))
+	for i := range m.Hidden {
+		b = wire.AppendBytes(b, m.Hidden[i].Key)
+		b = appendDots(b, m.Hidden[i].Dots)
+	}
+	return b
 }
 
 // ParseWire implements wire.Parser. Records are not checked, but for their keys.
@@ -125,6 +135,13 @@ func (m *pullResponse) ParseWire(r *wire.Reader) error {
 	m.Scanned = s.Bool()
 	if len(m.Next) > version.KeySizeMax {
 		return wire.ErrMalformed
+	}
+	n = s.Array()
+	if n > 2*pullItemsMax || n%2 != 0 {
+		return wire.ErrMalformed
+	}
+	for range n / 2 {
+		m.Hidden = append(m.Hidden, wantedKey{oneKey(r), dots(r, dotsMax)})
 	}
 	return s.End()
 }

@@ -48,8 +48,8 @@ func (r *Repair) servePull(ctx context.Context, from rpc.Peer, req *pullRequest)
 	}
 	page := &pullPage{store: s, p: p, have: &req.Have, resp: &pullResponse{Scanned: len(unknown) > 0}}
 	for i := range logged {
-		if bytes.Compare(logged[i].Key, req.After) > 0 && (len(page.logged) == 0 || !bytes.Equal(logged[i].Key, page.logged[len(page.logged)-1])) {
-			page.logged = append(page.logged, logged[i].Key)
+		if bytes.Compare(logged[i].Key, req.After) > 0 {
+			page.logged = append(page.logged, logged[i])
 		}
 	}
 	if len(unknown) > 0 {
@@ -84,16 +84,21 @@ type pullPage struct {
 	store  Store
 	p      ring.Partition
 	have   *store.Clock
-	logged [][]byte // keys that the dot log knows, in order; those behind are left
+	logged []store.LoggedKey // keys that the dot log knows, in order; those behind are left
 	resp   *pullResponse
 	bytes  int
 }
 
-// add takes a record, nil for none, or says that it is for the next page.
-func (g *pullPage) add(key, encoded []byte) bool {
-	size := len(key) + len(encoded)
+// add takes a record, nil for none, or says that it is for the next page. wanted are
+// the dots of it that were asked for, as far as they are known.
+func (g *pullPage) add(key, encoded []byte, wanted []version.Dot) bool {
+	hidden := hiddenIn(encoded, wanted)
+	size := len(key) + len(encoded) + dotSize*len(hidden)
 	if len(g.resp.Items) > 0 && (g.bytes+size > answerMax || len(g.resp.Items) >= pullItemsMax) {
 		return false
+	}
+	if len(hidden) > 0 {
+		g.resp.Hidden = append(g.resp.Hidden, wantedKey{key, hidden})
 	}
 	g.bytes += size
 	g.resp.Items = append(g.resp.Items, item{key: key, encoded: encoded})
@@ -117,8 +122,9 @@ func (g *pullPage) next(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	encoded, err := g.store.Get(g.p, g.logged[0])
-	if err != nil || !g.add(g.logged[0], encoded) {
+	first := &g.logged[0]
+	encoded, err := g.store.Get(g.p, first.Key)
+	if err != nil || !g.add(first.Key, encoded, first.Dots) {
 		return false, err
 	}
 	g.logged = g.logged[1:]
@@ -148,20 +154,22 @@ func (g *pullPage) scan(ctx context.Context, after []byte) error {
 		size += len(encoded)
 		// Logged keys before this one have no record, or did not when the
 		// scan began.
-		for len(g.logged) > 0 && bytes.Compare(g.logged[0], key) < 0 {
+		for len(g.logged) > 0 && bytes.Compare(g.logged[0].Key, key) < 0 {
 			ok, err := g.next(ctx)
 			if full, failed = !ok, err; full {
 				return false
 			}
 		}
-		wanted := len(g.logged) > 0 && bytes.Equal(g.logged[0], key)
+		wanted := len(g.logged) > 0 && bytes.Equal(g.logged[0].Key, key)
+		var dots []version.Dot
 		if wanted {
+			dots = g.logged[0].Dots
 			g.logged = g.logged[1:]
 		} else if wanted, failed = g.outside(encoded); failed != nil {
 			return false
 		}
 		if wanted {
-			if full = !g.add(key, encoded); full {
+			if full = !g.add(key, encoded, dots); full {
 				return false
 			}
 		}

@@ -100,6 +100,9 @@ type Merge struct {
 type LoggedKey struct {
 	Dot version.Dot
 	Key []byte
+	// Dots are all those of the key that were looked for, Dot among them, the
+	// newest first.
+	Dots []version.Dot
 }
 
 // StandIn is a record that this node keeps for a home which was believed dead.

@@ -24,7 +24,7 @@ func (s *Store) KeysOf(p ring.Partition, dots DotSet) (keys []LoggedKey, unknown
 		return nil, nil, err
 	}
 	look := lookup{wanted: dots, left: dots.Count(),
-		found: make(map[version.Dot]struct{}), keys: make(map[string]version.Dot)}
+		found: make(map[version.Dot]struct{}), keys: make(map[string][]version.Dot)}
 	// Memory comes first: what leaves it meanwhile is on disk by then.
 	look.in(s.dotLog.inMemory(p))
 	if look.left > 0 {
@@ -74,7 +74,7 @@ type lookup struct {
 	wanted DotSet
 	left   uint64 // dots not found yet
 	found  map[version.Dot]struct{}
-	keys   map[string]version.Dot // in the database
+	keys   map[string][]version.Dot // in the database
 }
 
 // in looks through entries, the newest of which is the last one. A dot that was
@@ -90,16 +90,14 @@ func (l *lookup) in(entries []logged) {
 		}
 		l.found[e.dot] = struct{}{}
 		l.left--
-		if _, ok := l.keys[e.key]; !ok {
-			l.keys[e.key] = e.dot
-		}
+		l.keys[e.key] = append(l.keys[e.key], e.dot)
 	}
 }
 
 func (l *lookup) sorted() []LoggedKey {
 	out := make([]LoggedKey, 0, len(l.keys))
-	for key, dot := range l.keys {
-		out = append(out, LoggedKey{Dot: dot, Key: []byte(key[dataKeySize:])})
+	for key, dots := range l.keys {
+		out = append(out, LoggedKey{Dot: dots[0], Key: []byte(key[dataKeySize:]), Dots: dots})
 	}
 	slices.SortFunc(out, func(a, b LoggedKey) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return out
