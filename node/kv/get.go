@@ -442,7 +442,9 @@ func (c *Coordinator) respond(resp *api.GetResponse, r *ring.Record, record *ver
 		resp.Found = !resp.Values[w].Tombstone
 	}
 	resp.Context = c.token(r, record.Key, record.Seen)
-	resp.Stamp = uint64(c.stamps().Now())
+	// The latest reading, not another one: where one batch ends many reads, the
+	// order of their answers says nothing.
+	resp.Stamp = uint64(c.stamps().Last())
 	resp.Receipt = api.Receipt{Epoch: r.Epoch, Coordinator: c.cfg.Self, Siblings: live}
 }
 
