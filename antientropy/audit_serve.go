@@ -47,7 +47,11 @@ func ask[Req, Resp any](ctx context.Context, r *Repair, id ring.NodeID, route rp
 func askMuch[Req, Resp any](ctx context.Context, r *Repair, id ring.NodeID, route rpc.Route[Req, Resp], req *Req) (*Resp, error) {
 	began := time.Now()
 	resp, err := ask(ctx, r, id, route, req)
-	r.pace.note(id, time.Since(began))
+	took := time.Since(began)
+	r.pace.note(id, took)
+	if err == nil {
+		err = r.pace.rest(ctx, took)
+	}
 	return resp, err
 }
 

@@ -118,6 +118,9 @@ type Config struct {
 	Now func() time.Time
 	// Stamp reads the node's hybrid logical clock.
 	Stamp func() version.Stamp
+	// Served, optional, counts the requests that this node has served for
+	// clients, whoever coordinates them. While there are some, repair yields.
+	Served func() uint64
 	// Seed of the jitter.
 	Seed   uint64
 	Logger *slog.Logger

@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// mergeWindow is how many merges wait for the disk at once.
-	mergeWindow = 256
 	// mergeTries bounds how often a merge is tried that the store had no room
 	// for, each mergeRetry after the last.
 	mergeTries = 40
@@ -47,7 +45,7 @@ func (r *Repair) mergeHere(ctx context.Context, p ring.Partition, items []item, 
 		return fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, rec.Epoch)
 	}
 	for len(items) > 0 {
-		n := min(len(items), mergeWindow)
+		n := min(len(items), r.pace.burst())
 		merges := make([]*store.Merge, 0, n)
 		for _, it := range items[:n] {
 			m := &store.Merge{Partition: p, Record: version.Record{Key: it.key}, Verdict: v.given, Base: v.base}
@@ -67,7 +65,11 @@ func (r *Repair) mergeHere(ctx context.Context, p ring.Partition, items []item, 
 			}
 			merges = append(merges, m)
 		}
+		began := time.Now()
 		if err := r.mergeAll(ctx, merges); err != nil {
+			return err
+		}
+		if err := r.pace.rest(ctx, time.Since(began)); err != nil {
 			return err
 		}
 		items = items[n:]

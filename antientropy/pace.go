@@ -28,7 +28,8 @@ const (
 // answers take longer than in idle times. It may be used from any goroutine.
 type pacer struct {
 	circuits Circuits
-	rate     float64 // bytes a second, when nobody else is there
+	rate     float64       // bytes a second, when nobody else is there
+	served   func() uint64 // requests served so far; nil for none, ever
 
 	mu     sync.Mutex // guards what follows
 	tokens float64    // negative is owed
@@ -36,6 +37,11 @@ type pacer struct {
 	part   float64    // of the rate, 1 to paceSlowest
 	judged time.Time
 	peers  map[ring.NodeID]*peerPace
+	// count was served at the time counted, and busy says that it was many.
+	counted time.Time
+	count   uint64
+	busy    bool
+	rested  time.Time // when all bursts are rested for
 }
 
 // peerPace is what the pacer knows of the answers of one peer.
@@ -45,8 +51,8 @@ type peerPace struct {
 	next  int
 }
 
-func newPacer(bytesPerSecond int, c Circuits) *pacer {
-	return &pacer{circuits: c, rate: float64(bytesPerSecond), part: 1, peers: map[ring.NodeID]*peerPace{}}
+func newPacer(bytesPerSecond int, c Circuits, served func() uint64) *pacer {
+	return &pacer{circuits: c, served: served, rate: float64(bytesPerSecond), part: 1, peers: map[ring.NodeID]*peerPace{}}
 }
 
 // take takes n bytes from the bucket, and waits until they are paid for. Bytes

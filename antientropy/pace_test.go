@@ -32,7 +32,7 @@ func drain(p *pacer, seconds int) float64 {
 
 func TestPaceKeepsToItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(1<<20, &loadedCircuits{})
+		p := newPacer(1<<20, &loadedCircuits{}, nil)
 		if rate := drain(p, 60); rate < 0.95*(1<<20) || rate > 1.05*(1<<20) {
 			t.Errorf("%.0f bytes a second, want %d", rate, 1<<20)
 		}
@@ -52,7 +52,7 @@ func TestPaceKeepsToItsRate(t *testing.T) {
 func TestPaceYieldsToBusyPeersAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &loadedCircuits{p95: map[ring.NodeID]time.Duration{nodeID(1): time.Millisecond, nodeID(2): time.Millisecond}}
-		p := newPacer(1<<20, c)
+		p := newPacer(1<<20, c, nil)
 		p.note(nodeID(1), 300*time.Millisecond)
 		p.note(nodeID(2), 300*time.Millisecond)
 		drain(p, 10)
@@ -73,7 +73,7 @@ func TestPaceYieldsToBusyPeersAndGoesOn(t *testing.T) {
 func TestPaceYieldsAlthoughItsOwnSmallCallsAreAsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &loadedCircuits{p95: map[ring.NodeID]time.Duration{nodeID(1): time.Millisecond}}
-		p := newPacer(1<<20, c)
+		p := newPacer(1<<20, c, nil)
 		p.noteSized(nodeID(1), time.Millisecond, 500)
 		drain(p, 10)
 		c.p95[nodeID(1)] = 50 * time.Millisecond
@@ -89,7 +89,7 @@ func TestPaceYieldsAlthoughItsOwnSmallCallsAreAsSlow(t *testing.T) {
 func TestPaceDoesNotYieldToItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &loadedCircuits{p95: map[ring.NodeID]time.Duration{nodeID(1): time.Millisecond}}
-		p := newPacer(1<<20, c)
+		p := newPacer(1<<20, c, nil)
 		p.noteSized(nodeID(1), 40*time.Millisecond, 1<<20)
 		drain(p, 10)
 		c.p95[nodeID(1)] = 50 * time.Millisecond
@@ -101,7 +101,7 @@ func TestPaceDoesNotYieldToItself(t *testing.T) {
 
 func TestPaceEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(1000, &loadedCircuits{})
+		p := newPacer(1000, &loadedCircuits{}, nil)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if err := p.take(ctx, 1<<20); err == nil {

@@ -187,6 +187,9 @@ func (r *Repair) page(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 		}
 	}
 	r.pace.noteSized(pt.id, took, size)
+	if err := r.pace.rest(ctx, took); err != nil {
+		return nil, err
+	}
 	v := verdict{resp.Verdict, resp.Base}
 	judged, spared, err := r.spare(p, resp.Items, v)
 	if err != nil {

@@ -46,7 +46,7 @@ func (r *Repair) servePull(ctx context.Context, from rpc.Peer, req *pullRequest)
 	if err != nil {
 		return nil, fmt.Errorf("keys of partition %d: %w", p, err)
 	}
-	page := &pullPage{store: s, p: p, have: &req.Have, resp: &pullResponse{Scanned: len(unknown) > 0}}
+	page := &pullPage{store: s, p: p, have: &req.Have, most: r.pace.pageMax(), resp: &pullResponse{Scanned: len(unknown) > 0}}
 	for i := range logged {
 		if bytes.Compare(logged[i].Key, req.After) > 0 {
 			page.logged = append(page.logged, logged[i])
@@ -84,6 +84,7 @@ type pullPage struct {
 	store  Store
 	p      ring.Partition
 	have   *store.Clock
+	most   int               // records
 	logged []store.LoggedKey // keys that the dot log knows, in order; those behind are left
 	resp   *pullResponse
 	bytes  int
@@ -94,7 +95,7 @@ type pullPage struct {
 func (g *pullPage) add(key, encoded []byte, wanted []version.Dot) bool {
 	hidden := hiddenIn(encoded, wanted)
 	size := len(key) + len(encoded) + dotSize*len(hidden)
-	if len(g.resp.Items) > 0 && (g.bytes+size > answerMax || len(g.resp.Items) >= pullItemsMax) {
+	if len(g.resp.Items) > 0 && (g.bytes+size > answerMax || len(g.resp.Items) >= g.most) {
 		return false
 	}
 	if len(hidden) > 0 {

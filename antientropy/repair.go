@@ -108,7 +108,7 @@ type counters struct {
 // New makes a Repair. It does nothing before Register and Run.
 func New(cfg Config) *Repair {
 	cfg = cfg.withDefaults()
-	r := &Repair{cfg: cfg, log: cfg.Logger, pace: newPacer(cfg.BytesPerSecond, cfg.Circuits)}
+	r := &Repair{cfg: cfg, log: cfg.Logger, pace: newPacer(cfg.BytesPerSecond, cfg.Circuits, cfg.Served)}
 	r.nonce = rand.New(rand.NewPCG(cfg.Seed, uint64(cfg.Now().UnixNano()))).Uint64()
 	r.book.init()
 	r.turns.init()

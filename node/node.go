@@ -216,6 +216,7 @@ func (n *Node) openRepair(seed uint64) {
 		Circuits:  n.guard,
 		Now:       n.env.Now,
 		Stamp:     func() version.Stamp { return n.kv.Stamp() },
+		Served:    func() uint64 { return n.kv.Served() },
 		Seed:      seed,
 		Logger:    n.cfg.Logger,
 

@@ -105,6 +105,7 @@ var getOps = sync.Pool{New: func() any { return new(getOp) }}
 // Get reads a key. The request's bytes must not be changed any more: they may be
 // read even after sink was called.
 func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink) {
+	c.served.Add(1)
 	o := getOps.Get().(*getOp)
 	o.c, o.key, o.r, o.sink = c, req.Key, req.R, sink
 	o.refs.Store(2) // until it is answered, and until start has returned

@@ -27,6 +27,7 @@ type homeMerge struct {
 var homeMerges = sync.Pool{New: func() any { return new(homeMerge) }}
 
 func (c *Coordinator) handleMerge(call *rpc.Call, req *mergeRequest) {
+	c.served.Add(1)
 	record, err := version.Parse(req.Record)
 	if err != nil {
 		call.Fail(fmt.Errorf("%w: %w", api.ErrBadRequest, err))
@@ -81,6 +82,7 @@ type homeRead struct {
 var homeReads = sync.Pool{New: func() any { return new(homeRead) }}
 
 func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
+	c.served.Add(1)
 	c.observe(call.From(), req.Stamp)
 	if c.behind(req.Epoch) {
 		c.learn(call, req.Epoch, func() { c.handleRead(call, req) })

@@ -123,8 +123,9 @@ type Coordinator struct {
 	skew  *skew
 	clock atomic.Pointer[version.Clock] // see skew.restart
 
-	telling  atomic.Int64 // bytes of merges that no read waits for
-	standing atomic.Int64 // bytes of records to stand-ins that no put waits for
+	served   atomic.Uint64 // see Served
+	telling  atomic.Int64  // bytes of merges that no read waits for
+	standing atomic.Int64  // bytes of records to stand-ins that no put waits for
 
 	orders orders
 

@@ -93,6 +93,7 @@ var putOps = sync.Pool{New: func() any { return new(putOp) }}
 // Put writes or deletes a key. The request's bytes must not be changed any more:
 // they may be read even after sink was called.
 func (c *Coordinator) Put(req *api.PutRequest, deadline time.Time, sink PutSink) {
+	c.served.Add(1)
 	o := putOps.Get().(*putOp)
 	o.c, o.req, o.sink = c, *req, sink
 	o.refs.Store(2) // until it is answered, and until start has returned

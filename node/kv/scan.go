@@ -174,6 +174,7 @@ func (c *Coordinator) keysFrom(ctx context.Context, id ring.NodeID, p ring.Parti
 
 // handleKeys names this node's keys to a coordinator elsewhere.
 func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRequest) (*keysResponse, error) {
+	c.served.Add(1)
 	r := c.cfg.Rings.Current()
 	if req.Epoch > 0 && (r == nil || r.Epoch < req.Epoch) {
 		deadline, ok := ctx.Deadline()
