@@ -195,7 +195,7 @@ func (pt *partner) begun(told []partitionClock) {
 func (r *Repair) lookAt(pt *partner, p ring.Partition, now time.Time) {
 	g := pt.gaps[p]
 	own := r.cfg.Store.ClockOf(p)
-	g.believe(now)
+	r.askAgain(p, g, now)
 	if len(g.taken.Without(&own)) == 0 {
 		g.taken = nil
 	}

@@ -20,7 +20,8 @@ import (
 // dotSize is how many bytes a dot has in a message.
 const dotSize = 16
 
-// hiddenEvery is after how long a write that was not claimed is asked about again.
+// hiddenEvery is after how long a write that was not claimed is asked about again, if
+// all homes can be reached.
 const hiddenEvery = 30 * time.Second
 
 // hiddenIn are those of some dots of a key that its record, nil for none, neither
@@ -125,9 +126,14 @@ func (g *gap) disbelieve(left store.DotSet, now time.Time) {
 	}
 }
 
-// believe has what was left out asked about again, if that is long ago.
-func (g *gap) believe(now time.Time) {
-	if g.unproven != nil && now.Sub(g.disbelieved) >= hiddenEvery {
+// askAgain has what was left out asked about again, if that is long ago and all homes
+// are there to answer: while one is away, it costs nothing.
+func (r *Repair) askAgain(p ring.Partition, g *gap, now time.Time) {
+	rec := r.current()
+	if g.unproven == nil || now.Sub(g.disbelieved) < hiddenEvery || rec == nil {
+		return
+	}
+	if !slices.ContainsFunc(r.others(rec, p), func(id ring.NodeID) bool { return !r.reachable(id) }) {
 		g.unproven = nil
 	}
 }
