@@ -19,6 +19,9 @@ type Env struct {
 	// Membership starts the node's view of the others. It is called once,
 	// after Network has its address.
 	Membership func(MembershipConfig) (Membership, error)
+	// Burst, optional, is what Network gathers its sending by; the store
+	// tells it when much comes at once.
+	Burst *rpc.Burst
 	// Disk is closed by the node.
 	Disk storage.Storage
 	// Keepsake, optional, has the node's ID a second time.

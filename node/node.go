@@ -136,7 +136,7 @@ func startIn(env Env, cfg Config) (_ *Node, err error) {
 }
 
 func (n *Node) openStore(chance *rand.Rand) error {
-	s, err := store.Open(n.env.Disk, store.Options{
+	options := store.Options{
 		Now:         n.env.Now,
 		ClockSlack:  skewMax,
 		RecordMax:   n.cfg.ValueMax + recordRoom,
@@ -144,7 +144,11 @@ func (n *Node) openStore(chance *rand.Rand) error {
 		WriteBuffer: n.cfg.WriteBuffer,
 		Rand:        chance.Uint64,
 		Logger:      n.cfg.Logger,
-	})
+	}
+	if n.env.Burst != nil {
+		options.Burst = gathering{n.env.Burst}
+	}
+	s, err := store.Open(n.env.Disk, options)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}

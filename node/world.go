@@ -12,12 +12,14 @@ import (
 
 // realWorld is TCP, serf, a directory and the machine's clock.
 func realWorld(cfg Config, disk storage.Storage) Env {
+	burst := new(rpc.Burst)
 	return Env{
 		Disk:     disk,
+		Burst:    burst,
 		Keepsake: fileKeepsake{cfg.Data},
 		Now:      time.Now,
 		Network: func(self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux) (Network, error) {
-			return newTCP(cfg, self, cluster, mux), nil
+			return newTCP(cfg, self, cluster, mux, burst), nil
 		},
 		Membership: func(m MembershipConfig) (Membership, error) {
 			return gossip.Start(gossip.Config{
@@ -54,8 +56,8 @@ func frameMax(cfg Config) int {
 	return (ring.ReplicasMax + 1) * (cfg.ValueMax + recordRoom)
 }
 
-func newTCP(cfg Config, self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux) *tcpNetwork {
-	tcp := rpc.TCPConfig{Self: rpc.Peer{ID: self, Addr: cfg.Listen}, Cluster: cluster, Mux: mux, FrameMax: frameMax(cfg), Logger: cfg.Logger}
+func newTCP(cfg Config, self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux, burst *rpc.Burst) *tcpNetwork {
+	tcp := rpc.TCPConfig{Self: rpc.Peer{ID: self, Addr: cfg.Listen}, Cluster: cluster, Mux: mux, FrameMax: frameMax(cfg), Logger: cfg.Logger, Burst: burst}
 	return &tcpNetwork{Client: rpc.NewClient(tcp), cfg: tcp, listen: cfg.Listen}
 }
 

@@ -35,6 +35,7 @@ type clientConn struct {
 func newClientConn(l *link) *clientConn {
 	c := &clientConn{link: l, began: time.Now(), frameMax: l.remote.client.cfg.FrameMax}
 	c.outlet.init()
+	c.burst = l.remote.client.cfg.Burst
 	return c
 }
 
@@ -154,7 +155,7 @@ func (c *clientConn) dial(ctx context.Context) error {
 	}
 	tune(conn)
 	c.mu.Lock()
-	c.conn = conn
+	c.conn, c.direct = conn, newDirect(conn)
 	dead := c.dead
 	c.mu.Unlock()
 	if dead {
@@ -205,16 +206,25 @@ func (c *clientConn) frameOf(req request) []byte {
 func (c *clientConn) read() error {
 	r := frameReader{from: c.conn, max: c.link.remote.client.cfg.FrameMax}
 	for {
-		f, ok, err := r.next()
-		if err != nil {
+		if err := r.fill(); err != nil {
 			return err
 		}
-		if !ok {
-			if err := r.fill(); err != nil {
-				return err
-			}
-			c.heard.Store(int64(time.Since(c.began)))
-			continue
+		c.heard.Store(int64(time.Since(c.began)))
+		if err := c.answers(&r); err != nil {
+			return err
+		}
+	}
+}
+
+// answers completes requests with the answers that have been read. What that
+// makes others send leaves together.
+func (c *clientConn) answers(r *frameReader) error {
+	c.burst.Begin()
+	defer c.burst.End()
+	for {
+		f, ok, err := r.next()
+		if err != nil || !ok {
+			return err
 		}
 		c.mu.Lock()
 		req, ok := c.take(f.id)

@@ -57,6 +57,10 @@ type TCPConfig struct {
 	// after that; 0 is 5 s. A process that is stopped takes connections and
 	// stays silent.
 	HandshakeTimeout time.Duration
+	// Burst, optional, is shared by those that send much at once, and by the
+	// Server and the Client of one node: see Burst. A Server without it has
+	// its own.
+	Burst *Burst
 	// Connected is told of every connection that a Client has made: which
 	// node of which cluster answered. It must not block. nil is allowed.
 	Connected func(to Peer, node ring.NodeID, cluster ring.ClusterID)

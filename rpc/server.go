@@ -50,6 +50,9 @@ func serve(listener net.Listener, cfg TCPConfig) *Server {
 		cfg: cfg.withDefaults(), listener: listener, stop: make(chan struct{}),
 		conns: map[*serverConn]struct{}{}, raw: map[net.Conn]struct{}{}, perIP: map[string]int{},
 	}
+	if s.cfg.Burst == nil {
+		s.cfg.Burst = new(Burst)
+	}
 	s.running.Add(2)
 	go func() {
 		defer s.running.Done()

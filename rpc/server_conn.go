@@ -43,6 +43,7 @@ func newServerConn(s *Server, conn net.Conn, us, them *hello) *serverConn {
 		c.most = min(c.most, int(them.frameMax))
 	}
 	c.outlet.init()
+	c.burst, c.direct = s.cfg.Burst, newDirect(conn)
 	return c
 }
 
@@ -97,8 +98,8 @@ func (c *serverConn) differs(now ring.ClusterID) bool {
 // serve gives the requests that have been read to the Mux.
 func (c *serverConn) serve(r *frameReader) error {
 	now := time.Now()
-	c.cork()
-	defer c.uncork()
+	c.burst.Begin()
+	defer c.burst.End()
 	for {
 		f, ok, err := r.next()
 		if err != nil || !ok {
@@ -207,7 +208,7 @@ func (c *serverConn) drain() {
 	defer limit.Stop()
 	for {
 		c.mu.Lock()
-		done := c.owed == 0 && len(c.waiting) == 0 && !c.writing || c.dead
+		done := c.owed == 0 && !c.unwritten() && !c.writing || c.dead
 		c.mu.Unlock()
 		if done {
 			return

@@ -24,8 +24,10 @@ type committer struct {
 	spare    *batch // nil while one is written
 	writing  *batch // nil if none
 	markSync *batch // writes nothing
+	written  result // not finished yet; of no batch if there is none
 
 	items, next []item // taken from the intake; next is not yet applied
+	arrived     bool   // the intake has some
 	closing     bool
 
 	window     window
@@ -94,42 +96,65 @@ func (c *committer) run() {
 	defer c.clockTick.Stop()
 	c.marksTick = time.NewTicker(marksSyncEvery)
 	defer c.marksTick.Stop()
-	for c.watch(); !c.done(); c.watch() {
+	burst := c.options.Burst
+	for burst.Begin(); c.work(); burst.Begin() {
+		burst.End()
+		c.wait()
+	}
+	burst.End()
+	c.end()
+}
+
+// work does all that can be done now. It is false when nothing is left to do.
+func (c *committer) work() bool {
+	if r := c.written; r.batch != nil {
+		c.written = result{}
+		c.finish(r)
+	}
+	if c.arrived {
+		c.arrived = false
+		c.take()
+	}
+	if c.watch(); c.done() {
+		return false
+	}
+	c.apply()
+	if c.quarantining != nil {
+		c.watch() // nothing else may come that would have it look
 		c.apply()
-		if c.quarantining != nil {
-			c.watch() // nothing else may come that would have it look
-			c.apply()
-		}
-		c.startRebuild()
-		c.send()
-		ready := c.intake.ready
-		if len(c.next) > 0 || c.closing {
-			ready = nil // a full batch must go first
-		}
-		select {
-		case <-ready:
-			c.take()
-		case r := <-c.writer.out:
-			c.finish(r)
-		case <-c.window.timer.C:
-			c.window.elapsed()
+	}
+	c.startRebuild()
+	c.send()
+	return true
+}
+
+// wait waits until there may be something to do.
+func (c *committer) wait() {
+	ready := c.intake.ready
+	if len(c.next) > 0 || c.closing {
+		ready = nil // a full batch must go first
+	}
+	select {
+	case <-ready:
+		c.arrived = true
+	case c.written = <-c.writer.out:
+	case <-c.window.timer.C:
+		c.window.elapsed()
+	case <-c.clockTick.C:
+		c.clocksDue = true
+	case <-c.marksTick.C:
+		select { // both tick at one instant now and then: clocks go first
 		case <-c.clockTick.C:
 			c.clocksDue = true
-		case <-c.marksTick.C:
-			select { // both tick at one instant now and then: clocks go first
-			case <-c.clockTick.C:
-				c.clocksDue = true
-			default:
-			}
-			c.persistClocks()
-			c.syncMarks()
-		case <-c.failure:
-			c.failure = nil
-		case o := <-c.reopened:
-			c.reopen(o)
+		default:
 		}
+		c.persistClocks()
+		c.syncMarks()
+	case <-c.failure:
+		c.failure = nil
+	case o := <-c.reopened:
+		c.reopen(o)
 	}
-	c.end()
 }
 
 func (c *committer) take() {

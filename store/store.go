@@ -33,6 +33,10 @@ type Options struct {
 	// WriteBuffer is goleveldb's, in bytes; default 8 MiB, at least twice
 	// RecordMax. There are two of them at times.
 	WriteBuffer int
+	// Burst, optional, is told when the committer begins to call sinks, and
+	// when it has ended: what they send may leave together. It must not
+	// block.
+	Burst Burst
 	// Rand draws actors; default math/rand/v2. Only the committer calls it.
 	Rand func() uint64
 	// Logger gets what operators should see; default none.
@@ -46,6 +50,19 @@ type Options struct {
 	// ClockPersistEvery is how far the clocks on disk lag; default 5 s.
 	ClockPersistEvery time.Duration
 }
+
+// Burst learns of many calls of sinks that come together. Every Begin is followed
+// by an End, soon.
+type Burst interface {
+	Begin()
+	End()
+}
+
+// noBurst is nobody who wants to know.
+type noBurst struct{}
+
+func (noBurst) Begin() {}
+func (noBurst) End()   {}
 
 const (
 	recordMaxDefault   = 1*mib + 64<<10
@@ -82,6 +99,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
+	}
+	if o.Burst == nil {
+		o.Burst = noBurst{}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
