@@ -32,9 +32,11 @@ func (r *Repair) registerClosing(m *rpc.Mux) {
 
 // closer is the state of closingLoop's goroutine.
 type closer struct {
-	r         *Repair
-	places    map[ring.Partition]*closingPlace
-	era, seen uint64 // of the clocks' changes
+	r      *Repair
+	places map[ring.Partition]*closingPlace
+	// seen is the reading of the clocks' changes in an era that was looked at by
+	// the ring record of an epoch.
+	era, epoch, seen uint64
 }
 
 // closingPlace is a partition that has actors to close.
@@ -99,8 +101,8 @@ func (c *closer) pass(ctx context.Context) error {
 // there can be others than before.
 func (c *closer) look(rec *ring.Record) {
 	s := c.r.cfg.Store
-	if era := s.Era(); era != c.era {
-		c.era, c.seen = era, 0
+	if era := s.Era(); era != c.era || rec.Epoch != c.epoch {
+		c.era, c.epoch, c.seen = era, rec.Epoch, 0
 	}
 	changed, now := s.ClocksChanged(c.seen)
 	c.seen = now
@@ -116,7 +118,7 @@ func (c *closer) look(rec *ring.Record) {
 			continue
 		}
 		place := c.places[p]
-		if place == nil {
+		if place == nil || !slices.ContainsFunc(actors, func(a version.Actor) bool { return slices.Contains(place.actors, a) }) {
 			place = &closingPlace{since: time.Now()}
 			c.places[p] = place
 		}
@@ -155,13 +157,16 @@ func (d *closingPlace) tried(blocked []cause, progress bool, least time.Duration
 // publish puts what blocks the closing behind Status.
 func (c *closer) publish() {
 	due, partitions := 0, map[cause]int{}
-	for _, place := range c.places {
+	for p, place := range c.places {
 		if time.Since(place.since) < c.r.cfg.CloseAfter {
 			continue
 		}
-		due++
 		for _, b := range place.blocked {
 			partitions[b]++
+		}
+		ends, _ := c.r.cfg.Store.Endings(p)
+		if len(place.blocked) > 0 || slices.ContainsFunc(ends, func(e store.Ending) bool { return !e.Closed }) {
+			due++ // else what is missing is on its way
 		}
 	}
 	var sentences []string
