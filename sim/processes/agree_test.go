@@ -84,7 +84,7 @@ func TestStoriesAreNamed(t *testing.T) {
 			t.Errorf("story %q does not say what it tells", s.Name)
 		}
 	}
-	if got := slices.Sorted(maps.Keys(names)); !slices.Equal(got, []string{"deaf", "flap", "halves", "kill", "oneway", "pause", "split"}) {
+	if got := slices.Sorted(maps.Keys(names)); !slices.Equal(got, []string{"deaf", "flap", "halves", "kill", "mute", "oneway", "pause", "split"}) {
 		t.Errorf("stories: %v", got)
 	}
 }

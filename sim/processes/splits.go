@@ -40,7 +40,7 @@ func tellSplit(p *play) error {
 func tellDeaf(p *play) error {
 	p.history.ClocksRight()
 	const mute, deaf, reachesAll = 0, 4, 1
-	together := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.apart })
+	together := heard()
 	brief := slices.DeleteFunc(slices.Clone(together), func(k kind) bool { return k.lasts() })
 	fates, err := p.fates(keysPerKind, "one way", brief,
 		func(homes []int) bool { return slices.Contains(homes, mute) && slices.Contains(homes, deaf) },
@@ -77,6 +77,34 @@ func tellDeaf(p *play) error {
 		return err
 	}
 	return p.repairs(append(fates, later...))
+}
+
+// tellMute: one node hears all others, and nobody hears it, until the heal.
+func tellMute(p *play) error {
+	p.history.ClocksRight()
+	const mute = 2
+	fates, err := p.fates(keysPerKind, "mute", heard(),
+		func(homes []int) bool { return slices.Contains(homes, mute) },
+		func(homes []int) [2]int { return [2]int{mute, firstIn(homes, others(mute))} })
+	if err != nil {
+		return err
+	}
+	p.key = fates[0].key
+	for _, i := range others(mute) {
+		if err := p.oneWay(mute, i); err != nil {
+			return err
+		}
+	}
+	if err := p.befallAll(fates, p.noticed); err != nil {
+		return err
+	}
+	return p.repairs(fates)
+}
+
+// heard are the kinds that can end in one way only even if one side hears of the
+// other one.
+func heard() []kind {
+	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.apart })
 }
 
 // befallAll does to all keys what shall become of them: to half of them at once,

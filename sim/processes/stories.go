@@ -39,6 +39,8 @@ func Stories() []Story {
 			"After the heal all copies become equal without a read: every write is there that no other one has seen, and what was deleted or has expired stays away.", true, tellSplit},
 		{"deaf", "A node does not hear another one, and then nobody",
 			"Gossip may see nothing of it. Copies become equal over a third home while it lasts, and all of them after the heal.", true, tellDeaf},
+		{"mute", "A node hears all others, and nobody hears it",
+			"What it was told it may have, and what it has done nobody knows. All copies become equal after the heal.", true, tellMute},
 	}
 }
 

@@ -21,6 +21,7 @@ func TestPause(t *testing.T)  { agree(t, "pause") }
 func TestFlap(t *testing.T)   { agree(t, "flap") }
 func TestSplit(t *testing.T)  { agree(t, "split") }
 func TestDeaf(t *testing.T)   { agree(t, "deaf") }
+func TestMute(t *testing.T)   { agree(t, "mute") }
 
 // agree plays a story on the simulator, and with KITH_NETNS=1 on real processes
 // too, and holds the two against each other.
