@@ -172,6 +172,9 @@ func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, sen
 			select {
 			case a = <-answers:
 			case <-late.C:
+				if !time.Now().Before(m.o.theirs) {
+					return -1, m.unavailable(has) // the time is over as well
+				}
 				if next() { // else there is nobody left to try
 					late.Reset(m.patience(&sent, has))
 				}
