@@ -38,12 +38,9 @@ func (s *Store) MergeAll(merges []*Merge) {
 
 // hasFor says that the cache has what a merge needs.
 func (s *Store) hasFor(m *Merge) bool {
-	e, gen := s.cache.get(m.link.hash, m.link.key)
-	if e == nil || survivorsLackValues(e, m.Record.Seen) && (m.Verdict || !e.rec.Dominates(&m.Record)) {
-		m.link.gen = gen
-		return false
-	}
-	return true
+	e, gen := s.cache.peek(m.link.hash, m.link.key)
+	m.link.warm, m.link.gen = e, gen
+	return e != nil && (!survivorsLackValues(e, m.Record.Seen) || !m.Verdict && e.rec.Dominates(&m.Record))
 }
 
 // warmAll reads what merges need, and gives those for which it could not.
