@@ -244,10 +244,9 @@ func (m *closingModel) catchUp(to, from *closingNode, at *closingDisk) {
 	}
 }
 
-// ack counts a disk for a put, if its coordinator still lives. Who is 3 for the
-// stand-in.
+// ack counts a home's part in a put, if its coordinator still lives.
 func (m *closingModel) ack(id version.Stamp, who int) {
-	if m.by[id].life != m.life[id] || who == 3 && !m.sloppy {
+	if m.by[id].life != m.life[id] {
 		return
 	}
 	m.acks[id][who] = true
@@ -309,7 +308,9 @@ func (m *closingModel) deliver(l closingLetter) {
 		late := slices.ContainsFunc(dotsOf(&l.rec), func(d version.Dot) bool { return d.Actor == closedActor })
 		if !late || !m.fenced || m.noRefuse {
 			m.held = append(m.held, l)
-			m.ack(l.id, 3)
+			if m.sloppy {
+				m.ack(l.id, l.meant.i) // for that home's part, which counts once
+			}
 		}
 		return
 	}
