@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -20,12 +21,14 @@ type Fault struct {
 
 // AllFaults are those that lose nothing that was promised.
 func AllFaults() []Fault {
-	return []Fault{halves, isolate, oneWay, lossy, late, pause, kill, powerCut, slowDisk, syncError, diskFull, clockJump, wrongView}
+	return []Fault{halves, isolate, oneWay, lossy, late, pause, kill, powerCut, latePowerCut, slowDisk, syncError, diskFull, clockJump, wrongView}
 }
 
 // LossFaults are those that break the disk of one machine, the same one in all of
 // a cluster's life. Its copies count for nothing until they are filled again.
-func LossFaults() []Fault { return []Fault{bitRot, tableRot, lostDisk} }
+func LossFaults() []Fault {
+	return []Fault{bitRot, tableRot, lostDisk, rotBehindCut, lossBehindCut}
+}
 
 var (
 	halves = Fault{"halves", func(c *Cluster, rng *rand.Rand) (string, func() error) {
@@ -69,6 +72,24 @@ var (
 		m.PowerCut()
 		return m.revive
 	})
+	// latePowerCut takes writes that others hear of minutes later, or only of those
+	// behind them: the machine's disk is slow, and so are some of its packets.
+	latePowerCut = onMachine("late power cut", func(m *Machine, rng *rand.Rand) func() error {
+		c := m.cluster
+		m.Disk.SetSyncDelay(func() time.Duration { return 10 * time.Second })
+		shape := c.opts.Network.Link
+		shape.Late, shape.LateBy = 0.5, 3*time.Minute
+		for _, other := range c.Machines {
+			c.Network.SetLink(m.Name, other.Name, shape)
+		}
+		rest(context.Background(), time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
+		m.PowerCut()
+		for _, other := range c.Machines {
+			c.Network.UnsetLink(m.Name, other.Name)
+		}
+		m.Spin()
+		return m.revive
+	})
 	slowDisk = onMachine("slow disk", func(m *Machine, rng *rand.Rand) func() error {
 		delay := time.Duration(rng.Int64N(int64(2 * time.Second)))
 		m.Disk.SetSyncDelay(func() time.Duration { return delay })
@@ -95,69 +116,6 @@ var (
 			func() error { c.World.Follow(); return nil }
 	}}
 )
-
-// breaking is the machine whose disk LossFaults break. From then on nobody wonders
-// if it cannot be read.
-func (c *Cluster) breaking() *Machine {
-	c.broken = c.Machines[c.opts.Seed%uint64(len(c.Machines))]
-	return c.broken
-}
-
-// tableRot changes a bit of what lies on the disk of a machine that runs. It begins
-// with a clean restart, after which that is all that there was.
-var tableRot = Fault{"table rot", func(c *Cluster, rng *rand.Rand) (string, func() error) {
-	m := c.breaking()
-	if !m.Running() {
-		return m.Name + " is down already", nil
-	}
-	m.Stop()
-	if err := m.revive(); err != nil {
-		return "", func() error { return err }
-	}
-	files := m.Disk.Files(storage.TypeTable)
-	if len(files) == 0 {
-		return m.Name + " has no tables", nil
-	}
-	fd := files[rng.IntN(len(files))]
-	if size := m.Disk.Size(fd); size > 0 {
-		m.Disk.Flip(fd, rng.IntN(size), 1<<rng.IntN(8))
-	}
-	return m.Name, nil
-}}
-
-// lostDisk ends with a node that takes the place of the lost one.
-var lostDisk = Fault{"lost disk", func(c *Cluster, _ *rand.Rand) (string, func() error) {
-	m := c.breaking()
-	r, err := c.Ring()
-	if !m.Running() || err != nil || r.HomeCount(m.ID()) == 0 {
-		return m.Name + " has nothing to lose now", nil
-	}
-	m.LoseDisk()
-	return m.Name, m.revive
-}}
-
-// bitRot begins with a clean restart, so that the machine knows who it is, and
-// ends with a flipped bit in what it has written since.
-var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() error) {
-	m := c.breaking()
-	if !m.Running() {
-		return m.Name + " is down already", nil
-	}
-	m.Stop()
-	if err := m.revive(); err != nil {
-		return "", func() error { return err }
-	}
-	return m.Name, func() error {
-		if !m.Running() {
-			return nil
-		}
-		m.Kill()
-		if fd, ok := m.Disk.Newest(storage.TypeJournal); ok && m.Disk.Size(fd) > 0 {
-			m.Disk.Flip(fd, rng.IntN(m.Disk.Size(fd)), 1<<rng.IntN(8))
-		}
-		return m.revive()
-	}
-}}
 
 // restart starts the process; if its disk is broken meanwhile, somebody mends it
 // first.

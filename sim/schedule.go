@@ -137,8 +137,8 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 			}
 			note, end := f.Begin(c, rand.New(rand.NewPCG(s.Seed, 1)))
 			tell(Told{Fault: s.Fault, Note: note})
-			if end != nil {
-				turns = append(turns, turn{at: s.At + s.For, step: now.step, end: end})
+			if end != nil { // some take their time to begin
+				turns = append(turns, turn{at: max(s.At, time.Since(began)) + s.For, step: now.step, end: end})
 			}
 		}
 	}

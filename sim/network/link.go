@@ -260,6 +260,13 @@ func (n *Network) SetLink(from, to string, shape Link) {
 	n.link(from, to).own = &shape
 }
 
+// UnsetLink ends SetLink.
+func (n *Network) UnsetLink(from, to string) {
+	n.mu.Lock()
+	defer n.unlock()
+	n.link(from, to).own = nil
+}
+
 // SetDefault shapes all links that SetLink did not shape.
 func (n *Network) SetDefault(shape Link) {
 	n.mu.Lock()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -14,6 +15,26 @@ type search func(seed uint64, length time.Duration) (sim.Options, sim.Story)
 // faults picks some of all faults by their names.
 func faults(names ...string) []sim.Fault {
 	return slices.DeleteFunc(sim.AllFaults(), func(f sim.Fault) bool { return !slices.Contains(names, f.Name) })
+}
+
+// behind are faults by which what some machines have missed is lost elsewhere, the
+// second one if there are more machines than homes.
+var behind = []string{"rot behind a cut", "loss behind a cut"}
+
+// one draws a schedule in which one of some faults befalls the cluster after the
+// other.
+func one(rng *rand.Rand, s *sim.Story, faults ...string) {
+	s.Steps = []sim.Step{}
+	for at := between(rng, time.Second, 3*time.Second); at < s.Length; at += between(rng, 5*time.Second, 12*time.Second) {
+		s.Steps = append(s.Steps, sim.Step{
+			At: at, For: between(rng, 2*time.Second, 8*time.Second),
+			Fault: faults[rng.IntN(len(faults))], Seed: rng.Uint64N(1 << 32),
+		})
+	}
+}
+
+func between(rng *rand.Rand, least, most time.Duration) time.Duration {
+	return (least + time.Duration(rng.Int64N(int64(most-least)))).Round(time.Millisecond)
 }
 
 var searches = map[string]search{
@@ -40,6 +61,30 @@ var searches = map[string]search{
 		o, s := sim.Swarm(seed, length)
 		o.Replicas, o.Pace.Scrub = 3, time.Minute
 		s.Faults = append(sim.LossFaults(), faults("halves", "isolate", "kill", "wrong view")...)
+		return o, s
+	},
+	// behind has homes miss writes that another home then loses, by rot or with its
+	// disk, while the one that knows them is out of reach. One such thing befalls
+	// them after the other.
+	"behind": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, 2*length)
+		o.Replicas, o.Pace.Scrub = 3, time.Minute
+		o.Nodes = 3 + 2*int(seed%2)
+		s.Clients, s.Keys = max(s.Clients, 4), 4
+		s.Pause = min(s.Pause, 400*time.Millisecond)
+		s.Sloppy = o.Nodes > 3
+		rng := rand.New(rand.NewPCG(seed, 2))
+		one(rng, &s, behind[:o.Nodes/2]...)
+		return o, s
+	},
+	// closing has crashes take writes with them of which packets are still on their
+	// way. The last look at all keys is late enough for those to have come.
+	"closing": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, 2*length)
+		o.Nodes, o.Replicas, o.Pace.Forget = 3+2*int(seed%2), 3, time.Minute
+		s.Clients, s.Keys = max(s.Clients, 4), 30
+		s.Pause = min(s.Pause, 400*time.Millisecond)
+		one(rand.New(rand.NewPCG(seed, 2)), &s, "late power cut")
 		return o, s
 	},
 	// repair has nodes audit and forget as often as they can, values expire and
