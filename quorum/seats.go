@@ -54,6 +54,16 @@ func (s *Seats) Member(seat int) ring.NodeID {
 	return s.homes[seat]
 }
 
+// Members are who has the seats, in their order. The slice may be the record's: do
+// not change it.
+func (s *Seats) Members() []ring.NodeID {
+	if s.move == nil {
+		return s.homes
+	}
+	members := make([]ring.NodeID, 0, len(s.homes)+1)
+	return append(append(members, s.homes...), s.move.To)
+}
+
 // SeatOf is the member's seat; -1 if it has none.
 func (s *Seats) SeatOf(id ring.NodeID) int {
 	for seat := range s.Len() {

@@ -78,7 +78,7 @@ func (o *putOp) nearest() int {
 	least := time.Duration(math.MaxInt64 / nearTimes / 2)
 	var means [ring.ReplicasMax]time.Duration
 	var usable [ring.ReplicasMax]bool
-	for i, id := range o.homes {
+	for i, id := range o.homes[:o.slots] {
 		if o.tried[i] {
 			continue
 		}
@@ -90,7 +90,7 @@ func (o *putOp) nearest() int {
 		means[i], _ = o.c.cfg.Circuits.Latency(id) // 0 for one that was never asked
 		least = min(least, means[i])
 	}
-	for i := range o.homes {
+	for i := range o.slots {
 		if usable[i] && means[i] <= nearTimes*least+nearMin {
 			return i
 		}
@@ -110,7 +110,7 @@ func (o *putOp) nowhere(last error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable,
-		o.c.unmet("put", o.need, 0, o.homes, func(i int) string { return reason(o.errs[i]) }))
+		o.c.unmet("put", o.slots, o.need, 0, o.homes[:o.slots], func(i int) string { return reason(o.errs[i]) }))
 }
 
 // forwardLeg is a put on its way to the home that shall mint it.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kithdb/kith/quorum"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
@@ -72,18 +73,20 @@ type getOp struct {
 	attempt  int
 	ring     *ring.Record
 	p        ring.Partition
-	homes    []ring.NodeID
+	seats    quorum.Seats
+	homes    []ring.NodeID // by seat: the homes by slot, then the target of a move
 	need     int
 	got      int
-	order    [ring.ReplicasMax]uint8 // homes, preferred first
-	asked    int                     // of order
-	copies   [ring.ReplicasMax]homeCopy
+	order    [quorum.SeatsMax]uint8 // those that answer reads, preferred first
+	slots    int                    // how many they are
+	asked    int                    // of order
+	copies   [quorum.SeatsMax]homeCopy
 	latest   version.Stamp // of the answers
 	reading  bool          // a full copy was asked for
 	settling bool          // R have answered; the outcome is being made
 	hedgeAt  time.Time
 
-	legs [ring.ReplicasMax]getLeg
+	legs [quorum.SeatsMax]getLeg
 	req  *[2]readRequest // digest, full; of the attempt
 	reqs [2]readRequest  // of the first attempt
 	resp api.GetResponse
@@ -147,8 +150,9 @@ func (o *getOp) start() {
 		return
 	}
 	o.ring, o.p, o.need = r, r.PartitionOf(o.key), need
-	o.homes = r.Homes(o.p)
-	o.copies = [ring.ReplicasMax]homeCopy{}
+	o.seats = quorum.SeatsOf(r, o.p)
+	o.homes, o.slots = o.seats.Members(), o.seats.Slots()
+	o.copies = [quorum.SeatsMax]homeCopy{}
 	o.asked, o.got, o.reading, o.settling, o.latest = 0, 0, false, false, 0
 	o.prefer()
 	stamp := uint64(o.c.stamps().Now())
@@ -162,34 +166,6 @@ func (o *getOp) start() {
 	o.ask(need)
 }
 
-// prefer orders the homes: this node first, then the reachable ones by their
-// latency, then the others; o.mu is held.
-func (o *getOp) prefer() {
-	var rank, p95 [ring.ReplicasMax]time.Duration
-	for i, id := range o.homes {
-		o.order[i] = uint8(i)
-		if id == o.c.cfg.Self {
-			rank[i] = -1
-			continue
-		}
-		rank[i], p95[i] = o.c.cfg.Circuits.Latency(id)
-		if !o.c.Reachable(id) {
-			rank[i], p95[i] = time.Hour, 0
-		}
-	}
-	order := o.order[:len(o.homes)]
-	for i := 1; i < len(order); i++ {
-		for j := i; j > 0 && rank[order[j]] < rank[order[j-1]]; j-- {
-			order[j], order[j-1] = order[j-1], order[j]
-		}
-	}
-	late := hedgeMin
-	for _, i := range order[:o.need] { // who is asked first
-		late = max(late, p95[i])
-	}
-	o.hedgeAt = time.Now().Add(late)
-}
-
 // ask sends the read to n homes more, as far as there are any, in the attempt that
 // is under way when it begins.
 func (o *getOp) ask(n int) {
@@ -200,7 +176,7 @@ func (o *getOp) ask(n int) {
 	o.mu.Unlock()
 	for range n {
 		o.mu.Lock()
-		if attempt != o.attempt || o.answered || o.settling || o.asked == len(o.homes) {
+		if attempt != o.attempt || o.answered || o.settling || o.asked == o.slots {
 			o.mu.Unlock()
 			return
 		}
@@ -297,7 +273,7 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 		if l.full {
 			o.reading = false // the next one is asked for all
 		}
-		none := o.asked == len(o.homes) && !o.waiting()
+		none := o.asked == o.slots && !o.waiting()
 		o.mu.Unlock()
 		if none {
 			o.answer(nil, o.unavailable())
@@ -310,7 +286,7 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 	o.latest = max(o.latest, got.stamp)
 	enough := o.got >= o.need
 	o.settling = enough
-	none := !enough && o.asked == len(o.homes) && !o.waiting()
+	none := !enough && o.asked == o.slots && !o.waiting()
 	o.mu.Unlock()
 	switch {
 	case enough:
@@ -380,8 +356,12 @@ func (o *getOp) agreed() ([]byte, bool) {
 func (o *getOp) unavailable() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return fmt.Errorf("%w: %w", api.ErrUnavailable, o.c.unmet("get", o.need, o.got, o.homes, func(i int) string {
+	return fmt.Errorf("%w: %w", api.ErrUnavailable, o.c.unmet("get", o.slots, o.need, o.got, o.homes, func(i int) string {
 		switch o.copies[i].state {
+		case unasked:
+			if !o.seats.Reads(i) {
+				return "takes writes only, while a slot moves"
+			}
 		case answered:
 			return "answered"
 		case failed:

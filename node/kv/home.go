@@ -122,8 +122,25 @@ func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
 	if err := c.counts(p); err != nil {
 		return err
 	}
+	r := c.cfg.Rings.Current() // before the fence: one that comes after it is not this record's
 	if fence := c.cfg.Store.Fence(p); epoch < fence {
 		return fmt.Errorf("%w: partition %d is fenced at epoch %d, the request has %d", api.ErrFenced, p, fence, epoch)
+	}
+	return c.answers(r, p)
+}
+
+// answers says why this node, an end of a move, does not answer the partition's
+// reads; nil if it does.
+func (c *Coordinator) answers(r *ring.Record, p ring.Partition) error {
+	if r == nil || r.MoveOf(p) == nil {
+		return nil
+	}
+	var known ring.Pulled
+	if c.cfg.Pulled != nil {
+		known = c.cfg.Pulled(p)
+	}
+	if !r.Answers(p, c.cfg.Self, known) {
+		return fmt.Errorf("%w: %v: it does not answer reads yet", api.ErrNotReady, r.MoveOf(p))
 	}
 	return nil
 }
@@ -145,7 +162,8 @@ func (c *Coordinator) counts(p ring.Partition) error {
 	return nil
 }
 
-// homeOf finds a key's partition if this node is a home of it.
+// homeOf finds a key's partition if this node is a home of it, or takes its writes as
+// the target of a move.
 func (c *Coordinator) homeOf(key []byte) (*ring.Record, ring.Partition, error) {
 	r, err := c.record()
 	if err != nil {
@@ -155,7 +173,7 @@ func (c *Coordinator) homeOf(key []byte) (*ring.Record, ring.Partition, error) {
 		return nil, 0, err
 	}
 	p := r.PartitionOf(key)
-	if r.HomeIndex(p, c.cfg.Self) < 0 {
+	if !r.Holds(p, c.cfg.Self) {
 		return nil, 0, fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, r.Epoch)
 	}
 	return r, p, nil

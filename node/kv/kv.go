@@ -113,6 +113,9 @@ type Config struct {
 	Witness Witness
 	// Repair, optional, says which copies count for reads.
 	Repair Repair
+	// Pulled, optional, is what this node has noted of a partition whose slot
+	// moves. It must not block.
+	Pulled func(p ring.Partition) ring.Pulled
 	Logger *slog.Logger
 }
 
@@ -252,9 +255,9 @@ func needed(what string, level api.Level, homes int) (int, error) {
 	return n, nil
 }
 
-// unmet names every home and what became of it.
-func (c *Coordinator) unmet(op string, need, got int, homes []ring.NodeID, reason func(i int) string) *quorum.UnmetError {
-	e := &quorum.UnmetError{Op: op, Need: need, Got: got, Slots: len(homes)}
+// unmet names everybody who was to answer, in that many slots, and what became of it.
+func (c *Coordinator) unmet(op string, slots, need, got int, homes []ring.NodeID, reason func(i int) string) *quorum.UnmetError {
+	e := &quorum.UnmetError{Op: op, Need: need, Got: got, Slots: slots}
 	view := c.cfg.Members.View()
 	for i, id := range homes {
 		h := quorum.HomeError{ID: id, Reason: reason(i)}

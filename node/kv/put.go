@@ -65,15 +65,17 @@ type putOp struct {
 	attempt int
 	ring    *ring.Record
 	p       ring.Partition
-	homes   []ring.NodeID
+	homes   []ring.NodeID // by seat: the homes by slot, then the target of a move
+	slots   int           // how many of them are homes
 	need    int
+	none    quorum.Tally // of no answers
 	tally   quorum.Tally
-	errs    [ring.ReplicasMax]error
-	tried   [ring.ReplicasMax]bool // forwarding
-	stand   *standing              // nil while all homes can be reached
+	errs    [quorum.SeatsMax]error
+	tried   [quorum.SeatsMax]bool // forwarding
+	stand   *standing             // nil while all homes can be reached
 
-	first [ring.ReplicasMax]putLeg // of the attempt that minted
-	local putLeg                   // this node's in it
+	first [quorum.SeatsMax]putLeg // of the attempt that minted
+	local putLeg                  // this node's in it
 	put   store.Put
 	merge mergeRequest
 	resp  api.PutResponse
@@ -162,36 +164,45 @@ func (o *putOp) route(r *ring.Record) error {
 		return err
 	}
 	o.ring, o.p, o.need = r, r.PartitionOf(o.req.Key), need
-	o.homes = r.Homes(o.p)
-	o.tally = quorum.New(len(o.homes), need)
-	o.errs = [ring.ReplicasMax]error{}
-	o.tried = [ring.ReplicasMax]bool{}
+	seats := quorum.SeatsOf(r, o.p)
+	o.homes, o.slots = seats.Members(), seats.Slots()
+	if o.none, err = seats.Write(uint8(o.req.W), ""); err != nil {
+		return fmt.Errorf("%w: W: %w", api.ErrBadRequest, err)
+	}
+	o.tally = o.none
+	o.errs = [quorum.SeatsMax]error{}
+	o.tried = [quorum.SeatsMax]bool{}
 	o.stand = nil
 	return nil
 }
 
 // enough refuses a put that cannot get its acks: nothing is minted for it.
 func (o *putOp) enough() error {
-	can := 0
-	for _, id := range o.homes {
+	tally := o.none
+	var away []int
+	for i, id := range o.homes {
 		if o.c.Reachable(id) {
-			can++
+			tally.Ack(i)
+		} else {
+			away = append(away, i)
 		}
 	}
-	if away := len(o.homes) - can; away > 0 {
+	if len(away) > 0 {
 		stand := o.lookForStandIns()
 		o.mu.Lock()
 		o.stand = stand
 		o.mu.Unlock()
-		if o.req.Sloppy {
-			can += min(away, len(stand.members))
+		for i, home := range away {
+			if o.req.Sloppy && home < o.slots && i < len(stand.members) {
+				tally.Ack(home)
+			}
 		}
 	}
-	if can >= o.need {
+	if tally.Result() == quorum.Met {
 		return nil
 	}
 	return fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable,
-		o.c.unmet("put", o.need, can, o.homes, func(i int) string {
+		o.c.unmet("put", o.slots, o.need, tally.Got(), o.homes, func(i int) string {
 			if o.c.Reachable(o.homes[i]) {
 				return "reachable"
 			}
@@ -312,7 +323,7 @@ func (o *putOp) homeAnswered(attempt, home int, err error) {
 		if l := o.standIn(home, err); l != nil {
 			defer o.sendStandIn(l)
 		}
-		if o.stand == nil || !o.stand.asked[home] {
+		if o.stand == nil || home >= o.slots || !o.stand.asked[home] {
 			o.tally.Fail(home)
 		}
 	}
@@ -331,63 +342,16 @@ func (o *putOp) counted() {
 	}
 }
 
-// again sends the minted record to the homes of a newer ring record.
-func (o *putOp) again(from ring.NodeID) {
-	r, err := o.c.newer(from, o.ring.Epoch, o.own)
-	if err != nil {
-		o.answer(unknownFor(err))
-		return
-	}
-	o.mu.Lock()
-	if o.attempt++; o.attempt > reroutesMax {
-		err = fmt.Errorf("the ring changed %d times meanwhile", reroutesMax)
-	} else {
-		err = o.route(r)
-	}
-	attempt, homes := o.attempt, o.homes
-	o.mu.Unlock()
-	if err != nil {
-		o.answer(unknownFor(err))
-		return
-	}
-	// Older legs may still be on their way: these get memory of their own.
-	legs := make([]putLeg, len(homes))
-	m := &mergeRequest{Epoch: r.Epoch, Stamp: o.merge.Stamp, Record: o.encoded}
-	for i, id := range homes {
-		legs[i] = putLeg{op: o, attempt: attempt, home: i}
-		if id != o.c.cfg.Self {
-			o.send(&legs[i], id, m)
-			continue
-		}
-		record, err := version.Parse(o.encoded)
-		if err != nil {
-			panic("kv: our own record does not parse: " + err.Error())
-		}
-		o.hold()
-		o.c.cfg.Store.Merge(&store.Merge{Partition: o.p, Epoch: r.Epoch, Record: record, Encoded: o.encoded, Sink: &legs[i]})
-	}
-}
-
-// startNewer begins anew once this node has the ring record whose fence refused
-// the put.
-func (o *putOp) startNewer() {
-	if _, err := o.c.newer(o.c.cfg.Self, o.ring.Epoch, o.own); err != nil {
-		o.answer(fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable, err))
-		return
-	}
-	o.start()
-}
-
 // unknown says what became of a minted put without enough acks.
 func (o *putOp) unknown() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	got := o.tally.Got()
-	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", o.need, got, o.homes, func(i int) string {
+	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", o.slots, o.need, got, o.homes, func(i int) string {
 		switch {
 		case !o.tally.Acked(i):
 			return reason(o.errs[i])
-		case o.stand != nil && !o.stand.by[i].IsZero():
+		case o.stood(i):
 			return o.c.nameOf(o.stand.by[i]) + " has acknowledged for it"
 		}
 		return "acknowledged"
@@ -415,12 +379,14 @@ func (o *putOp) answer(err error) {
 func (o *putOp) response() api.PutResponse {
 	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Need: uint8(o.need), Siblings: o.siblings}
 	receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
+	tally := o.none
 	for i, id := range o.homes {
-		if o.tally.Acked(i) && (o.stand == nil || o.stand.by[i].IsZero()) {
+		if o.tally.Acked(i) && !o.stood(i) {
 			receipt.Answered = append(receipt.Answered, id)
+			tally.Ack(i)
 		}
 	}
-	if len(receipt.Answered) < o.need { // only stand-ins make up for that
+	if tally.Result() != quorum.Met { // only stand-ins make up for that
 		receipt.Sloppy = true
 		receipt.Answered = o.stand.appendCounted(receipt.Answered)
 	}
@@ -429,6 +395,11 @@ func (o *putOp) response() api.PutResponse {
 		Receipt: receipt,
 		Stamp:   uint64(o.c.stamps().Now()),
 	}
+}
+
+// stood says that a stand-in has acknowledged for a home; o.mu is held.
+func (o *putOp) stood(home int) bool {
+	return o.stand != nil && home < o.slots && !o.stand.by[home].IsZero()
 }
 
 // covered is the context for the writer's next put. It never covers a sibling

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kithdb/kith/quorum"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
@@ -15,8 +16,10 @@ import (
 // Read repair. Copies that differ are fetched in full and merged, and the merge
 // is written back until R homes have it on disk; only then is the read answered:
 // else a later read at quorum could show less. Any R homes will do: one that hangs
-// is given up for another one, which need not have been read. The others get the
-// merge afterwards. Such a merge counts for nothing, and needs no fence.
+// is given up for another one, which need not have been read. While a slot moves, it
+// counts as a write does, at both ends, and it is fenced as one, because a later
+// read may ask the other end. The others get the merge afterwards: that counts for
+// nothing, and needs no fence.
 
 // errRepaired marks a copy that this read has mended.
 var errRepaired = errors.New("repaired")
@@ -33,16 +36,19 @@ type mending struct {
 	ring    *ring.Record
 	p       ring.Partition
 	homes   []ring.NodeID
-	order   [ring.ReplicasMax]uint8
+	order   [quorum.SeatsMax]uint8 // all of homes, those that answer reads first
+	slots   int                    // how many do
 	need    int
 
-	copies  [ring.ReplicasMax]homeCopy // as they were when it began
-	read    [ring.ReplicasMax]bool     // records has it
-	records [ring.ReplicasMax]version.Record
+	copies  [quorum.SeatsMax]homeCopy // as they were when it began
+	read    [quorum.SeatsMax]bool     // records has it
+	records [quorum.SeatsMax]version.Record
 	merged  version.Record
-	holds   [ring.ReplicasMax]bool // the merge is on its disk
-	written [ring.ReplicasMax]bool // the merge was sent to it
-	errs    [ring.ReplicasMax]error
+	holds   [quorum.SeatsMax]bool // the merge is on its disk
+	written [quorum.SeatsMax]bool // the merge was sent to it
+	errs    [quorum.SeatsMax]error
+
+	shown, kept quorum.Tally // of no answers: of copies, and of the merge written back
 }
 
 // mended is what came back of one home.
@@ -56,8 +62,13 @@ type mended struct {
 // repair ends the read.
 func (o *getOp) repair() {
 	o.mu.Lock()
-	m := &mending{o: o, attempt: o.attempt, ring: o.ring, p: o.p, homes: o.homes, order: o.order, need: o.need, copies: o.copies}
+	m := &mending{o: o, attempt: o.attempt, ring: o.ring, p: o.p, homes: o.homes, order: o.order, slots: o.slots, need: o.need, copies: o.copies}
+	seats := o.seats
 	o.mu.Unlock()
+	if err := m.tallies(&seats); err != nil {
+		o.answer(nil, err)
+		return
+	}
 	by, err := m.gather()
 	if err == nil {
 		by, err = m.spread()
@@ -72,6 +83,24 @@ func (o *getOp) repair() {
 	}
 }
 
+// tallies makes what copies, and the merge of them, are counted by.
+func (m *mending) tallies(seats *quorum.Seats) (err error) {
+	last := m.slots
+	for i := range m.homes {
+		if !seats.Reads(i) {
+			m.order[last] = uint8(i)
+			last++
+		}
+	}
+	if m.shown, err = seats.Read(uint8(m.o.r), ""); err == nil {
+		m.kept, err = seats.Write(uint8(m.o.r), "")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: R: %w", api.ErrBadRequest, err)
+	}
+	return nil
+}
+
 // gather fetches the full copies of R homes and merges them. With an error that
 // another ring record explains it names the home that knows it.
 func (m *mending) gather() (int, error) {
@@ -83,7 +112,7 @@ func (m *mending) gather() (int, error) {
 		}
 	}
 	first := func(i int) bool { return m.copies[i].state == answered && !m.copies[i].full }
-	by, err := m.collect(&m.read, first, func(i int, done func(mended)) {
+	by, err := m.collect(m.shown, m.slots, &m.read, first, func(i int, done func(mended)) {
 		m.o.c.readFull(m.homes[i], m.p, m.ring.Epoch, m.o.key, m.o.theirs, func(b []byte, stamp version.Stamp, err error) {
 			done(mended{i, b, stamp, err})
 		})
@@ -119,17 +148,18 @@ func (m *mending) spread() (int, error) {
 		m.holds[i] = m.read[i] && m.records[i].Dominates(&m.merged)
 	}
 	encoded := m.merged.Append(make([]byte, 0, m.merged.Size()))
-	return m.collect(&m.holds, func(i int) bool { return m.read[i] }, func(i int, done func(mended)) {
+	return m.collect(m.kept, len(m.homes), &m.holds, func(i int) bool { return m.read[i] }, func(i int, done func(mended)) {
 		m.written[i] = true
-		m.o.c.mergeTo(m.homes[i], m.p, m.merged, encoded, m.o.theirs, func(err error) { done(mended{home: i, err: err}) })
+		m.o.c.mergeTo(m.homes[i], m.p, m.ring.Epoch, m.merged, encoded, m.o.theirs, func(err error) { done(mended{home: i, err: err}) })
 	}, func(a mended) error { m.holds[a.home] = true; return nil })
 }
 
-// collect sends to the first homes, and to further ones in the read's order of
-// preference where one fails or is late, until R homes have what has counts.
-func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, send func(int, func(mended)), take func(mended) error) (int, error) {
+// collect sends to the first homes, and to further ones of so many in the read's order
+// of preference where one fails or is late, until as many have what has counts as
+// the tally asks for.
+func (m *mending) collect(tally quorum.Tally, among int, has *[quorum.SeatsMax]bool, first func(int) bool, send func(int, func(mended)), take func(mended) error) (int, error) {
 	answers := make(chan mended, len(m.homes)) // each home answers once
-	var sent [ring.ReplicasMax]bool
+	var sent [quorum.SeatsMax]bool
 	waiting := 0
 	begin := func(i int) {
 		sent[i] = true
@@ -138,7 +168,7 @@ func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, sen
 	}
 	next := func() bool {
 		for _, lost := range []bool{false, true} { // who failed before comes last
-			for _, i := range m.order[:len(m.homes)] {
+			for _, i := range m.order[:among] {
 				if !sent[i] && !has[i] && m.errs[i] == nil && (m.copies[i].state == failed) == lost {
 					begin(int(i))
 					return true
@@ -157,9 +187,9 @@ func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, sen
 	over := time.NewTimer(time.Until(m.o.theirs))
 	defer over.Stop()
 	for {
-		for m.count(has)+waiting < m.need && next() { // who failed has a successor at once
+		for !m.met(tally, has, &sent) && next() { // who failed has a successor at once
 		}
-		if m.count(has) >= m.need {
+		if m.met(tally, has, nil) {
 			return -1, nil
 		}
 		if waiting == 0 {
@@ -197,7 +227,7 @@ func (m *mending) collect(has *[ring.ReplicasMax]bool, first func(int) bool, sen
 
 // patience is how long to wait for the homes that were sent to before another one
 // is tried: as long as they usually take, and a third of what is left at most.
-func (m *mending) patience(sent, has *[ring.ReplicasMax]bool) time.Duration {
+func (m *mending) patience(sent, has *[quorum.SeatsMax]bool) time.Duration {
 	d := hedgeMin
 	for i, id := range m.homes {
 		if sent[i] && !has[i] && id != m.o.c.cfg.Self {
@@ -208,22 +238,29 @@ func (m *mending) patience(sent, has *[ring.ReplicasMax]bool) time.Duration {
 	return max(0, min(d, time.Until(m.o.theirs)/3))
 }
 
-func (m *mending) count(has *[ring.ReplicasMax]bool) (n int) {
+// met says that the tally is met by those who have what has counts, and by those who
+// were sent to and have not failed.
+func (m *mending) met(tally quorum.Tally, has, sent *[quorum.SeatsMax]bool) bool {
 	for i := range m.homes {
-		if has[i] {
-			n++
+		if has[i] || sent != nil && sent[i] && m.errs[i] == nil {
+			tally.Ack(i)
 		}
 	}
-	return n
+	return tally.Result() == quorum.Met
 }
 
 // unavailable says why too few homes have what is collected.
-func (m *mending) unavailable(has *[ring.ReplicasMax]bool) error {
-	what := "shows its copy"
+func (m *mending) unavailable(has *[quorum.SeatsMax]bool) error {
+	what, tally := "shows its copy", m.shown
 	if has == &m.holds {
-		what = "has the merge of the copies"
+		what, tally = "has the merge of the copies", m.kept
 	}
-	return fmt.Errorf("%w: the homes differ: %w", api.ErrUnavailable, m.o.c.unmet("get", m.need, m.count(has), m.homes, func(i int) string {
+	for i := range m.homes {
+		if has[i] {
+			tally.Ack(i)
+		}
+	}
+	return fmt.Errorf("%w: the homes differ: %w", api.ErrUnavailable, m.o.c.unmet("get", m.slots, m.need, tally.Got(), m.homes, func(i int) string {
 		switch {
 		case has[i]:
 			return what
@@ -297,7 +334,7 @@ func (m *mending) tellOthers() {
 			c.telling.Add(-size)
 			return
 		}
-		c.mergeTo(id, m.p, m.merged, encoded, deadline, func(error) { c.telling.Add(-size) })
+		c.mergeTo(id, m.p, 0, m.merged, encoded, deadline, func(error) { c.telling.Add(-size) })
 	}
 }
 
@@ -357,15 +394,15 @@ func (f mergeSink) Committed(err error) { f(fromStore(err)) }
 // Complete implements rpc.Completer.
 func (f mergeSink) Complete(_ []byte, err error) { f(err) }
 
-// mergeTo sends a record to a home as a repair. done is called once and must
-// not block.
-func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, record version.Record, encoded []byte, deadline time.Time, done func(error)) {
+// mergeTo sends a record to a home as a repair; it is fenced unless the epoch is 0.
+// done is called once and must not block.
+func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, epoch uint64, record version.Record, encoded []byte, deadline time.Time, done func(error)) {
 	if id == c.cfg.Self {
 		if _, _, err := c.homeOf(record.Key); err != nil { // no more, by a record that came since
 			done(err)
 			return
 		}
-		c.cfg.Store.Merge(&store.Merge{Partition: p, Record: record, Encoded: encoded, Sink: mergeSink(done)})
+		c.cfg.Store.Merge(&store.Merge{Partition: p, Epoch: epoch, Record: record, Encoded: encoded, Sink: mergeSink(done)})
 		return
 	}
 	to, ok := c.peer(id)
@@ -373,5 +410,5 @@ func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, record version.R
 		done(rpc.ErrUnreachable)
 		return
 	}
-	mergeRoute.Send(c.cfg.Transport, to, &mergeRequest{Stamp: uint64(c.stamps().Now()), Record: encoded}, deadline, mergeSink(done))
+	mergeRoute.Send(c.cfg.Transport, to, &mergeRequest{Epoch: epoch, Stamp: uint64(c.stamps().Now()), Record: encoded}, deadline, mergeSink(done))
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kithdb/kith/quorum"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
@@ -52,7 +53,7 @@ func (c *Coordinator) scanKeys(ctx context.Context, req *api.ScanRequest) ([][]b
 		if !ok {
 			deadline = time.Now().Add(timeoutDefault)
 		}
-		home := r.Homes(ring.Partition(req.Partition))[from]
+		home := readersOf(r, ring.Partition(req.Partition))[from]
 		if _, failed := c.newer(home, r.Epoch, deadline); failed != nil {
 			return nil, false, err
 		}
@@ -91,7 +92,7 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 		resp *keysResponse
 		err  error
 	}
-	homes := r.Homes(p)
+	homes := readersOf(r, p)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan answer, len(homes))
@@ -121,7 +122,7 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 		}
 	}
 	if len(pages) < need {
-		return nil, false, from, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", need, len(pages), homes, func(i int) string {
+		return nil, false, from, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", len(homes), need, len(pages), homes, func(i int) string {
 			if errs[i] == nil {
 				return "answered"
 			}
@@ -130,6 +131,22 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 	}
 	keys, more = mergePages(pages, req.Limit)
 	return keys, more, -1, nil
+}
+
+// readersOf are the members that answer a partition's reads.
+func readersOf(r *ring.Record, p ring.Partition) []ring.NodeID {
+	seats := quorum.SeatsOf(r, p)
+	members := seats.Members()
+	if len(members) == seats.Slots() {
+		return members
+	}
+	var readers []ring.NodeID
+	for i, id := range members {
+		if seats.Reads(i) {
+			readers = append(readers, id)
+		}
+	}
+	return readers
 }
 
 // mergePages unites sorted pages. Behind the last key of a page that has more,
@@ -190,7 +207,7 @@ func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRe
 		return nil, fmt.Errorf("%w: no ring record", api.ErrNotReady)
 	}
 	p := ring.Partition(req.Partition)
-	if int(p) >= r.Partitions || r.HomeIndex(p, c.cfg.Self) < 0 {
+	if int(p) >= r.Partitions || !r.Holds(p, c.cfg.Self) {
 		return nil, fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, r.Epoch)
 	}
 	resp, err := c.ownKeys(p, req)

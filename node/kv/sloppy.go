@@ -2,6 +2,7 @@ package kv
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -40,7 +41,7 @@ func (s *standing) appendCounted(to []ring.NodeID) []ring.NodeID {
 // lookForStandIns finds the members that could stand in for the put's homes.
 func (o *putOp) lookForStandIns() *standing {
 	return &standing{members: o.c.standIns(o.ring, o.p, func(id ring.NodeID) bool {
-		return id != o.c.cfg.Self && o.c.Reachable(id)
+		return id != o.c.cfg.Self && !slices.Contains(o.homes[o.slots:], id) && o.c.Reachable(id)
 	})}
 }
 
@@ -52,9 +53,9 @@ type standLeg struct {
 }
 
 // standIn chooses a stand-in for a home that failed with err, nil if there is none
-// or shall be none. o.mu is held; the record has been minted.
+// or shall be none; the target of a move has none. o.mu is held; the record has been minted.
 func (o *putOp) standIn(home int, err error) *standLeg {
-	if !o.minted || !errors.Is(err, rpc.ErrUnreachable) && !errors.Is(err, rpc.ErrLost) && !rpc.NotSent(err) {
+	if !o.minted || home >= o.slots || !errors.Is(err, rpc.ErrUnreachable) && !errors.Is(err, rpc.ErrLost) && !rpc.NotSent(err) {
 		return nil
 	}
 	if o.stand == nil {

@@ -128,7 +128,7 @@ func (c *Coordinator) handleStandIn(call *rpc.Call, req *standInRequest) {
 	}
 	done := mergeSink(func(err error) { c.acknowledge(call, err) })
 	switch {
-	case r.HomeIndex(p, c.cfg.Self) >= 0:
+	case r.Holds(p, c.cfg.Self):
 		c.cfg.Store.Merge(&store.Merge{Partition: p, Epoch: req.Epoch, Record: record, Encoded: req.Record, Sink: done})
 	case r.HomeIndex(p, req.Home) < 0:
 		call.Fail(fmt.Errorf("%w: %s is no home of partition %d at epoch %d", api.ErrBadRequest, req.Home.Short(), p, r.Epoch))

@@ -51,6 +51,7 @@ type home struct {
 	frozen atomic.Int64  // what its clock shows if it stands still, in nanoseconds since 1970
 	behind atomic.Bool   // its repair says that its copies do not count
 	deaf   atomic.Uint64 // bit i: it has not heard yet where node i is
+	notes  notes         // of what it has pulled for moves
 }
 
 // now is the node's wall clock.
@@ -143,7 +144,7 @@ func (w *world) start(i int) {
 	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{})
 	h.kv = kv.New(kv.Config{
 		Self: h.id, Store: h.store, Rings: &h.rings, Members: h, Transport: h.guard, Circuits: h.guard,
-		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Logger: slog.New(slog.DiscardHandler),
+		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Pulled: h.notes.of, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.mux = rpc.NewMux(rpc.MuxConfig{})
 	h.kv.Register(h.mux)
