@@ -38,7 +38,13 @@ func (s Sum) digest() (d version.Digest) {
 
 // Tree is the hash tree of a partition's records. Two homes with equal roots
 // hold the same siblings under every key, however they came by them.
-type Tree struct{ Leaves [TreeLeaves]Sum }
+type Tree struct {
+	Leaves [TreeLeaves]Sum
+
+	// root is that of Leaves, if rooted: so in a copy that a store gives.
+	root   version.Digest
+	rooted bool
+}
 
 // TreeLeaf is the leaf that a key belongs to, the same on every home.
 func TreeLeaf(p ring.Partition, key []byte) int {
@@ -49,8 +55,16 @@ func TreeLeaf(p ring.Partition, key []byte) int {
 // leafOf is TreeLeaf for the hash of a database key.
 func leafOf(hash uint32) int { return int(hash >> 24) }
 
-// Root hashes all leaves.
-func (t *Tree) Root() version.Digest { return t.Node(0, TreeLeaves) }
+// Root hashes all leaves. Whoever asks for it changes none of them any more.
+func (t *Tree) Root() version.Digest {
+	if t.rooted {
+		return t.root
+	}
+	return t.Node(0, TreeLeaves)
+}
+
+// emptyRoot is the root of a tree without records.
+var emptyRoot = new(Tree).Root()
 
 // Node hashes the leaves from first on, count of them.
 func (t *Tree) Node(first, count int) version.Digest {

@@ -35,7 +35,8 @@ type growing struct {
 
 func newTrees() *trees { return &trees{doubtful: make(map[ring.Partition]uint64)} }
 
-// of returns the tree of a partition, making an empty one. t.mu is held.
+// of returns the tree of a partition, making an empty one, for somebody who changes
+// it. t.mu is held.
 func (t *trees) of(p ring.Partition) *growing {
 	g := t.byID[p]
 	if g == nil {
@@ -44,6 +45,7 @@ func (t *trees) of(p ring.Partition) *growing {
 	}
 	t.changes++
 	g.changes = t.changes
+	g.rooted = false
 	return g
 }
 
@@ -152,10 +154,13 @@ func (t *trees) rebuilt(round, doubt uint64, p ring.Partition) {
 
 // copyOf copies the tree of a partition.
 func (t *trees) copyOf(p ring.Partition) (tree *Tree, changes uint64, ok bool) {
-	tree = new(Tree)
+	tree = &Tree{root: emptyRoot, rooted: true}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if g := t.byID[p]; g != nil {
+		if !g.rooted { // audits ask for it again and again
+			g.root, g.rooted = g.Root(), true
+		}
 		*tree, changes = g.Tree, g.changes
 	}
 	_, doubtful := t.doubtful[p]
