@@ -1,0 +1,224 @@
+package kv_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim"
+	"github.com/kithdb/kith/sim/network"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// TestRandomMovesAgainstTheOracle has clients write and read while members leave and
+// come back, under cuts, pauses and lost messages. Each node sees to its moves by
+// its agenda; sim.Check holds in the end what every key shows against what the
+// clients were told.
+func TestRandomMovesAgainstTheOracle(t *testing.T) {
+	seeds := 12
+	if os.Getenv("KITH_LONG") != "" {
+		seeds = 2000
+	}
+	done, moved := 0, 0
+	for seed := range uint64(seeds) {
+		inSeededWorld(t, seed, 5, 3, func(w *world) {
+			m := &movers{randomRun: &randomRun{w: w, seed: seed, history: sim.NewHistory()}, tip: w.record, chance: rand.New(rand.NewPCG(seed, 77))}
+			m.run()
+			done += m.history.Count(sim.Done)
+			moved += m.moved
+		})
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	t.Logf("%d requests done, %d moves", done, moved)
+	if done < 20*seeds || moved < 10*seeds {
+		t.Errorf("%d requests were done and %d moves, in %d runs", done, moved, seeds)
+	}
+}
+
+// movers are the nodes' moving parts: one goroutine for all of them, in turns.
+type movers struct {
+	*randomRun
+	tip    *ring.Record // the newest that was decided
+	chance *rand.Rand
+	moved  int
+	calm   bool // no new wishes, and nobody is away
+}
+
+func (m *movers) run() {
+	m.w.net.SetDefault(network.Link{Latency: time.Millisecond, Jitter: 4 * time.Millisecond, Loss: 0.01, Duplicate: 0.02, Late: 0.01, LateBy: 20 * time.Second})
+	var clients sync.WaitGroup
+	for i := range randomClients {
+		clients.Go(func() { m.client(i, rand.New(rand.NewPCG(m.seed, uint64(i+1)))) })
+	}
+	over := make(chan struct{})
+	go func() { clients.Wait(); close(over) }()
+	for busy := true; busy; {
+		select {
+		case <-over:
+			busy = false
+		case <-time.After(time.Duration(m.chance.IntN(60)) * time.Millisecond):
+			m.turn()
+		}
+	}
+	m.heal()
+	m.calm = true
+	m.w.net.SetDefault(network.Link{Latency: time.Millisecond})
+	time.Sleep(time.Minute)
+	for turns := 0; len(m.tip.Moves) > 0 || m.queue() != m.tip; turns++ {
+		if turns > 2000 {
+			m.w.t.Fatalf("%d moves have no end", len(m.tip.Moves))
+		}
+		m.turn()
+	}
+	for i := range m.w.nodes {
+		m.w.adopt(m.tip, i)
+	}
+	m.w.record = m.tip
+	m.check()
+}
+
+// turn lets something happen to the ring.
+func (m *movers) turn() {
+	i, j := m.chance.IntN(len(m.w.nodes)), m.chance.IntN(len(m.w.nodes))
+	what := m.chance.IntN(24)
+	switch {
+	case what == 0 && !m.calm:
+		m.wish(m.chance.IntN(len(m.w.nodes)))
+	case what == 1 && !m.calm:
+		m.trouble(i)
+	case what < 5:
+		if m.meets(i, j) { // gossip
+			m.adopts(i, m.w.nodes[j].rings.Current())
+		}
+	case what < 8:
+		m.decide(i, m.queue())
+	default:
+		m.work(i)
+	}
+}
+
+// wish has somebody leave, or take its leave back.
+func (m *movers) wish(i int) {
+	next, err := m.tip.WithLeave(nodeID(i))
+	if state := m.tip.Member(nodeID(i)).State; state == ring.Leaving {
+		next, err = m.tip.WithJoin(ring.Member{ID: nodeID(i)})
+	}
+	if err == nil {
+		m.decide(i, next)
+	}
+}
+
+// trouble cuts or stops somebody, or ends what was cut and stopped.
+func (m *movers) trouble(i int) {
+	switch m.chance.IntN(4) {
+	case 0:
+		m.w.net.Cut(m.w.nodes[i].host.Name(), m.w.nodes[m.chance.IntN(len(m.w.nodes))].host.Name())
+	case 1:
+		if len(m.paused) == 0 {
+			m.paused = append(m.paused, i)
+			m.w.nodes[i].host.Pause()
+		}
+	default:
+		m.heal()
+	}
+}
+
+func (m *movers) queue() *ring.Record {
+	next, err := m.tip.WithQueue()
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	return next
+}
+
+// decide makes a record the next one, and node i the first to hold it.
+func (m *movers) decide(i int, next *ring.Record) {
+	if next != m.tip && !slices.Contains(m.paused, i) {
+		m.tip = next
+		m.adopts(i, next)
+	}
+}
+
+func (m *movers) adopts(i int, r *ring.Record) {
+	if err := m.w.nodes[i].rings.adopt(r); err != nil {
+		m.w.t.Fatal(err)
+	}
+}
+
+// meets says that two nodes can talk to each other.
+func (m *movers) meets(i, j int) bool {
+	a, b := m.w.nodes[i].host.Name(), m.w.nodes[j].host.Name()
+	return !slices.Contains(m.paused, i) && !slices.Contains(m.paused, j) && m.w.net.Reaches(a, b) && m.w.net.Reaches(b, a)
+}
+
+// work lets node i do one thing of its agenda, by the record that it holds.
+func (m *movers) work(i int) {
+	h := m.w.nodes[i]
+	r := h.rings.Current()
+	if slices.Contains(m.paused, i) {
+		return
+	}
+	a := r.Agenda(h.id, ring.Pace{In: 8}, h.notes.of, func(id ring.NodeID) bool { return !m.meets(i, m.node(id)) })
+	for _, p := range a.Pulls {
+		for _, from := range p.From {
+			m.pull(i, m.node(from), r, p)
+		}
+	}
+	if len(a.Steps) > 0 && r.Epoch == m.tip.Epoch { // perhaps another copy of it
+		next, err := m.tip.WithSteps(a.Steps)
+		if err != nil {
+			m.w.t.Fatal(err)
+		}
+		for _, s := range a.Steps {
+			if s.Step == ring.StepDone {
+				m.moved++
+			}
+		}
+		m.decide(i, next)
+	}
+}
+
+func (m *movers) node(id ring.NodeID) int {
+	return slices.IndexFunc(m.w.nodes, func(h *home) bool { return h.id == id })
+}
+
+// pull brings all that a source has of a partition to node i, after the source has
+// adopted the record under which that counts.
+func (m *movers) pull(i, from int, r *ring.Record, p ring.Pull) {
+	h, source := m.w.nodes[i], m.w.nodes[from]
+	m.adopts(from, r)
+	if newer := source.rings.Current(); newer.Since[p.Partition] != p.Since {
+		m.adopts(i, newer) // refused, with the newer record
+		return
+	}
+	var merges []*store.Merge
+	err := source.store.Scan(p.Partition, nil, 0, func(_, b []byte) bool {
+		record, err := version.Parse(b)
+		if err != nil {
+			m.w.t.Fatal(err)
+		}
+		merges = append(merges, &store.Merge{Partition: p.Partition, Record: record, Encoded: b})
+		return true
+	})
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	done := make(chan error, len(merges))
+	for _, merge := range merges {
+		merge.Sink = committed(func(err error) { done <- err })
+		h.store.Merge(merge)
+	}
+	for range merges {
+		if err := <-done; err != nil {
+			m.w.t.Fatal(err)
+		}
+	}
+	h.notes.add(p.Partition, h.id, p.Since, source.id)
+}
