@@ -56,8 +56,8 @@ func TestFault45_ManyStartAtOnceAndOneRingComesOut(t *testing.T) {
 				if m := r.Member(n.id); m == nil || m.State != ring.Active || r.HomeCount(n.id) == 0 || m.Zone != n.cfg.Self.Zone {
 					t.Fatalf("seed %d: member %+v with %d homes", seed, m, r.HomeCount(n.id))
 				}
-				if len(n.disk.fences) != 16 || n.disk.fences[0] != 2 {
-					t.Fatalf("fences %v", n.disk.fences)
+				if fences := n.disk.stored(); len(fences) != 16 || fences[0] != 2 {
+					t.Fatalf("fences %v", fences)
 				}
 			}
 		})
@@ -159,8 +159,8 @@ func TestLateJoinersBecomeStandbys(t *testing.T) {
 				}
 			}
 			for _, n := range nodes {
-				if slices.ContainsFunc(n.disk.fences, func(f uint64) bool { return f != 2 }) {
-					t.Fatalf("seed %d: a standby moved the fences: %v", seed, n.disk.fences)
+				if fences := n.disk.stored(); slices.ContainsFunc(fences, func(f uint64) bool { return f != 2 }) {
+					t.Fatalf("seed %d: a standby moved the fences: %v", seed, fences)
 				}
 			}
 		})

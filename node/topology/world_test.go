@@ -266,6 +266,13 @@ type disk struct {
 
 func newDisk(w *world) *disk { return &disk{w: w, meta: map[string][]byte{}, slow: time.Millisecond} }
 
+// stored are the fences that are durable now.
+func (d *disk) stored() []uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.fences)
+}
+
 // handle is a disk as one life sees it.
 type handle struct {
 	*disk
