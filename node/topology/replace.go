@@ -59,7 +59,7 @@ func (t *Topology) replace(ctx context.Context, r *ring.Record) error {
 func (t *Topology) replaceStep(ctx context.Context, r *ring.Record) error {
 	old, err := replaced(r, t.cfg.Replace, t.cfg.Self.ID)
 	if err != nil {
-		return err
+		return t.unlessOld(ctx, err)
 	}
 	if r.Member(old).State != ring.Lost {
 		if err := t.unreached(ctx, r, old); err != nil {
@@ -90,6 +90,40 @@ func (t *Topology) replaceStep(ctx context.Context, r *ring.Record) error {
 	})
 	if err == nil {
 		t.log.Info("this node has taken the place of a lost member", "lost", old, "epoch", t.Current().Epoch)
+	}
+	return err
+}
+
+// unlessOld is what an error comes to that was read off the record which this node
+// holds. A member that was cut off may have told it an old one: the error is for good
+// only if a majority of the record's keepers knows none that is newer.
+func (t *Topology) unlessOld(ctx context.Context, err error) error {
+	d := t.held.Load()
+	ctx, cancel := context.WithTimeout(ctx, tellMax)
+	defer cancel()
+	epochs := make([]uint64, len(d.record.Keepers)) // 0: no answer
+	var asked sync.WaitGroup
+	for i, id := range d.record.Keepers {
+		asked.Go(func() {
+			if to, err := t.peer(id); err == nil {
+				if resp, err := tellRoute.Call(ctx, t.cfg.Transport, to, &tellRequest{d.encoded}); err == nil {
+					epochs[i] = resp.Epoch
+				}
+			}
+		})
+	}
+	asked.Wait()
+	same := 0
+	for _, epoch := range epochs {
+		switch {
+		case epoch > d.record.Epoch:
+			return &waiting{fmt.Sprintf("%v (by ring epoch %d; there is a newer one, %d)", err, d.record.Epoch, epoch)}
+		case epoch == d.record.Epoch:
+			same++
+		}
+	}
+	if same <= len(epochs)/2 {
+		return &waiting{fmt.Sprintf("%v (by ring epoch %d, which may be old: %d of %d keepers answer)", err, d.record.Epoch, same, len(epochs))}
 	}
 	return err
 }

@@ -150,6 +150,33 @@ func TestAReplacementNamesWhatItCannotReplace(t *testing.T) {
 	})
 }
 
+// A member that was cut off tells the newcomer an old record, in which the lost member
+// is not yet one: that is no reason to give up.
+func TestAReplacementIsNotRefusedByAnOldRecord(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(3, 3)
+		idle := w.node(Config{}) // home of nothing: no change has to wait for it
+		idle.start()
+		w.agree(3, append(nodes, idle)...)
+		nodes[2].kill()
+		first := w.newcomer(nodes[2].id)
+		w.cut(idle)
+		first.start()
+		w.standsIn(first, nodes[2], nodes[0], nodes[1], first)
+		first.kill()
+		second := w.newcomer(first.id)
+		w.cut(idle, second)
+		second.start()
+		w.until("it says what it waits for", func() bool { return strings.Contains(second.Replacing(), "no such member") })
+		time.Sleep(time.Minute)
+		if second.life.isDead() || second.Current().Epoch != 3 {
+			t.Fatalf("it has ended by epoch %d: %v", second.Current().Epoch, second.life.err)
+		}
+		w.heal()
+		w.standsIn(second, first, nodes[0], nodes[1], idle, second)
+	})
+}
+
 // Of two newcomers one gets the place, and the other learns that it is taken.
 func TestAPlaceIsTakenOnce(t *testing.T) {
 	for seed := range uint64(runs(6)) {
