@@ -267,15 +267,15 @@ func TestWhatAReadWritesBackIsFenced(t *testing.T) {
 		w.net.SetDefault(network.Link{Latency: 40 * time.Millisecond})
 		w.keep(m.a, m, "shown")
 		w.nodes[m.b].host.Pause()
-		var dual *ring.Record
+		adopted := make(chan *ring.Record, 1)
 		// By then the home has shown its copy, and what is written back is on its way.
-		soon := time.AfterFunc(370*time.Millisecond, func() { dual = w.phase(m, ring.PhaseDual) })
+		soon := time.AfterFunc(370*time.Millisecond, func() { adopted <- w.phase(m, ring.PhaseDual) })
 		defer soon.Stop()
 		resp, err := w.get(m.a, m.key, api.Quorum)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if dual == nil || resp.Receipt.Epoch != dual.Epoch || w.own(m.to, m.key) == nil {
+		if dual := <-adopted; resp.Receipt.Epoch != dual.Epoch || w.own(m.to, m.key) == nil {
 			t.Errorf("receipt %+v, at the target %v", resp.Receipt, w.own(m.to, m.key))
 		}
 		w.nodes[m.b].host.Resume()
