@@ -17,7 +17,8 @@ type Forecast struct {
 type MemberForecast struct {
 	Member Member
 	// Now and Then are its slots before and after; In and Out those that it
-	// gets and gives.
+	// gets and gives. Who gets an odd slot is decided again while moves end:
+	// it may have one more or less.
 	Now, Then, In, Out int
 	// Share is what it should have, before rounding.
 	Share float64

@@ -50,8 +50,8 @@ func (r *Record) WithMoves(moves []Move) (*Record, error) {
 }
 
 // requeue makes the queue of an unsealed record what its plan asks for. The queue
-// that stands is kept as far as nothing shorter would do: what an operator has
-// taken back is not moved.
+// that stands is kept, and heirs get what they are to have, as far as nothing shorter
+// would do: what an operator has taken back is not moved.
 func (r *Record) requeue(heirs map[NodeID]NodeID) error {
 	queued := r.Moves
 	r.seal()
@@ -60,7 +60,7 @@ func (r *Record) requeue(heirs map[NodeID]NodeID) error {
 		return err
 	}
 	r.Moves = slices.DeleteFunc(slices.Clone(queued), func(m Move) bool { return m.Phase == PhasePlan })
-	if len(r.Moves) < len(queued) && heirs == nil {
+	if len(r.Moves) < len(queued) || heirs != nil {
 		anew, err := r.plan(r.Members, r.Replicas, nil)
 		if err != nil {
 			return err
