@@ -31,9 +31,10 @@ type Machine struct {
 	host    *network.Host
 	mux     *rpc.Mux
 	member  atomic.Pointer[membership.Member]
-	id      ring.NodeID // of the last start
-	lost    ring.NodeID // whose disk this machine has lost; zero for none
-	disks   int         // that were built in
+	id      ring.NodeID   // of the last start
+	lost    ring.NodeID   // whose place the next start takes; zero for none
+	gone    []ring.NodeID // whose disks this machine has lost
+	disks   int           // that were built in
 }
 
 func machineName(i int) string { return fmt.Sprintf("n%d", i+1) }
@@ -212,11 +213,27 @@ func (m *Machine) end(silent bool, disk func()) {
 // of the one whose disk it was.
 func (m *Machine) LoseDisk() {
 	m.Kill()
-	// One that has not got its place yet leaves nothing to take.
-	if r, err := m.cluster.Ring(); m.lost.IsZero() || err == nil && r.HomeCount(m.id) > 0 {
+	m.gone = append(m.gone, m.id)
+	if m.lost.IsZero() {
 		m.lost = m.id
 	}
+	m.lookUp()
 	m.install()
+}
+
+// lookUp is what an operator does before typing whose place a node shall take: status
+// says which of those that had this machine's disks is a home. None is where the last
+// one had not got its place yet.
+func (m *Machine) lookUp() {
+	r, err := m.cluster.Ring()
+	if err != nil {
+		return
+	}
+	for _, id := range m.gone {
+		if r.HomeCount(id) > 0 {
+			m.lost = id
+		}
+	}
 }
 
 // revive is restart. If the disk was broken for good, another one is built in; so
@@ -238,7 +255,7 @@ func (m *Machine) revive() error {
 }
 
 // supervise starts the process again if it has given up, as a service manager
-// does.
+// does, and with the place to take that is right by now.
 func (m *Machine) supervise() error {
 	if m.node == nil {
 		return nil
@@ -246,6 +263,8 @@ func (m *Machine) supervise() error {
 	select {
 	case <-m.node.Done():
 		m.Stop()
+		// What was on its way when a disk was lost may have been decided since.
+		m.lookUp()
 		return m.revive()
 	default:
 		return nil
