@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -32,12 +33,17 @@ type auditing struct {
 
 	mu     sync.Mutex // guards what follows
 	urgent map[ring.Partition]struct{}
-	job    *auditJob // the latest; nil before the first
+	// owed are partitions of which a member did not hear that something was
+	// purged, until it can be reached; due are those of members that can.
+	owed, due map[ring.NodeID]map[ring.Partition]struct{}
+	job       *auditJob // the latest; nil before the first
 }
 
 func (a *auditing) init() {
 	a.soon, a.asked = newWake(), newWake()
 	a.urgent = map[ring.Partition]struct{}{}
+	a.owed = map[ring.NodeID]map[ring.Partition]struct{}{}
+	a.due = map[ring.NodeID]map[ring.Partition]struct{}{}
 }
 
 // auditSoon has a partition audited with all homes that can be reached, without
@@ -48,6 +54,36 @@ func (r *Repair) auditSoon(p ring.Partition) {
 	a.urgent[p] = struct{}{}
 	a.mu.Unlock()
 	a.soon.up()
+}
+
+// owe has a partition audited with a member as soon as that can be reached.
+func (a *auditing) owe(id ring.NodeID, p ring.Partition) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.owed[id] == nil {
+		a.owed[id] = map[ring.Partition]struct{}{}
+	}
+	a.owed[id][p] = struct{}{}
+}
+
+// settle says that a member can be reached.
+func (a *auditing) settle(id ring.NodeID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if some := a.owed[id]; some != nil {
+		delete(a.owed, id)
+		a.due[id] = some
+		a.soon.up()
+	}
+}
+
+// takeDue gives and forgets what is due, by member.
+func (a *auditing) takeDue() map[ring.NodeID]map[ring.Partition]struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := a.due
+	a.due = map[ring.NodeID]map[ring.Partition]struct{}{}
+	return out
 }
 
 // takeUrgent gives and forgets the urgent partitions, sorted.
@@ -104,11 +140,20 @@ func (r *Repair) auditLoop(ctx context.Context) error {
 	}
 }
 
-// auditUrgent audits the partitions that are urgent when all have been named that
-// become so at once.
+// auditUrgent audits what is urgent and what is due, when all has been named that
+// becomes so at once.
 func (r *Repair) auditUrgent(ctx context.Context) {
-	if r.aside(ctx, "urgent", r.cfg.Self) == nil {
-		r.auditAll(ctx, r.auditing.takeUrgent(), nil)
+	if r.aside(ctx, "urgent", r.cfg.Self) != nil {
+		return
+	}
+	r.auditAll(ctx, r.auditing.takeUrgent(), nil)
+	due := r.auditing.takeDue()
+	for _, id := range sortedIDs(due) {
+		some := slices.DeleteFunc(slices.Sorted(maps.Keys(due[id])), func(p ring.Partition) bool {
+			rec := r.current()
+			return rec.HomeIndex(p, r.cfg.Self) < 0 || rec.HomeIndex(p, id) < 0
+		})
+		r.auditBatches(ctx, id, some, nil)
 	}
 }
 

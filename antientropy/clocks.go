@@ -66,6 +66,9 @@ func (r *Repair) round(ctx context.Context, pt *partner) (next time.Duration, re
 	over := time.Now().Add(roundMax)
 	r.refillAll(ctx, pt, to, over)
 	r.pullDue(ctx, pt, to, over)
+	if len(pt.gaps) == 0 {
+		r.auditing.settle(pt.id)
+	}
 	return jittered(pt.chance, r.cfg.ClocksEvery), true
 }
 

@@ -284,9 +284,10 @@ func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, 
 	for i := range items {
 		req.Items = append(req.Items, purgedKey{items[i].Key, items[i].Leaf})
 	}
-	// A home that does not hear of it is told by the verdicts of the others.
+	// A home that does not hear of it is told by the verdicts of an audit.
 	for _, id := range homes {
 		if _, err := ask(ctx, r, id, purgeRoute, req); err != nil {
+			r.auditing.owe(id, p)
 			r.log.Debug("purge", "at", id.Short(), "partition", p, "error", err)
 		}
 	}

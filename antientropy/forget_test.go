@@ -150,6 +150,43 @@ func TestPurgeThatReachedSomeHomesOnlyIsEndedByVerdicts(t *testing.T) {
 	}
 }
 
+// deaf fails a store's first purges.
+type deaf struct {
+	Store
+	left int
+}
+
+func (d *deaf) PurgeAll(p ring.Partition, records []store.Purged, now uint64) ([]bool, error) {
+	if d.left > 0 {
+		d.left--
+		return make([]bool, len(records)), store.ErrFailed
+	}
+	return d.Store.PurgeAll(p, records, now)
+}
+
+// A home that did not hear of a purge does not keep the dead record until the next
+// scheduled audit.
+func TestPurgeThatAHomeMissedIsMadeUpForSoon(t *testing.T) {
+	nodes := 0
+	inWorld(t, worldOptions{tune: func(c *Config) {
+		soonForgetting(c)
+		c.AuditEvery = 24 * time.Hour
+		if nodes++; nodes == 3 { // another one drives
+			c.Store = &deaf{c.Store, 1}
+		}
+	}}, func(w *world) {
+		w.write(0, "k", "v", 1, 2)
+		w.remove(1, "k", 0, 2)
+		w.eventually(10*time.Minute, "it is gone somewhere", func() error {
+			if n := len(w.holders("k")); n == 3 {
+				return fmt.Errorf("%d have it", n)
+			}
+			return nil
+		})
+		w.eventually(time.Minute, "it is gone everywhere", w.gone("k"))
+	})
+}
+
 // made is a record of an actor of its own, with one sibling.
 func made(key string, seq uint64, at time.Time, expiry time.Time, seen version.Context) []byte {
 	s := version.NewSibling(version.Dot{Actor: 99, Seq: seq}, version.StampAt(at), uint64(expiry.UnixMilli()), []byte("v"))
