@@ -20,6 +20,10 @@ import (
 // counts as a write does, at both ends, and it is fenced as one, because a later
 // read may ask the other end. The others get the merge afterwards: that counts for
 // nothing, and needs no fence.
+//
+// What a repair sends carries the latest stamp, and makes none: it mints nothing, the
+// read's own stamp is no later, and the order of repairs that one answer begins says
+// nothing.
 
 // errRepaired marks a copy that this read has mended.
 var errRepaired = errors.New("repaired")
@@ -371,7 +375,7 @@ func (c *Coordinator) readFull(id ring.NodeID, p ring.Partition, epoch uint64, k
 		done(nil, 0, rpc.ErrUnreachable)
 		return
 	}
-	req := &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.stamps().Now())}
+	req := &readRequest{Epoch: epoch, Key: key, Full: true, Stamp: uint64(c.stamps().Last())}
 	readRoute.Send(c.cfg.Transport, to, req, deadline, rpc.CompleteFunc(func(reply []byte, err error) {
 		var resp readResponse
 		if err == nil {
@@ -410,5 +414,5 @@ func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, epoch uint64, re
 		done(rpc.ErrUnreachable)
 		return
 	}
-	mergeRoute.Send(c.cfg.Transport, to, &mergeRequest{Epoch: epoch, Stamp: uint64(c.stamps().Now()), Record: encoded}, deadline, mergeSink(done))
+	mergeRoute.Send(c.cfg.Transport, to, &mergeRequest{Epoch: epoch, Stamp: uint64(c.stamps().Last()), Record: encoded}, deadline, mergeSink(done))
 }
