@@ -142,12 +142,14 @@ func (r *Repair) peersLoop(ctx context.Context) error {
 		}
 	}()
 	epoch, era := uint64(0), uint64(0)
-	for {
+	// Also before the first look: clocks that are emptied at the instant of the
+	// start are no news then.
+	for r.aside(ctx, "partners", r.cfg.Self) == nil {
 		ringed, changed := r.cfg.Rings.Changed(), r.cfg.Store.Changed()
-		rec := r.current()
+		rec, now := r.current(), r.cfg.Store.Era()
 		ids := r.partnersOf(rec)
-		news := era != r.cfg.Store.Era() || rec != nil && epoch != rec.Epoch
-		if era = r.cfg.Store.Era(); rec != nil {
+		news := era != now || rec != nil && epoch != rec.Epoch
+		if era = now; rec != nil {
 			epoch = rec.Epoch
 		}
 		for _, id := range sortedIDs(all) {
@@ -171,10 +173,8 @@ func (r *Repair) peersLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if r.aside(ctx, "partners", r.cfg.Self) != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 func sortedIDs[V any](m map[ring.NodeID]V) []ring.NodeID {
