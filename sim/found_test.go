@@ -17,6 +17,9 @@ func TestSeedsThatHaveFoundSomething(t *testing.T) {
 	}{
 		{118, 20 * time.Second, "a store whose disk failed again while it was reopened panicked when it was closed"},
 		{1194, 20 * time.Second, "a node whose ID was on a rotten block came back as another one"},
+		{28, 2 * time.Minute, "a replacement that heard an old ring record gave up for good"},
+		{1513, 30 * time.Second, "a home that missed a purge kept what all others had forgotten"},
+		{5071, 30 * time.Second, "a late write brought back what had stood beside it"},
 		{2098, 15 * time.Second, "a table of one block that rotted was never given up"},
 	} {
 		if r := sim.Run(sim.Swarm(found.seed, found.length)); r.Err != nil {

@@ -11,26 +11,19 @@ import (
 // lacks, were replaced or forgotten there. claimed is that clock. What is left may
 // be merged with the stored record. It allocates only where something is dropped.
 //
-// Two things keep a value alive that was not replaced, but lost without notice:
-//
 // A dropped value that the stored record has not seen is not seen by what is left
-// either. Else the clock's word, which may be wrong, would turn into that of a
-// record, which ends the value wherever it still is.
-//
-// And a sibling is not dropped beside a later write of its actor that the home does
-// not claim. Who minted that write held the sibling then, or else the write had
-// seen it. So all homes had not forgotten it then, nor since: they forget only what
-// every one of them claims.
+// either. Else the clock's word, which is wrong where the value was lost without
+// notice, would turn into that of a record, which ends the value wherever it still is.
+// Beside a later write of its actor that the home does not claim it stays seen: a
+// context cannot leave out a dot and cover the next one.
 func Fill(stored, in *version.Record, claimed func(version.Dot) bool) version.Record {
-	out := without(in, func(s *version.Sibling) bool {
-		return claimed(s.Dot) && !holds(stored, s.Dot) && !heldLater(in, s.Dot, claimed)
-	})
+	out := without(in, func(s *version.Sibling) bool { return claimed(s.Dot) && !holds(stored, s.Dot) })
 	if len(out.Siblings) == len(in.Siblings) {
 		return out
 	}
 	for i := range in.Siblings {
 		s := &in.Siblings[i]
-		if !s.Tombstone && !stored.Seen.Covers(s.Dot) && !holds(&out, s.Dot) {
+		if !s.Tombstone && !stored.Seen.Covers(s.Dot) && !holds(&out, s.Dot) && !heldLater(in, s.Dot, claimed) {
 			out.Seen = unseen(out.Seen, s.Dot, stored.Seen, out.Siblings)
 		}
 	}
