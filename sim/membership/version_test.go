@@ -3,6 +3,8 @@ package membership_test
 import (
 	"math/rand/v2"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,23 +20,26 @@ func TestVersionOfTheTruthChangesNoView(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			apart := map[[2]ring.NodeID]bool{} // written while the worlds wait
-			version, looks := uint64(0), [2]int{}
+			var mu sync.Mutex // guards apart and looks
+			apart, looks := map[[2]ring.NodeID]bool{}, [2]int{}
+			var version atomic.Uint64
 			var worlds [2]*membership.World
 			var members [2][5]*membership.Member
 			join := func(n byte) {
 				for i, w := range worlds {
 					members[i][n] = w.Join(peer(n))
 				}
-				version++
+				version.Add(1)
 			}
 			for i := range worlds {
 				cfg := membership.Config{Seed: seed, Reaches: func(from, to ring.NodeID) bool {
+					mu.Lock()
+					defer mu.Unlock()
 					looks[i]++
 					return !apart[[2]ring.NodeID{from, to}]
 				}}
 				if i == 1 {
-					cfg.Version = func() uint64 { return version }
+					cfg.Version = version.Load
 				}
 				worlds[i] = membership.New(cfg)
 				defer worlds[i].Close()
@@ -65,11 +70,15 @@ func TestVersionOfTheTruthChangesNoView(t *testing.T) {
 				}
 				switch act {
 				case 8, 9, 10:
+					mu.Lock()
 					apart[[2]ring.NodeID{id(a), id(b)}] = !alive
-					version++
+					mu.Unlock()
+					version.Add(1)
 				case 11:
+					mu.Lock()
 					clear(apart)
-					version++
+					mu.Unlock()
+					version.Add(1)
 				case 12:
 					join(a)
 				}
@@ -80,6 +89,8 @@ func TestVersionOfTheTruthChangesNoView(t *testing.T) {
 					}
 				}
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if looks[1] == 0 || looks[1] >= looks[0] {
 				t.Errorf("seed %d: %d looks at the truth, and %d without a version", seed, looks[1], looks[0])
 			}
