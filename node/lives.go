@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,10 @@ const (
 
 	helloRetry   = 200 * time.Millisecond
 	helloTimeout = 2 * time.Second
+	// helloAside is how long at least a round of greetings waits for what else happens
+	// at the instant that begins it, like the opening of a circuit: what it does would
+	// be the scheduler's. A moment of its own comes on top, at most as long.
+	helloAside = 200 * time.Microsecond
 
 	// settleMax ends the wait for members that would know a later life: alone,
 	// a node serves what it has.
@@ -249,7 +254,15 @@ func (l *lives) run(ctx context.Context) error {
 	defer patience.Stop()
 	retry := time.NewTimer(helloRetry)
 	defer retry.Stop()
+	chance := rand.New(rand.NewPCG(l.own.Nonce, 0x6c69766573)) // "lives"
 	for {
+		aside := time.NewTimer(helloAside + time.Duration(chance.Int64N(int64(helloAside))))
+		select {
+		case <-aside.C:
+		case <-ctx.Done():
+			aside.Stop()
+			return nil
+		}
 		changed := l.node.members.Changed()
 		missing, err := l.greetAll(ctx)
 		if err != nil {
