@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ was written), 7 not allowed, 8 overloaded, 9 check failed, 124 --wait timed
 out, 130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noSuchVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.started = true
 			return cmd.Help()
@@ -121,12 +122,42 @@ func (a *app) helpCommand(root *cobra.Command) *cobra.Command {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
 				a.verb = "" // the verbs and topics
-				return usagef("no help on %q", strings.Join(args, " "))
+				return usagef("no help on %q%s", strings.Join(args, " "), likely(cmd, rest))
 			}
 			cmd.InitDefaultHelpFlag()
 			return cmd.Help()
 		},
 	}
+}
+
+// noSuchVerb takes no arguments: what stands there was meant to be a verb.
+func noSuchVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), likely(cmd, args))
+}
+
+// likely says which verbs or topics under cmd may have been meant by what is none.
+func likely(cmd *cobra.Command, rest []string) string {
+	if len(rest) == 0 {
+		return ""
+	}
+	cmd.SuggestionsMinimumDistance = min(2, (len(rest[0])+1)/3) // letters to change
+	near := cmd.SuggestionsFor(rest[0])
+	for _, sub := range cmd.Commands() { // a topic is no command that cobra thinks of
+		if sub.IsAdditionalHelpTopicCommand() && strings.HasPrefix(sub.Name(), strings.ToLower(rest[0])) {
+			near = append(near, sub.Name())
+		}
+	}
+	if len(near) == 0 {
+		return ""
+	}
+	slices.Sort(near)
+	for i, name := range near {
+		near[i] = strings.TrimPrefix(cmd.CommandPath()+" "+name, "kith ")
+	}
+	return ": did you mean " + strings.Join(near, ", or ") + "?"
 }
 
 // dial makes the client that the flags ask for.

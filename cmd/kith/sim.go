@@ -31,7 +31,7 @@ or hung, 2 usage.`,
   kith sim run split-brain
   kith sim run split-brain --nodes 7 --replicas 3 --report split.html
   kith sim show split-brain > mine.txt; kith sim run mine.txt`,
-		Args: cobra.NoArgs,
+		Args: noSuchVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.simListCommand(), a.simShowCommand(), a.simRunCommand(), a.simChildCommand(),
