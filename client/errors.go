@@ -27,6 +27,8 @@ var (
 	ErrBadRequest = api.ErrBadRequest
 	// ErrTooLarge: a key, a value or a record is over its bound.
 	ErrTooLarge = api.ErrTooLarge
+	// ErrRefused: the ring does not allow the change that was asked for.
+	ErrRefused = api.ErrRefused
 	// ErrTooManySiblings: the key has so many siblings that it takes only
 	// writes with a context.
 	ErrTooManySiblings = api.ErrTooManySiblings
@@ -155,7 +157,7 @@ func judge(err error) verdict {
 	case errors.Is(err, ErrUnknown):
 		return lost
 	case errors.Is(err, ErrBadRequest), errors.Is(err, ErrTooLarge), errors.Is(err, rpc.ErrTooLarge),
-		errors.Is(err, ErrTooManySiblings):
+		errors.Is(err, ErrTooManySiblings), errors.Is(err, ErrRefused):
 		return final
 	case rpc.NotSent(err), errors.Is(err, ErrOverloaded), errors.Is(err, ErrWrongCluster),
 		errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotReady), errors.Is(err, ErrStorage),

@@ -41,6 +41,9 @@ var (
 	// ErrVoid: refused for ever, the record has a write that nobody had when its
 	// actor was closed. Between nodes only.
 	ErrVoid = errors.New("write is void")
+	// ErrRefused: the ring does not allow the change; the message says why, and
+	// what to do. Nothing was changed.
+	ErrRefused = errors.New("refused")
 )
 
 func init() {
@@ -56,5 +59,6 @@ func init() {
 	rpc.RegisterError(109, ErrFenced)
 	rpc.RegisterError(110, ErrLossy)
 	rpc.RegisterError(111, ErrVoid)
+	rpc.RegisterError(112, ErrRefused)
 	rpc.RegisterDetail(1, func() rpc.DetailError { return new(quorum.UnmetError) })
 }
