@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,6 +34,14 @@ type serverFlags struct {
 	logFormat string
 	logLevel  string
 }
+
+// Of --forget-after. Nothing unsafe comes of a short time or a long one: a short
+// one has every delete looked at soon, a long one keeps the disk full for longer.
+const (
+	forgetAfterDefault = time.Minute
+	forgetAfterMin     = time.Second
+	forgetAfterMax     = 366 * 24 * time.Hour
+)
 
 func (a *app) serverCommand() *cobra.Command {
 	s := &serverFlags{}
@@ -96,6 +105,7 @@ func (s *serverFlags) add(f *pflag.FlagSet) {
 	f.Var(&s.cacheSize, "cache", "memory for the cache of records")
 	f.DurationVar(&s.cfg.AuditEvery, "audit-every", node.AuditEveryDefault, "time in which every copy is compared with every other home's")
 	f.DurationVar(&s.cfg.ScrubEvery, "scrub-every", node.ScrubEveryDefault, "time in which all that is on disk is read and checked")
+	f.DurationVar(&s.cfg.ForgetAfter, "forget-after", forgetAfterDefault, "age at which what was deleted or has expired may be forgotten, once every home agrees")
 	s.repair = node.RepairRateDefault
 	f.Var(&s.repair, "repair-rate", "most bytes a second that are fetched from other homes to repair copies")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "allow addresses other than loopback, open to everybody who reaches them")
@@ -141,6 +151,9 @@ func (s *serverFlags) complete(a *app) (node.Config, error) {
 		if _, _, err := splitAddress(addr); err != nil {
 			return cfg, usagef("--join %q: %w", addr, err)
 		}
+	}
+	if cfg.ForgetAfter < forgetAfterMin || cfg.ForgetAfter > forgetAfterMax {
+		return cfg, usagef("--forget-after %v: want %v to %v", cfg.ForgetAfter, forgetAfterMin, forgetAfterMax)
 	}
 	cfg.Logger, cfg.Version = logger, build().Version
 	cfg.ValueMax, cfg.CacheBytes, cfg.RepairRate = int(s.valueMax), int(s.cacheSize), int(s.repair)
