@@ -222,8 +222,21 @@ func (a *app) printStatus(st *client.Status) error {
 		for _, p := range m.Problems {
 			fmt.Fprintf(a.out, "%s: %s\n", cmp.Or(m.Name, m.ID), strings.TrimSpace(p))
 		}
+		if note := scanned(&m.Repair); note != "" {
+			fmt.Fprintf(a.out, "%s: %s\n", cmp.Or(m.Name, m.ID), note)
+		}
 	}
 	return nil
+}
+
+// scanned tells people of the dear way to fetch what was missed; empty if it was
+// not needed.
+func scanned(r *client.RepairStatus) string {
+	if r.Scans == 0 {
+		return ""
+	}
+	return fmt.Sprintf("fetched %d keys (%s) since its start, with %d scans of whole partitions: it was away for longer than the others' logs of writes reach back",
+		r.PulledKeys, byteSize(r.PulledBytes), r.Scans)
 }
 
 // trouble orders members, worst first.

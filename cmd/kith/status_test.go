@@ -90,3 +90,19 @@ func TestTotalOfRepairAddsUpAllMembers(t *testing.T) {
 		t.Errorf("%+v", sum)
 	}
 }
+
+func TestStatusTellsPeopleOfScans(t *testing.T) {
+	st := members("ready", "ready")
+	st.Members[1].Repair.Scans, st.Members[1].Repair.PulledKeys, st.Members[1].Repair.PulledBytes = 4, 50, 2048
+	var out strings.Builder
+	a := &app{out: &out, format: formatTable}
+	if err := a.printStatus(st); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "n2: fetched 50 keys (2.0 KiB) since its start, with 4 scans of whole partitions") {
+		t.Errorf("no word of the scans:\n%s", &out)
+	}
+	if strings.Contains(out.String(), "n1: ") {
+		t.Errorf("who has had no scans is talked about:\n%s", &out)
+	}
+}
