@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -115,7 +114,7 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	if why := n.replacement.problem(); why != "" {
 		out = append(out, why)
 	}
-	out = append(out, slices.Compact(h.Losses)...)
+	out = append(out, h.Losses...)
 	if s.Lossy > 0 {
 		out = append(out, fmt.Sprintf("%d of %d partitions have lost something: they take writes, count for no read, and are being filled from the other homes%s",
 			s.Lossy, s.Homes, remaining(s)))
@@ -127,7 +126,7 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 		out = append(out, "hash trees are being built from the records: copies are not compared until they are")
 	}
 	if s.StandIns > 0 {
-		out = append(out, fmt.Sprintf("%d records of %d bytes are kept for other homes until these can be reached", s.StandIns, s.StandInBytes))
+		out = append(out, fmt.Sprintf("records kept for other homes until these can be reached: %d, of %d bytes", s.StandIns, s.StandInBytes))
 	}
 	for _, why := range s.Blocked {
 		out = append(out, "deleted keys cannot be forgotten yet: "+why)

@@ -36,9 +36,11 @@ const (
 	lossFormat = 1
 )
 
+// say adds a sentence, once: what is found again and again leaves room for the rest.
 func (l *losses) say(format string, args ...any) {
-	if len(l.Sentences) < lossSentencesMax {
-		l.Sentences = append(l.Sentences, fmt.Sprintf(format, args...))
+	sentence := fmt.Sprintf(format, args...)
+	if len(l.Sentences) < lossSentencesMax && !slices.Contains(l.Sentences, sentence) {
+		l.Sentences = append(l.Sentences, sentence)
 	}
 }
 
