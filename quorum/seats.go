@@ -96,7 +96,7 @@ func (s *Seats) reading() uint8 {
 }
 
 // Write makes the tally of a write at a level, for somebody in a zone; the zone
-// matters for LocalQuorum only. The error says what the level asks for that there
+// matters for level 252 only. The error says what the level asks for that there
 // is not, as in "9 of 3 homes".
 //
 // A read that has found copies which differ writes its merge back by this tally, at
@@ -125,9 +125,11 @@ func (s *Seats) demand(t *Tally, row uint8, level uint8, zone string) error {
 		if near == 0 {
 			return fmt.Errorf("a quorum in zone %q, where the partition has no home", zone)
 		}
+		t.zonal = true
 		t.add(near, Majority(ones(near)))
 		return nil
 	case levelEach:
+		t.zonal = true
 		for seen := uint8(0); seen != row; {
 			near := s.within(row, s.zone(first(row&^seen)))
 			t.add(near, Majority(ones(near)))
@@ -154,3 +156,36 @@ func (s *Seats) within(row uint8, zone string) (near uint8) {
 }
 
 func (s *Seats) zone(seat int) string { return s.record.Member(s.Member(seat)).Zone }
+
+// ZoneCount is what one operation asks for in one zone, and has.
+type ZoneCount struct {
+	Zone string
+	// Need of the Homes there must count, Got do.
+	Need, Got, Homes int
+}
+
+// lacks is how many more must count.
+func (z *ZoneCount) lacks() int { return z.Need - z.Got }
+
+// Zones are what a tally of these seats, made at a level in zones, asks for in each
+// zone, in the order of the homes; nil at other levels. While a slot moves, a zone's
+// count is that of the row which lacks more there, or else needs more.
+func (s *Seats) Zones(t *Tally) (zones []ZoneCount) {
+	if !t.zonal {
+		return nil
+	}
+next:
+	for _, n := range t.needs[:t.count] {
+		z := ZoneCount{Zone: s.zone(first(n.seats)), Need: int(n.least), Got: ones(n.seats & t.acked), Homes: ones(n.seats)}
+		for i := range zones {
+			if was := &zones[i]; was.Zone == z.Zone {
+				if z.lacks() > was.lacks() || z.lacks() == was.lacks() && z.Need > was.Need {
+					*was = z
+				}
+				continue next
+			}
+		}
+		zones = append(zones, z)
+	}
+	return zones
+}

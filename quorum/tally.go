@@ -50,6 +50,7 @@ const SeatsMax = ring.ReplicasMax + 1
 type Tally struct {
 	acked, failed uint8
 	count         uint8
+	zonal         bool // each need is of one zone
 	needs         [needsMax]need
 }
 
@@ -102,6 +103,32 @@ func (t *Tally) Fail(seat int) {
 
 // Acked says whether the member's acknowledgement was its first word.
 func (t *Tally) Acked(seat int) bool { return t.acked&t.bit(seat) != 0 }
+
+// Counts says that the acknowledgement of a seat's member counts for some need.
+func (t *Tally) Counts(seat int) bool {
+	bit := t.bit(seat)
+	for _, n := range t.needs[:t.count] {
+		if n.seats&bit != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Wants says that the acknowledgement of a seat's member would bring nearer a need
+// that is not met yet, if it is still to come.
+func (t *Tally) Wants(seat int) bool {
+	bit := t.bit(seat)
+	if (t.acked|t.failed)&bit != 0 {
+		return false
+	}
+	for _, n := range t.needs[:t.count] {
+		if n.seats&bit != 0 && bits.OnesCount8(n.seats&t.acked) < int(n.least) {
+			return true
+		}
+	}
+	return false
+}
 
 // Result says how the tally stands.
 func (t *Tally) Result() Result {

@@ -24,6 +24,9 @@ type UnmetError struct {
 	Op string
 	// Need and Got are numbers of slots, Slots is how many there are.
 	Need, Got, Slots int
+	// Zone is where they lack, if the level asks for homes in zones and the zone has
+	// a name.
+	Zone string
 	// Homes are those that did not acknowledge.
 	Homes []HomeError
 }
@@ -42,6 +45,15 @@ func (t *Tally) Unmet(op string, homes []HomeError) *UnmetError {
 	return &UnmetError{Op: op, Need: t.Need(), Got: t.Got(), Slots: t.Slots(), Homes: homes}
 }
 
+// Unmet is Tally.Unmet for a tally of these seats: it names the zone, too.
+func (s *Seats) Unmet(t *Tally, op string, homes []HomeError) *UnmetError {
+	e := t.Unmet(op, homes)
+	if t.zonal {
+		e.Zone = s.zone(first(t.worst().seats))
+	}
+	return e
+}
+
 // Error is like "put: need 2 of 3, got 1: b 1a2b3c4d: unreachable, c 99aabbcc:
 // deadline exceeded".
 func (e *UnmetError) Error() string {
@@ -49,7 +61,11 @@ func (e *UnmetError) Error() string {
 	if e.Op != "" {
 		b.WriteString(e.Op + ": ")
 	}
-	fmt.Fprintf(&b, "need %d of %d, got %d", e.Need, e.Slots, e.Got)
+	fmt.Fprintf(&b, "need %d of %d", e.Need, e.Slots)
+	if e.Zone != "" {
+		fmt.Fprintf(&b, " in zone %q", e.Zone)
+	}
+	fmt.Fprintf(&b, ", got %d", e.Got)
 	for i := range e.Homes {
 		b.WriteString([]string{": ", ", "}[min(i, 1)])
 		b.WriteString(e.Homes[i].String())
@@ -71,7 +87,7 @@ func (h *HomeError) String() string {
 
 // AppendWire implements wire.Appender.
 func (e *UnmetError) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 5)
+	b = wire.AppendArray(b, 6)
 	b = wire.AppendString(b, cut(e.Op, opMax))
 	b = wire.AppendUint(b, uint64(e.Need))
 	b = wire.AppendUint(b, uint64(e.Got))
@@ -85,7 +101,7 @@ func (e *UnmetError) AppendWire(b []byte) []byte {
 		b = wire.AppendString(b, cut(h.Name, ring.NameMax))
 		b = wire.AppendString(b, cut(h.Reason, reasonMax))
 	}
-	return b
+	return wire.AppendString(b, cut(e.Zone, ring.NameMax))
 }
 
 // ParseWire implements wire.Parser.
@@ -114,6 +130,9 @@ func (e *UnmetError) ParseWire(r *wire.Reader) error {
 		if len(h.Name) > ring.NameMax || len(h.Reason) > reasonMax {
 			return wire.ErrMalformed
 		}
+	}
+	if e.Zone = s.String(); len(e.Zone) > ring.NameMax {
+		return wire.ErrMalformed
 	}
 	return s.End()
 }

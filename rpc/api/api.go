@@ -21,15 +21,28 @@ const (
 	Repair  rpc.Route[RepairRequest, RepairResponse]   = "repair.run"
 )
 
-// Level says how many homes must answer.
+// Level says how many homes must answer, or which.
 type Level uint8
 
 // The levels with a name. Every other one is a number of homes, 1 to N.
+//
+// A read sees every write that was acknowledged before, if both their levels are
+// the same and one of Quorum, EachQuorum, and LocalQuorum in one zone; if one is
+// EachQuorum or All and the other any of these four; if one is EachQuorum and the
+// other more than N homes less those that EachQuorum asks for; if one is LocalQuorum
+// and the other more than N homes less those that LocalQuorum asks for; and if they
+// are numbers that add up to more than N. It may miss one otherwise: in particular
+// with LocalQuorum in two different zones, or with it and Quorum.
 const (
 	Default Level = 0 // the cluster's: quorum
 	One     Level = 1
-	Quorum  Level = 254 // more than half of the homes
-	All     Level = 255
+	// LocalQuorum is more than half of the homes in the caller's zone, of which there
+	// must be one: that which the request names, or the coordinator's own.
+	LocalQuorum Level = 252
+	// EachQuorum is more than half of the homes in each zone that has any.
+	EachQuorum Level = 253
+	Quorum     Level = 254 // more than half of the homes
+	All        Level = 255
 )
 
 // BatchMax is the most items that GetAll and PutAll take.
@@ -41,6 +54,8 @@ type GetRequest struct {
 	R   Level
 	// Stamp is the latest reading of a clock that the client has seen.
 	Stamp uint64
+	// Zone is the caller's, for LocalQuorum; empty for the coordinator's own.
+	Zone string
 }
 
 // Value is one sibling.
@@ -93,6 +108,8 @@ type PutRequest struct {
 	// 1970, for who knows that and not how long; 0 is never. It may have
 	// passed. A request has a TTL, an Expiry or neither.
 	Expiry uint64
+	// Zone is the caller's, for LocalQuorum; empty for the coordinator's own.
+	Zone string
 }
 
 // TTLMax is the longest TTL, in milliseconds: 100 years. No Expiry is further
@@ -116,13 +133,25 @@ type Receipt struct {
 	// Answered are the homes that had answered or acknowledged by then, and
 	// the stand-ins that were counted for homes.
 	Answered []ring.NodeID
-	Need     uint8
+	// Need is how many homes were asked for: with levels in zones, in all of them
+	// together.
+	Need uint8
 	// Siblings that the key has now, as far as the coordinator knows.
 	Siblings int
 	// Sloppy says that a stand-in was counted.
 	Sloppy bool
 	// Repaired says that the read wrote the merged record back.
 	Repaired bool
+	// Zones say what was asked for in each zone, and had; nil at levels that do not
+	// ask for homes in zones.
+	Zones []ZoneReceipt
+}
+
+// ZoneReceipt is what an operation had in one zone.
+type ZoneReceipt struct {
+	Zone string
+	// Need of the Homes there had to answer, Got had.
+	Need, Got, Homes uint8
 }
 
 // GetAllRequest reads many keys, each on its own.
@@ -130,6 +159,7 @@ type GetAllRequest struct {
 	Keys  [][]byte
 	R     Level
 	Stamp uint64
+	Zone  string // as in GetRequest
 }
 
 // GetResult is a response or an error.
@@ -165,6 +195,7 @@ type ScanRequest struct {
 	Limit    int
 	R        Level
 	KeysOnly bool
+	Zone     string // as in GetRequest
 }
 
 // ScanItem is one key that can be read.

@@ -28,20 +28,20 @@ func messages() []message {
 
 // samples are messages with something in every field.
 func samples() []message {
-	receipt := api.Receipt{Epoch: 3, Coordinator: ring.NodeID{1}, Answered: []ring.NodeID{{2}, {3}}, Need: 2, Siblings: 4, Sloppy: true, Repaired: true}
+	receipt := api.Receipt{Epoch: 3, Coordinator: ring.NodeID{1}, Answered: []ring.NodeID{{2}, {3}}, Need: 2, Siblings: 4, Sloppy: true, Repaired: true, Zones: []api.ZoneReceipt{{Zone: "eu", Need: 2, Got: 3, Homes: 3}, {}}}
 	get := api.GetResponse{
 		Found: true, Winner: 1, Context: []byte("ctx"), Receipt: receipt, Stamp: 1 << 50,
 		Values: []api.Value{{Tombstone: true, Stamp: 5}, {Data: []byte("v"), Stamp: 6, Expiry: 7}},
 	}
-	put := api.PutRequest{Key: []byte("k"), Value: []byte("v"), W: api.All, Context: []byte("c"), NotAfter: 9, Forwarded: true, Stamp: 8, TTL: 11, Sloppy: true, Expiry: 12}
+	put := api.PutRequest{Key: []byte("k"), Value: []byte("v"), W: api.All, Context: []byte("c"), NotAfter: 9, Forwarded: true, Stamp: 8, TTL: 11, Sloppy: true, Expiry: 12, Zone: "eu"}
 	done := api.PutResponse{Context: []byte("c"), Receipt: receipt, Stamp: 10}
 	return []message{
-		&api.GetRequest{Key: []byte("k"), R: api.Quorum, Stamp: 1}, &get, &put, &done, &receipt,
-		&api.GetAllRequest{Keys: [][]byte{[]byte("a"), []byte("b")}, R: 2, Stamp: 3},
+		&api.GetRequest{Key: []byte("k"), R: api.LocalQuorum, Stamp: 1, Zone: "eu"}, &get, &put, &done, &receipt,
+		&api.GetAllRequest{Keys: [][]byte{[]byte("a"), []byte("b")}, R: 2, Stamp: 3, Zone: "eu"},
 		&api.GetAllResponse{Results: []api.GetResult{{Response: get}, {Error: []byte("e")}}},
 		&api.PutAllRequest{Puts: []api.PutRequest{put, {Key: []byte("d"), Delete: true}}},
 		&api.PutAllResponse{Results: []api.PutResult{{Response: done}, {Error: []byte("e")}}},
-		&api.ScanRequest{Partition: 1023, After: []byte("a"), Prefix: []byte("p"), Limit: 10, R: 1, KeysOnly: true},
+		&api.ScanRequest{Partition: 1023, After: []byte("a"), Prefix: []byte("p"), Limit: 10, R: 1, KeysOnly: true, Zone: "eu"},
 		&api.ScanResponse{Items: []api.ScanItem{{Key: []byte("k"), Value: []byte("v"), Siblings: 2, Expiry: 3}}, Next: []byte("n")},
 		&api.InspectRequest{Key: []byte("k"), Local: true, Dots: []api.DotInfo{{Actor: "a", Seq: 1}}},
 		&api.InspectResponse{Key: []byte("k"), Partition: 1, Slot: 2, Epoch: 3, Equal: true, Why: []string{"a", "b"}, Copies: []api.CopyInfo{

@@ -7,10 +7,11 @@ import (
 
 // AppendWire implements wire.Appender.
 func (m *GetRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 3)
+	b = wire.AppendArray(b, 4)
 	b = wire.AppendBytes(b, m.Key)
 	b = wire.AppendUint(b, uint64(m.R))
-	return wire.AppendUint(b, m.Stamp)
+	b = wire.AppendUint(b, m.Stamp)
+	return wire.AppendString(b, m.Zone)
 }
 
 // ParseWire implements wire.Parser.
@@ -19,6 +20,7 @@ func (m *GetRequest) ParseWire(r *wire.Reader) error {
 	m.Key = s.Bytes()
 	m.R = Level(s.UintMax(255))
 	m.Stamp = s.Uint()
+	m.Zone = s.String()
 	return s.End()
 }
 
@@ -77,7 +79,7 @@ func (m *GetResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *PutRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 11)
+	b = wire.AppendArray(b, 12)
 	b = wire.AppendBytes(b, m.Key)
 	b = wire.AppendBytes(b, m.Value)
 	b = wire.AppendBool(b, m.Delete)
@@ -88,7 +90,8 @@ func (m *PutRequest) AppendWire(b []byte) []byte {
 	b = wire.AppendUint(b, m.Stamp)
 	b = wire.AppendUint(b, m.TTL)
 	b = wire.AppendBool(b, m.Sloppy)
-	return wire.AppendUint(b, m.Expiry)
+	b = wire.AppendUint(b, m.Expiry)
+	return wire.AppendString(b, m.Zone)
 }
 
 // ParseWire implements wire.Parser.
@@ -105,6 +108,7 @@ func (m *PutRequest) ParseWire(r *wire.Reader) error {
 	m.TTL = s.Uint()
 	m.Sloppy = s.Bool()
 	m.Expiry = s.Uint()
+	m.Zone = s.String()
 	return s.End()
 }
 
@@ -129,7 +133,7 @@ func (m *PutResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *Receipt) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 7)
+	b = wire.AppendArray(b, 8)
 	b = wire.AppendUint(b, m.Epoch)
 	b = wire.AppendBytes(b, m.Coordinator[:])
 	b = wire.AppendArray(b, len(m.Answered))
@@ -139,7 +143,12 @@ func (m *Receipt) AppendWire(b []byte) []byte {
 	b = wire.AppendUint(b, uint64(m.Need))
 	b = wire.AppendUint(b, uint64(m.Siblings))
 	b = wire.AppendBool(b, m.Sloppy)
-	return wire.AppendBool(b, m.Repaired)
+	b = wire.AppendBool(b, m.Repaired)
+	b = wire.AppendArray(b, len(m.Zones))
+	for i := range m.Zones {
+		b = m.Zones[i].AppendWire(b)
+	}
+	return b
 }
 
 // ParseWire implements wire.Parser.
@@ -160,18 +169,39 @@ func (m *Receipt) ParseWire(r *wire.Reader) error {
 	m.Siblings = int(s.UintMax(1 << 20))
 	m.Sloppy = s.Bool()
 	m.Repaired = s.Bool()
+	m.Zones = parseList[ZoneReceipt](r, s.Array(), ring.ReplicasMax+1)
+	return s.End()
+}
+
+// AppendWire implements wire.Appender.
+func (m *ZoneReceipt) AppendWire(b []byte) []byte {
+	b = wire.AppendArray(b, 4)
+	b = wire.AppendString(b, m.Zone)
+	b = wire.AppendUint(b, uint64(m.Need))
+	b = wire.AppendUint(b, uint64(m.Got))
+	return wire.AppendUint(b, uint64(m.Homes))
+}
+
+// ParseWire implements wire.Parser.
+func (m *ZoneReceipt) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	m.Zone = s.String()
+	m.Need = uint8(s.UintMax(255))
+	m.Got = uint8(s.UintMax(255))
+	m.Homes = uint8(s.UintMax(255))
 	return s.End()
 }
 
 // AppendWire implements wire.Appender.
 func (m *GetAllRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 3)
+	b = wire.AppendArray(b, 4)
 	b = wire.AppendArray(b, len(m.Keys))
 	for _, k := range m.Keys {
 		b = wire.AppendBytes(b, k)
 	}
 	b = wire.AppendUint(b, uint64(m.R))
-	return wire.AppendUint(b, m.Stamp)
+	b = wire.AppendUint(b, m.Stamp)
+	return wire.AppendString(b, m.Zone)
 }
 
 // ParseWire implements wire.Parser.
@@ -189,6 +219,7 @@ func (m *GetAllRequest) ParseWire(r *wire.Reader) error {
 	}
 	m.R = Level(s.UintMax(255))
 	m.Stamp = s.Uint()
+	m.Zone = s.String()
 	return s.End()
 }
 
@@ -289,13 +320,14 @@ func (m *PutAllResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *ScanRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 6)
+	b = wire.AppendArray(b, 7)
 	b = wire.AppendUint(b, uint64(m.Partition))
 	b = wire.AppendBytes(b, m.After)
 	b = wire.AppendBytes(b, m.Prefix)
 	b = wire.AppendUint(b, uint64(m.Limit))
 	b = wire.AppendUint(b, uint64(m.R))
-	return wire.AppendBool(b, m.KeysOnly)
+	b = wire.AppendBool(b, m.KeysOnly)
+	return wire.AppendString(b, m.Zone)
 }
 
 // ParseWire implements wire.Parser.
@@ -307,6 +339,7 @@ func (m *ScanRequest) ParseWire(r *wire.Reader) error {
 	m.Limit = int(s.UintMax(1 << 16))
 	m.R = Level(s.UintMax(255))
 	m.KeysOnly = s.Bool()
+	m.Zone = s.String()
 	return s.End()
 }
 

@@ -38,6 +38,9 @@ var (
 	// ErrLossy: the home has lost data and does not count for reads.
 	// Between nodes only.
 	ErrLossy = errors.New("home has lost data")
+	// ErrMoving: the home is about to take the reads of a slot over, and has not
+	// pulled yet what it must. Between nodes only.
+	ErrMoving = errors.New("home has not pulled yet")
 	// ErrVoid: refused for ever, the record has a write that nobody had when its
 	// actor was closed. Between nodes only.
 	ErrVoid = errors.New("write is void")
@@ -60,5 +63,6 @@ func init() {
 	rpc.RegisterError(110, ErrLossy)
 	rpc.RegisterError(111, ErrVoid)
 	rpc.RegisterError(112, ErrRefused)
+	rpc.RegisterError(113, ErrMoving)
 	rpc.RegisterDetail(1, func() rpc.DetailError { return new(quorum.UnmetError) })
 }
