@@ -191,13 +191,7 @@ func (c *Clock) Append(b []byte) []byte {
 		}
 		b = append(b, flag)
 		b = binary.AppendUvarint(b, a.Base)
-		b = binary.AppendUvarint(b, uint64(len(a.Ranges)))
-		at := a.Base
-		for _, r := range a.Ranges {
-			b = binary.AppendUvarint(b, r.First-at)
-			b = binary.AppendUvarint(b, r.Last-r.First)
-			at = r.Last
-		}
+		b = appendRanges(b, a.Base, a.Ranges)
 	}
 	binary.BigEndian.PutUint32(b[start:], crc32.Checksum(b[start+4:], castagnoli))
 	return b
@@ -210,44 +204,31 @@ func ParseClock(b []byte) (Clock, error) {
 	if len(b) < 5 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
 		return Clock{}, fmt.Errorf("%w: checksum of %d bytes", errClock, len(b))
 	}
-	b = b[4:]
-	bad := false
-	next := func(most uint64) uint64 {
-		v, w := binary.Uvarint(b)
-		if bad || w <= 0 || v > most {
-			bad = true
-			return 0
-		}
-		b = b[w:]
-		return v
-	}
+	f := fields{b: b[4:]}
 	var c Clock
-	n := int(next(ClockActorsMax))
-	for i := 0; i < n && !bad; i++ {
-		if len(b) < 9 {
-			bad = true
+	n := f.uvarint()
+	f.bad = f.bad || n > ClockActorsMax
+	for i := 0; i < int(n) && !f.bad; i++ {
+		if len(f.b) < 9 || f.b[8] > 1 {
+			f.bad = true
 			break
 		}
-		a := ActorClock{Actor: version.Actor(binary.BigEndian.Uint64(b)), Mine: b[8] == 1}
-		if b[8] > 1 || i > 0 && a.Actor <= c.Actors[i-1].Actor {
-			bad = true
+		a := ActorClock{Actor: version.Actor(binary.BigEndian.Uint64(f.b)), Mine: f.b[8] == 1}
+		if i > 0 && a.Actor <= c.Actors[i-1].Actor {
+			f.bad = true
 		}
-		b = b[9:]
-		a.Base = next(1<<64 - 1)
+		f.b = f.b[9:]
+		a.Base = f.uvarint()
+		a.Ranges = f.ranges(a.Base, clockRangesMax)
+		// A range that touches what lies below it would be part of it.
 		at := a.Base
-		for j := int(next(clockRangesMax)); j > 0 && !bad; j-- {
-			first, length := next(1<<64-1), next(1<<64-1)
-			// A range that touches what lies below it would be part of it.
-			if first < 2 || at+first < at || at+first+length < at+first {
-				bad = true
-				break
-			}
-			a.Ranges = append(a.Ranges, Range{at + first, at + first + length})
-			at += first + length
+		for _, r := range a.Ranges {
+			f.bad = f.bad || r.First-at < 2
+			at = r.Last
 		}
 		c.Actors = append(c.Actors, a)
 	}
-	if bad || len(b) > 0 {
+	if f.bad || len(f.b) > 0 {
 		return Clock{}, fmt.Errorf("%w: content", errClock)
 	}
 	return c, nil

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -205,4 +206,34 @@ func compareActors(a, b version.Actor) int {
 		return 1
 	}
 	return 0
+}
+
+// appendRanges encodes ranges that are sorted and lie above a number: a count, and
+// each as its distance from what lies below it, and its length.
+func appendRanges(b []byte, above uint64, ranges []Range) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ranges)))
+	for _, r := range ranges {
+		b = binary.AppendUvarint(b, r.First-above)
+		b = binary.AppendUvarint(b, r.Last-r.First)
+		above = r.Last
+	}
+	return b
+}
+
+// ranges reads what appendRanges wrote, up to most of them. Those that touch each
+// other, or what lies below, are the caller's to refuse.
+func (f *fields) ranges(above, most uint64) (all []Range) {
+	n := f.uvarint()
+	f.bad = f.bad || n > most
+	for ; n > 0 && !f.bad; n-- {
+		distance, length := f.uvarint(), f.uvarint()
+		r := Range{above + distance, above + distance + length}
+		if f.bad || r.First < above || r.Last < r.First {
+			f.bad = true
+			return nil
+		}
+		all = append(all, r)
+		above = r.Last
+	}
+	return all
 }

@@ -123,14 +123,7 @@ func (e *Ending) Append(b []byte) []byte {
 	if e.Closed {
 		closed = 1
 	}
-	b = append(b, closed)
-	b = binary.AppendUvarint(b, uint64(len(e.Dots)))
-	at := uint64(0)
-	for _, r := range e.Dots {
-		b = binary.AppendUvarint(b, r.First-at)
-		b = binary.AppendUvarint(b, r.Last-r.First)
-		at = r.Last
-	}
+	b = appendRanges(append(b, closed), 0, e.Dots)
 	binary.BigEndian.PutUint32(b[start:], crc32.Checksum(b[start+4:], castagnoli))
 	return b
 }
@@ -144,19 +137,7 @@ func ParseEnding(b []byte) (Ending, error) {
 	}
 	e := Ending{Actor: version.Actor(binary.BigEndian.Uint64(b[4:])), Closed: b[12] == 1}
 	f := fields{b: b[13:]}
-	n := f.uvarint()
-	if n > EndingRangesMax {
-		return Ending{}, fmt.Errorf("%w: %d ranges, limit %d", errEnding, n, EndingRangesMax)
-	}
-	at := uint64(0)
-	for range n {
-		first, length := f.uvarint(), f.uvarint()
-		if f.bad || at+first < at || at+first+length < at+first {
-			return Ending{}, fmt.Errorf("%w: ranges", errEnding)
-		}
-		e.Dots = append(e.Dots, Range{at + first, at + first + length})
-		at += first + length
-	}
+	e.Dots = f.ranges(0, EndingRangesMax)
 	if f.bad || len(f.b) > 0 || e.check() != nil {
 		return Ending{}, fmt.Errorf("%w: content", errEnding)
 	}

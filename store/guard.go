@@ -249,8 +249,8 @@ func (w *guardWriter) Sync() error {
 	return err
 }
 
-// noSpace says that the disk takes no writes for now, while what it holds can
-// be read as before.
+// noSpace says that the disk takes no writes until somebody makes room or mounts it
+// anew, while what it holds can be read as before.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
 }
