@@ -18,38 +18,18 @@ import (
 // spoiler is a proxy that changes one bit of every so many bytes, either way.
 type spoiler struct {
 	net.Listener
-	to      string
-	every   int
-	spoilt  atomic.Int64
-	running sync.WaitGroup
-	conns   atomic.Uint64
+	every  int
+	spoilt atomic.Int64
+	conns  atomic.Uint64
 }
 
 func newSpoiler(t *testing.T, to string, every int) *spoiler {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &spoiler{Listener: l, to: to, every: every}
-	s.running.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.running.Go(func() { s.pass(in) })
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); s.running.Wait() })
+	s := &spoiler{every: every}
+	s.Listener = between(t, to, s.pass)
 	return s
 }
 
-func (s *spoiler) pass(in net.Conn) {
-	out, err := net.Dial("tcp", s.to)
-	if err != nil {
-		_ = in.Close()
-		return
-	}
+func (s *spoiler) pass(in, out net.Conn) {
 	var both sync.WaitGroup
 	n := s.conns.Add(1)
 	for way, ends := range [][2]net.Conn{{out, in}, {in, out}} {

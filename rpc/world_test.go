@@ -159,42 +159,50 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// cutter is a proxy whose connections break after so many bytes one way.
-type cutter struct {
-	net.Listener
-	to       string
-	up, down atomic.Int64 // bytes that pass; negative is no bound
-	reset    atomic.Bool  // break with a reset
-	running  sync.WaitGroup
-}
-
-func newCutter(t *testing.T, to string) *cutter {
+// between listens for connections that pass carries to an address, each beside the
+// others, until both of its ends are closed.
+func between(t *testing.T, to string, pass func(in, out net.Conn)) net.Listener {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{Listener: l, to: to}
-	c.up.Store(-1)
-	c.down.Store(-1)
-	c.running.Go(func() {
+	var running sync.WaitGroup
+	running.Go(func() {
 		for {
 			in, err := l.Accept()
 			if err != nil {
 				return
 			}
-			c.running.Go(func() { c.pass(in) })
+			running.Go(func() {
+				out, err := net.Dial("tcp", to)
+				if err != nil {
+					_ = in.Close()
+					return
+				}
+				pass(in, out)
+			})
 		}
 	})
-	t.Cleanup(func() { _ = l.Close(); c.running.Wait() })
+	t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	return l
+}
+
+// cutter is a proxy whose connections break after so many bytes one way.
+type cutter struct {
+	net.Listener
+	up, down atomic.Int64 // bytes that pass; negative is no bound
+	reset    atomic.Bool  // break with a reset
+}
+
+func newCutter(t *testing.T, to string) *cutter {
+	c := &cutter{}
+	c.up.Store(-1)
+	c.down.Store(-1)
+	c.Listener = between(t, to, c.pass)
 	return c
 }
 
-func (c *cutter) pass(in net.Conn) {
-	out, err := net.Dial("tcp", c.to)
-	if err != nil {
-		_ = in.Close()
-		return
-	}
+func (c *cutter) pass(in, out net.Conn) {
 	ended := make(chan struct{}, 2)
 	copyN := func(to, from net.Conn, n int64) {
 		if n >= 0 {
