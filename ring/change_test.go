@@ -78,7 +78,7 @@ func drawSteps(t *rapid.T, r *Record, pace Pace) []StepTo {
 func drawChange(t *rapid.T, r *Record, fresh int) (string, *Record, error) {
 	who := r.Members[rapid.IntRange(0, len(r.Members)-1).Draw(t, "who")]
 	m := drawMember(t, fresh, 4, 3)
-	switch rapid.IntRange(0, 5).Draw(t, "change") {
+	switch rapid.IntRange(0, 6).Draw(t, "change") {
 	case 0:
 		next, err := r.WithJoin(m)
 		return "join", next, err
@@ -94,6 +94,9 @@ func drawChange(t *rapid.T, r *Record, fresh int) (string, *Record, error) {
 	case 4:
 		next, err := r.WithWeight(who.ID, uint16(rapid.IntRange(1, 4).Draw(t, "weight")))
 		return "weight", next, err
+	case 5:
+		next, err := r.WithRetreat(who.ID)
+		return "retreat", next, err
 	}
 	next, err := r.WithStandby(m)
 	return "standby", next, err

@@ -58,7 +58,7 @@ func TestValidateNamesTheBrokenRule(t *testing.T) {
 		"twice there":                           func(r *Record) { r.Members[1].ID = r.Members[0].ID },
 		"weight 0":                              func(r *Record) { r.Members[2].Weight = 0 },
 		"unknown state 0":                       func(r *Record) { r.Members[2].State = 0 },
-		"unknown state 5":                       func(r *Record) { r.Members[2].State = 5 },
+		"unknown state 6":                       func(r *Record) { r.Members[2].State = 6 },
 		"name: 65 bytes, at most 64":            func(r *Record) { r.Members[2].Name = strings.Repeat("x", 65) },
 		"zone: \"\\x00\"":                       func(r *Record) { r.Members[2].Zone = "\x00" },
 		"0 keepers":                             func(r *Record) { r.Keepers = nil },

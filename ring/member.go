@@ -25,6 +25,9 @@ const (
 	// Lost has lost its disk and does not come back: it has its slots until
 	// somebody takes its place, and fulfils nothing for them.
 	Lost MemberState = 4
+	// Retreating is like Leaving, but on standby in the end: its joining was
+	// taken back.
+	Retreating MemberState = 5
 )
 
 // String gives the state as one word.
@@ -38,6 +41,8 @@ func (s MemberState) String() string {
 		return "leaving"
 	case Lost:
 		return "lost"
+	case Retreating:
+		return "retreating"
 	}
 	return fmt.Sprintf("state %d", uint8(s))
 }
@@ -78,7 +83,7 @@ func (m *Member) validate() error {
 	if m.Weight == 0 {
 		return fmt.Errorf("member %s: weight 0, want 1 to 65535", m.ID.Short())
 	}
-	if m.State < Standby || m.State > Lost {
+	if m.State < Standby || m.State > Retreating {
 		return fmt.Errorf("member %s: unknown %v", m.ID.Short(), m.State)
 	}
 	return nil

@@ -126,13 +126,13 @@ func (r *Record) compareNext(a, b *Move) int {
 		cmp.Compare(a.Slot, b.Slot))
 }
 
-// urgency is 0 for a move from a lost home, 1 for one from a leaving home, 2 for
-// others.
+// urgency is 0 for a move from a lost home, 1 for one from a leaving or retreating
+// home, 2 for others.
 func (r *Record) urgency(m *Move) int {
 	switch r.Member(m.From).State {
 	case Lost:
 		return 0
-	case Leaving:
+	case Leaving, Retreating:
 		return 1
 	}
 	return 2

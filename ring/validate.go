@@ -152,8 +152,8 @@ func (r *Record) validateMove(m *Move) error {
 	if to < 0 {
 		return fmt.Errorf("%v: %s is not a member", m, m.To.Short())
 	}
-	// A member that began to leave may still be the target of a move that is
-	// on its way back; one on standby never.
+	// A member that began to leave or to retreat may still be the target of a
+	// move that is on its way back; one on standby never.
 	if r.Members[to].State == Standby {
 		return fmt.Errorf("%v: %s is on standby", m, m.To.Short())
 	}
