@@ -7,34 +7,18 @@
 #   docs/bench.sh [SECONDS]        KITH=path of the binary
 set -euo pipefail
 seconds=${1:-4}
-kith=${KITH:-./kith}
-dir=$(mktemp -d)
-pids=()
-cleanup() {
-	kill "${pids[@]}" 2>/dev/null || true
-	wait 2>/dev/null || true
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-for i in 1 2 3; do
-	how=(--join 127.0.0.1:7951)
-	[ $i = 1 ] && how=(--expect 3)
-	"$kith" server --name n$i --data "$dir/n$i" --listen 127.0.0.1:794$i --gossip 127.0.0.1:795$i "${how[@]}" 2>"$dir/n$i.log" &
-	pids+=($!)
-done
-export KITH_ADDR=127.0.0.1:7941,127.0.0.1:7942,127.0.0.1:7943
-"$kith" status --wait ready --timeout 30s >/dev/null
+. "$(dirname "$0")/three.sh"
 
-# CPU time of all servers in microseconds; the clock ticks a hundred times a second.
-cpu() { for p in "${pids[@]}"; do awk '{print $14 + $15}' "/proc/$p/stat"; done | awk '{t += $1} END {printf "%d", t * 10000}'; }
+# CPU time of all servers in microseconds.
+spent() { cpu | awk '{t += $1} END {printf "%d", t * 10000}'; }
 # Records and syncs of all servers.
 disk() { "$kith" status --format json | python3 -c 'import json, sys; m = json.load(sys.stdin)["members"]; print(sum(x["records"] for x in m), sum(x["syncs"] for x in m))'; }
 cell() { # label, arguments of the bench
 	local label=$1; shift
 	local before after d0 d1
-	d0=$(disk) before=$(cpu)
+	d0=$(disk) before=$(spent)
 	"$kith" bench --warmup 0s --duration "${seconds}s" --keys 50000 --size 128 --concurrency 50 --format json "$@" >"$dir/cell.json"
-	after=$(cpu) d1=$(disk)
+	after=$(spent) d1=$(disk)
 	python3 - "$label" "$before" "$after" $d0 $d1 "$dir/cell.json" <<'PY'
 import json, sys
 label, before, after, r0, s0, r1, s1, path = sys.argv[1:]

@@ -13,33 +13,16 @@ if [ -z "${KITH_IDLE_INSIDE:-}" ]; then
 	KITH_IDLE_INSIDE=1 exec unshare --map-root-user --net "$0" "$@"
 fi
 keys=${1:-100000} settle=${2:-60} seconds=${3:-120}
-kith=${KITH:-./kith}
 ip link set lo up
-dir=$(mktemp -d)
-pids=()
-cleanup() {
-	kill "${pids[@]}" 2>/dev/null || true
-	wait 2>/dev/null || true
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-for i in 1 2 3; do
-	how=(--join 127.0.0.1:7951)
-	[ $i = 1 ] && how=(--expect 3)
-	"$kith" server --name n$i --data "$dir/n$i" --listen 127.0.0.1:794$i --gossip 127.0.0.1:795$i "${how[@]}" 2>"$dir/n$i.log" &
-	pids+=($!)
-done
-export KITH_ADDR=127.0.0.1:7941,127.0.0.1:7942,127.0.0.1:7943
-"$kith" status --wait ready --timeout 60s >/dev/null
+. "$(dirname "$0")/three.sh"
 "$kith" bench --reads 1 --count 1 --keys "$keys" --size 128 --format json >/dev/null
 sleep "$settle"
 
-cpu() { for p in "${pids[@]}"; do awk '{print $14 + $15}' "/proc/$p/stat"; done | xargs; } # hundredths of a second
 sent() { awk '$1 == "lo:" {print $10}' /proc/net/dev; }
 before=$(cpu) bytes=$(sent)
 sleep "$seconds"
 after=$(cpu) bytes=$(($(sent) - bytes))
 echo "$keys keys, $seconds s: CPU of a core in percent, by node:" \
-	"$(paste <(tr ' ' '\n' <<<"$before") <(tr ' ' '\n' <<<"$after") | awk -v s="$seconds" '{printf "%.2f ", ($2 - $1) / s}')" \
+	"$(paste <(echo "$before") <(echo "$after") | awk -v s="$seconds" '{printf "%.2f ", ($2 - $1) / s}')" \
 	"| KB/s a node: $(awk -v b="$bytes" -v s="$seconds" 'BEGIN {printf "%.2f", b / s / 1024 / 3}')" \
 	"| MiB: $(for p in "${pids[@]}"; do awk '/^VmRSS/ {printf "%d ", $2 / 1024}' "/proc/$p/status"; done)"
