@@ -27,7 +27,9 @@ type Entry struct {
 // with everything that is to be kept. Both may take their time. Save must not
 // keep the slice. A Save that fails is tried again.
 type Book interface {
+	// Load gives what was saved last; nothing, and no error, before the first time.
 	Load() ([]Entry, error)
+	// Save replaces all that was saved.
 	Save([]Entry) error
 }
 

@@ -37,26 +37,37 @@ type Network interface {
 	rpc.Transport
 	// Listen begins to serve the mux and returns the address for others.
 	Listen() (addr string, err error)
+	// Close ends serving and all connections. Requests under way fail.
 	Close() error
 }
 
 // MembershipConfig is what the membership tells others of this node.
 type MembershipConfig struct {
-	ID      ring.NodeID
-	Name    string
-	Zone    string
+	ID   ring.NodeID
+	Name string
+	Zone string
+	// RPCAddr is where this node takes requests, HOST:PORT.
 	RPCAddr string
-	Book    gossip.Book
-	State   gossip.State
-	Seed    uint64
+	// Book keeps its peers over restarts.
+	Book gossip.Book
+	// State is what it announces first.
+	State gossip.State
+	// Seed begins every generator of chance.
+	Seed uint64
 }
 
 // Membership says who can be reached now; *gossip.Cluster satisfies it.
 type Membership interface {
+	// View is everyone that this node knows of, itself included, sorted by ID.
 	View() *gossip.View
+	// Changed is closed when the next View is there.
 	Changed() <-chan struct{}
+	// Announce tells all others the state of this node. It never blocks.
 	Announce(gossip.State)
+	// Failed gives one error when this node must stop.
 	Failed() <-chan error
+	// Addr is the HOST:PORT of gossip that the others are told.
 	Addr() string
+	// Close ends membership. Nobody is told: this node is expected back.
 	Close() error
 }

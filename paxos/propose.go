@@ -26,7 +26,9 @@ const (
 // Acceptor is one acceptor as a proposer reaches it. Its methods return soon
 // after ctx ends; an error means that it may or may not have voted.
 type Acceptor interface {
+	// Prepare asks it to promise that it takes no older ballot.
 	Prepare(ctx context.Context, b Ballot) (Reply, error)
+	// Accept asks it to vote for a value under a ballot.
 	Accept(ctx context.Context, b Ballot, value []byte) (Reply, error)
 }
 
@@ -41,6 +43,7 @@ type UndecidedError struct {
 	Sent bool
 }
 
+// Error names the acceptors that failed, and why it stopped.
 func (e *UndecidedError) Error() string {
 	var failed []string
 	for i, err := range e.Acceptors {

@@ -46,6 +46,7 @@ type Move struct {
 	Phase    Phase
 }
 
+// String says which slot goes from whom to whom, and how far that is.
 func (m *Move) String() string {
 	return fmt.Sprintf("move of partition %d slot %d from %s to %s in phase %v",
 		m.Partition, m.Slot, m.From.Short(), m.To.Short(), m.Phase)

@@ -54,7 +54,9 @@ type Options struct {
 // Burst learns of many calls of sinks that come together. Every Begin is followed
 // by an End, soon.
 type Burst interface {
+	// Begin comes before the first call, from whoever makes the calls.
 	Begin()
+	// End comes after the last one, from the same goroutine.
 	End()
 }
 

@@ -24,6 +24,7 @@ type Appender interface {
 // Parser is a message that reads itself. Byte slices may point into what is
 // read.
 type Parser interface {
+	// ParseWire reads the message from r, or fails with ErrMalformed.
 	ParseWire(r *Reader) error
 }
 
