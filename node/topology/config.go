@@ -43,6 +43,9 @@ type Config struct {
 	// Replicas and Partitions are the founder's choice for the cluster; 0
 	// is ring.ReplicasDefault and ring.PartitionsDefault.
 	Replicas, Partitions int
+	// Share says that this node takes its share of the slots when it becomes a
+	// member; without it, it is on standby until somebody has it join.
+	Share bool
 	// Replace, optional, is the ID, or its first 8 digits or more, of a lost
 	// member whose place this node takes.
 	Replace string

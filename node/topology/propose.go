@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -20,9 +21,9 @@ const (
 // Propose gets a change decided. change is given a decided record and returns
 // its successor, or the record itself where the change stands in it already; it
 // may be called many times, each time with a newer record, because others'
-// changes are decided too. Propose returns the decided record in which the
-// change stands, once this node and a majority of that record's keepers store
-// it. It tries until ctx ends.
+// changes are decided too, but not once it was decided itself. Propose returns the
+// decided record in which the change stands, once this node and a majority of that
+// record's keepers store it or a newer one. It tries until ctx ends.
 //
 // After an error of change nothing was proposed for it. After ErrUnconfirmed the
 // change stands. After a *paxos.UndecidedError with Sent it may still come to
@@ -47,27 +48,36 @@ func (t *Topology) Propose(ctx context.Context, change func(*ring.Record) (*ring
 		if err := next.Follows(base.record); err != nil {
 			return nil, err
 		}
-		if err := t.decide(ctx, base, next); err != nil {
+		own, err := t.decide(ctx, base, next)
+		if err != nil {
 			return nil, fmt.Errorf("propose ring epoch %d: %w", next.Epoch, err)
+		}
+		if own != nil {
+			return own.record, t.confirm(ctx, own)
 		}
 	}
 }
 
 // decide makes the register after base decide, on next if it can, and adopts the
-// outcome.
-func (t *Topology) decide(ctx context.Context, base *decided, next *ring.Record) error {
-	value, err := paxos.Propose(ctx, paxos.Node(t.cfg.Self.ID), t.keepers(base), next.Encode(), t.chance)
+// outcome. It returns next if that is what was decided: it must not be proposed
+// again, even if somebody has changed it since.
+func (t *Topology) decide(ctx context.Context, base *decided, next *ring.Record) (own *decided, err error) {
+	want := next.Encode()
+	value, err := paxos.Propose(ctx, paxos.Node(t.cfg.Self.ID), t.keepers(base), want, t.chance)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := t.Adopt(ctx, value); err != nil {
-		return err
+		return nil, err
 	}
 	if r := t.Current(); r.Epoch <= base.record.Epoch {
 		// A keeper may answer with a later record, never with an older one.
-		return fmt.Errorf("%w: the register of epoch %d holds epoch %d", ErrDiverged, next.Epoch, r.Epoch)
+		return nil, fmt.Errorf("%w: the register of epoch %d holds epoch %d", ErrDiverged, next.Epoch, r.Epoch)
 	}
-	return nil
+	if bytes.Equal(value, want) {
+		return &decided{next, want}, nil
+	}
+	return nil, nil
 }
 
 // confirm returns when a majority of the record's keepers stores it or a newer
@@ -131,6 +141,17 @@ func (t *Topology) tellOne(ctx context.Context, id ring.NodeID, d *decided) bool
 		return false
 	}
 	return resp.Epoch >= d.record.Epoch
+}
+
+// join is the change that makes a node a member with its share of the slots. One that
+// is a member already stays what it is.
+func join(self ring.Member) func(*ring.Record) (*ring.Record, error) {
+	return func(r *ring.Record) (*ring.Record, error) {
+		if r.Member(self.ID) != nil {
+			return r, nil
+		}
+		return r.WithJoin(self)
+	}
 }
 
 // standby is the change that makes a node a member with no slots.

@@ -169,28 +169,43 @@ func (t *Topology) unreached(ctx context.Context, r *ring.Record, old ring.NodeI
 		return fmt.Errorf("%w of member %s (%s): it is alive: it must be stopped for good before another node takes its place",
 			ErrReplace, old, r.Member(old).Name)
 	}
-	type answer struct {
-		name string
-		sees bool
-	}
-	var asked sync.WaitGroup
-	answers := make([]answer, len(r.Members))
-	for i := range r.Members {
-		if m := &r.Members[i]; m.ID != old && m.ID != t.cfg.Self.ID {
-			asked.Go(func() { answers[i] = answer{m.Name, t.sees(ctx, m.ID, old)} })
-		}
-	}
-	asked.Wait()
-	var seen []string
-	for _, a := range answers {
-		if a.sees {
-			seen = append(seen, a.name)
-		}
-	}
-	if len(seen) > 0 {
+	if seen := t.seenBy(ctx, r, old); len(seen) > 0 {
 		return &waiting{fmt.Sprintf("member %s (%s) cannot be replaced while others reach it: %s", old.Short(), r.Member(old).Name, strings.Join(seen, ", "))}
 	}
 	return nil
+}
+
+// Reaching are the names of the members that reach another one now, this node's among
+// them: none if nobody does that answers. It asks all of them, for a second at most.
+func (t *Topology) Reaching(ctx context.Context, id ring.NodeID) []string {
+	r := t.Current()
+	if r == nil {
+		return nil
+	}
+	seen := t.seenBy(ctx, r, id)
+	if id == t.cfg.Self.ID || t.lives(ctx, id) {
+		seen = append(seen, t.cfg.Self.Name)
+	}
+	slices.Sort(seen)
+	return seen
+}
+
+// seenBy are the names of the other members that reach one.
+func (t *Topology) seenBy(ctx context.Context, r *ring.Record, id ring.NodeID) (seen []string) {
+	var asked sync.WaitGroup
+	sees := make([]bool, len(r.Members))
+	for i := range r.Members {
+		if m := &r.Members[i]; m.ID != id && m.ID != t.cfg.Self.ID {
+			asked.Go(func() { sees[i] = t.sees(ctx, m.ID, id) })
+		}
+	}
+	asked.Wait()
+	for i := range r.Members {
+		if sees[i] {
+			seen = append(seen, memberNames(r, []ring.NodeID{r.Members[i].ID})...)
+		}
+	}
+	return seen
 }
 
 // lives says that a member answers this node.

@@ -156,7 +156,7 @@ func (t *Topology) settleOnce(ctx context.Context) error {
 	if err := t.banned(r); err != nil {
 		return err
 	}
-	change := standby(t.cfg.Self)
+	var change func(*ring.Record) (*ring.Record, error)
 	switch {
 	case r.Founded() && t.cfg.Replace != "" && r.HomeCount(t.cfg.Self.ID) == 0:
 		return t.replace(ctx, r)
@@ -174,11 +174,41 @@ func (t *Topology) settleOnce(ctx context.Context) error {
 			return nil
 		}
 		change = table(members)
+	case t.takesShare(r):
+		change = join(t.cfg.Self)
+	default:
+		change = standby(t.cfg.Self)
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	_, err := t.Propose(ctx, change)
 	return err
+}
+
+// takesShare says that this node, once it is a member, is to have its share of the
+// slots. It is not if too few members are left for the table to be planned, nor if a
+// member of its name has slots and cannot be reached: that one's place is probably the
+// one to take, which only somebody on standby can.
+func (t *Topology) takesShare(r *ring.Record) bool {
+	if !t.cfg.Share {
+		return false
+	}
+	if _, err := r.WithJoin(t.cfg.Self); err != nil && !errors.Is(err, ring.ErrBanned) {
+		t.log.Warn("this node stays on standby", "error", err)
+		return false
+	}
+	view := t.cfg.Membership.View()
+	for i := range r.Members {
+		m := &r.Members[i]
+		if m.ID == t.cfg.Self.ID || m.Name == "" || m.Name != t.cfg.Self.Name || r.HomeCount(m.ID) == 0 {
+			continue
+		}
+		if p := view.Peer(m.ID); p == nil || !p.Alive || !t.cfg.Reached(m.ID) {
+			t.log.Warn("this node stays on standby: a member of its name has slots and cannot be reached", "member", m.ID)
+			return false
+		}
+	}
+	return true
 }
 
 // stranger looks for members of another cluster of the same name, which existed

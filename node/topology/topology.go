@@ -147,7 +147,7 @@ func (t *Topology) banned(r *ring.Record) error {
 	if !r.IsBanned(t.cfg.Self.ID) && (m == nil || m.State != ring.Lost) {
 		return nil
 	}
-	how := "it was removed, or another node has taken its place"
+	how := "it has left, was removed, or another node has taken its place"
 	if m != nil {
 		how = "it was given up as lost"
 	}
