@@ -127,7 +127,7 @@ func (c *Client) Write(w Write) *Op {
 	}
 	switch {
 	case err == nil:
-		op.context = written.Context
+		op.context, op.Receipt = written.Context, ReceiptOf(written.Receipt)
 		if written.Receipt.Sloppy && w.Sloppy { // nobody who did not ask for it may be told so
 			op.Sloppy, op.Strict = true, false
 		}
@@ -138,6 +138,11 @@ func (c *Client) Write(w Write) *Op {
 		c.history.End(op, Refused, nil, err.Error())
 	}
 	return op
+}
+
+// ReceiptOf is what a history keeps of a client's receipt.
+func ReceiptOf(r client.Receipt) *Receipt {
+	return &Receipt{Epoch: r.Epoch, Need: r.Need, Answered: r.Answered}
 }
 
 // padded makes a value that begins with its name.
@@ -177,6 +182,7 @@ func (c *Client) Get(key string, level client.Level, limit time.Duration) *Read 
 			c.history.sawMinted(nameOf(s.Value), s.Time())
 		}
 	}
+	op.Receipt = ReceiptOf(result.Receipt)
 	c.history.End(op, Done, saw, "by "+result.Receipt.Coordinator.Short())
 	return &Read{Op: op, Context: result.Context}
 }

@@ -68,6 +68,7 @@ type Cluster struct {
 
 	opts    Options
 	log     *logBook
+	rings   *Rings
 	clients int
 	prober  *network.Host
 	broken  *Machine // whose disk a fault has broken; nil for none
@@ -87,7 +88,7 @@ func NewCluster(o Options) (*Cluster, error) {
 	if o.Network.Duplicable == nil {
 		o.Network.Duplicable = func(route string) bool { return route == "kv.merge" }
 	}
-	c := &Cluster{opts: o, log: &logBook{began: time.Now()}, ids: map[ring.NodeID]string{}}
+	c := &Cluster{opts: o, log: &logBook{began: time.Now()}, rings: NewRings(), ids: map[ring.NodeID]string{}}
 	c.Network = network.New(o.Network)
 	o.Membership.Reaches = func(from, to ring.NodeID) bool { return c.Network.Reaches(c.nameOf(from), c.nameOf(to)) }
 	o.Membership.Version = c.Network.Version
@@ -114,6 +115,9 @@ func (c *Cluster) Close() {
 
 // Log is what the nodes have said, newest last.
 func (c *Cluster) Log() string { return c.log.String() }
+
+// Rings are the ring records that nodes have held.
+func (c *Cluster) Rings() *Rings { return c.rings }
 
 // Chance gives the generator of a name: the same for the same seed.
 func (c *Cluster) Chance(name string) *rand.Rand { return chance(c.opts.Seed, name) }
@@ -322,9 +326,10 @@ func (l *logBook) String() string {
 	return string(out)
 }
 
-// logger writes one machine's lines, without the time that the book gives.
-func (l *logBook) logger(name string) *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{
+// logger writes one machine's lines, without the time that the book gives. heard is
+// called when it says that it has adopted a ring record.
+func (l *logBook) logger(name string, heard func()) *slog.Logger {
+	return slog.New(listener{heard: heard, Handler: slog.NewTextHandler(l, &slog.HandlerOptions{
 		Level: slog.LevelInfo,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey && len(groups) == 0 {
@@ -332,5 +337,5 @@ func (l *logBook) logger(name string) *slog.Logger {
 			}
 			return a
 		},
-	})).With("on", name)
+	})}).With("on", name)
 }

@@ -53,6 +53,8 @@ type Op struct {
 	Outcome  Outcome
 	Saw      []string // values that a read has shown, sorted
 	Note     string   // the error, and who coordinated
+	// Receipt of an operation that is done; nil is not known.
+	Receipt *Receipt
 
 	context client.Context // that a put returned
 	may     []string       // values that the context of this read may cover beside Saw

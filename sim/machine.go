@@ -13,6 +13,7 @@ import (
 	"github.com/kithdb/kith/sim/disk"
 	"github.com/kithdb/kith/sim/membership"
 	"github.com/kithdb/kith/sim/network"
+	"github.com/kithdb/kith/store"
 )
 
 // Machine is a computer that runs one node: its disk and clock outlive the
@@ -31,10 +32,11 @@ type Machine struct {
 	host    *network.Host
 	mux     *rpc.Mux
 	member  atomic.Pointer[membership.Member]
-	id      ring.NodeID   // of the last start
-	lost    ring.NodeID   // whose place the next start takes; zero for none
-	gone    []ring.NodeID // whose disks this machine has lost
-	disks   int           // that were built in
+	store   atomic.Pointer[store.Store] // of the node; nil while it is down
+	id      ring.NodeID                 // of the last start
+	lost    ring.NodeID                 // whose place the next start takes; zero for none
+	gone    []ring.NodeID               // whose disks this machine has lost
+	disks   int                         // that were built in
 }
 
 func machineName(i int) string { return fmt.Sprintf("n%d", i+1) }
@@ -111,7 +113,7 @@ func (m *Machine) Start() error {
 		AuditEvery:  m.cluster.opts.Pace.Audit,
 		ScrubEvery:  m.cluster.opts.Pace.Scrub,
 		ForgetAfter: m.cluster.opts.Pace.Forget,
-		Logger:      m.cluster.log.logger(m.Name),
+		Logger:      m.cluster.log.logger(m.Name, m.look),
 	}
 	if m.index > 0 {
 		cfg.Join = []string{m.cluster.Machines[0].Addr}
@@ -135,6 +137,8 @@ func (m *Machine) Start() error {
 		return fmt.Errorf("start of %s: %w", m.Name, err)
 	}
 	m.node = n
+	m.store.Store(n.Store())
+	m.look()
 	return nil
 }
 
@@ -183,6 +187,7 @@ func (m *Machine) Stop() {
 		return
 	}
 	m.Resume()
+	m.store.Store(nil)
 	m.node.Close()
 	m.node = nil
 }
@@ -199,6 +204,7 @@ func (m *Machine) end(silent bool, disk func()) {
 	if m.node == nil {
 		return
 	}
+	m.store.Store(nil)
 	m.unplug(silent)
 	disk()
 	if member := m.member.Load(); member != nil {

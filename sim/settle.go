@@ -20,6 +20,9 @@ const (
 // settle heals the cluster and lets it repair itself, checks the history against
 // what is there then, and looks again when deletes were forgotten.
 func (c *Cluster) settle(h *History, loses bool) error {
+	if err := CheckQuorums(h, c.rings); err != nil {
+		return err
+	}
 	healed := time.Now()
 	if err := c.Heal(); err != nil {
 		return err

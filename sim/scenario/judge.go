@@ -46,6 +46,11 @@ func (r *runner) judge(final map[string][]string) {
 			r.promise(string(p), 0, found, p)
 		}
 	}
+	if err := sim.CheckQuorums(r.history, r.cluster.Rings()); err != nil {
+		r.check(string(sim.Intersect), 0, false, "%v", err)
+	} else {
+		r.check(string(sim.Intersect), 0, true, "")
+	}
 	r.pending()
 	order := func(c trace.Check) int { return cmp.Or(c.Line, TextMax) } // what always holds comes last
 	slices.SortStableFunc(r.run.Checks, func(a, b trace.Check) int { return cmp.Compare(order(a), order(b)) })

@@ -120,6 +120,7 @@ func (r *runner) get(a *actor, key string, level Level, limit time.Duration) *re
 		return &read{operation: o}
 	}
 	o.answered = result.Receipt.Answered
+	o.Receipt = sim.ReceiptOf(result.Receipt)
 	r.end(o, sim.Done, shown(result), result.Receipt.Coordinator, nil)
 	return &read{o, result.Context}
 }
@@ -182,6 +183,7 @@ func (r *runner) write(a *actor, w write) *operation {
 		if written.Receipt.Sloppy && w.sloppy {
 			op.Sloppy, op.Strict = true, false
 		}
+		op.Receipt = sim.ReceiptOf(written.Receipt)
 		r.end(o, sim.Done, nil, written.Receipt.Coordinator, nil)
 	case client.Unknown(err):
 		r.end(o, sim.Unknown, nil, ring.NodeID{}, err)

@@ -1,0 +1,215 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// CheckQuorums holds the receipts of a history against the ring records that nodes
+// have held. It shares no line with the code that counts. It holds that
+//
+//   - what an operation counted is enough by the record of its epoch: of a write
+//     that many homes by the table as it is, and as it will be when the partition's
+//     move has ended; of a read that many of those that answer reads, and nobody
+//     else;
+//   - a read that asked for a majority has asked somebody who had part in every
+//     write of a majority, and every read of one, in the same partition that ended
+//     before it began, whichever of the two was the older epoch's. A member that got
+//     its part after that was given everything before it answered: the other
+//     promises see to whether it really was.
+//
+// An epoch of which no record was seen is an error: nothing could be said of it.
+func CheckQuorums(h *History, rings *Rings) error {
+	if err := rings.Err(); err != nil {
+		return err
+	}
+	q := &quorums{rings: rings, used: map[string]*usage{}}
+	for _, o := range h.Ops() {
+		if o.Outcome != Done || o.Receipt == nil || o.Sloppy {
+			continue
+		}
+		if err := q.enter(o); err != nil {
+			return err
+		}
+	}
+	return q.meet()
+}
+
+// Receipt is what a client was told of how an operation was done.
+type Receipt struct {
+	Epoch    uint64
+	Need     int
+	Answered []ring.NodeID
+}
+
+func (r *Receipt) String() string {
+	var who []string
+	for _, id := range r.Answered {
+		who = append(who, id.Short())
+	}
+	return fmt.Sprintf("epoch %d, %d of %s", r.Epoch, r.Need, strings.Join(who, " "))
+}
+
+// quorums are those that a history has used.
+type quorums struct {
+	rings *Rings
+	used  map[string]*usage
+}
+
+// usage is one set of members that has done operations of one kind on a partition,
+// under one epoch.
+type usage struct {
+	partition ring.Partition
+	record    *ring.Record
+	read      bool
+	answered  []ring.NodeID // sorted
+	first     *Op           // the one that ended first
+	last      *Op           // the one that began last
+}
+
+// enter takes one operation.
+func (q *quorums) enter(o *Op) error {
+	r := q.rings.At(o.Receipt.Epoch)
+	if r == nil {
+		return broken(Intersect, "%v: no node was seen to hold the record of %v", o, o.Receipt)
+	}
+	p := r.PartitionOf([]byte(o.Key))
+	if err := counted(r, p, o); err != nil {
+		return broken(Intersect, "%v: %v: %v\n%s", o, o.Receipt, err, rowsOf(r, p))
+	}
+	if 2*o.Receipt.Need <= r.Replicas {
+		return nil // less than a majority meets nobody
+	}
+	set := slices.SortedFunc(slices.Values(o.Receipt.Answered), ring.NodeID.Compare)
+	name := fmt.Sprint(p, r.Epoch, o.Read, set)
+	u := q.used[name]
+	if u == nil {
+		u = &usage{partition: p, record: r, read: o.Read, answered: set, first: o, last: o}
+		q.used[name] = u
+	}
+	if o.Ended.Before(u.first.Ended) {
+		u.first = o
+	}
+	if o.Began.After(u.last.Began) {
+		u.last = o
+	}
+	return nil
+}
+
+// rows are the homes as they are and as they will be, and those that answer reads.
+func rows(r *ring.Record, p ring.Partition) (now, then, reading []ring.NodeID) {
+	now = r.Homes(p)
+	m := r.MoveOf(p)
+	if m == nil || m.Phase == ring.PhasePlan {
+		return now, now, now
+	}
+	then = slices.Clone(now)
+	then[m.Slot] = m.To
+	if m.Phase == ring.PhaseReadNew {
+		return now, then, then
+	}
+	return now, then, now
+}
+
+func rowsOf(r *ring.Record, p ring.Partition) string {
+	var names []string
+	for _, id := range r.Homes(p) {
+		names = append(names, id.Short())
+	}
+	text := fmt.Sprintf("partition %d at epoch %d: homes %s", p, r.Epoch, strings.Join(names, " "))
+	if m := r.MoveOf(p); m != nil {
+		text += fmt.Sprintf(", %s is moved to %s: %v", m.From.Short(), m.To.Short(), m.Phase)
+	}
+	return text
+}
+
+// counted says what is wrong with what an operation counted.
+func counted(r *ring.Record, p ring.Partition, o *Op) error {
+	now, then, reading := rows(r, p)
+	those, of := now, [][]ring.NodeID{now, then}
+	if o.Read {
+		those, of = reading, [][]ring.NodeID{reading}
+	} else {
+		those = append(slices.Clone(now), then...)
+	}
+	for i, id := range o.Receipt.Answered {
+		if !slices.Contains(those, id) {
+			return fmt.Errorf("%s has no part in it", id.Short())
+		}
+		if slices.Contains(o.Receipt.Answered[:i], id) {
+			return fmt.Errorf("%s is counted twice", id.Short())
+		}
+	}
+	for _, row := range of {
+		n := 0
+		for _, id := range row {
+			if slices.Contains(o.Receipt.Answered, id) {
+				n++
+			}
+		}
+		if n < o.Receipt.Need || o.Receipt.Need < 1 {
+			return fmt.Errorf("%d have answered of those that count, %d must", n, o.Receipt.Need)
+		}
+	}
+	return nil
+}
+
+// meet holds every read against all that had ended before it began.
+func (q *quorums) meet() error {
+	byPartition := map[ring.Partition][]*usage{}
+	for _, u := range q.used {
+		byPartition[u.partition] = append(byPartition[u.partition], u)
+	}
+	for _, p := range slices.Sorted(maps.Keys(byPartition)) {
+		all := byPartition[p]
+		slices.SortFunc(all, func(a, b *usage) int {
+			return cmp.Or(cmp.Compare(a.record.Epoch, b.record.Epoch), a.first.Began.Compare(b.first.Began), strings.Compare(a.first.Client, b.first.Client))
+		})
+		for _, b := range all {
+			for _, a := range all {
+				if !b.read || !a.first.Ended.Before(b.last.Began) || slices.ContainsFunc(b.answered, a.has) {
+					continue
+				}
+				if err := q.apart(a, b); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (u *usage) has(id ring.NodeID) bool { return slices.Contains(u.answered, id) }
+
+// apart says that b began when a had ended, and that nobody of b had part in a or
+// got its part since.
+func (q *quorums) apart(a, b *usage) error {
+	for _, id := range b.answered {
+		for epoch := a.record.Epoch + 1; epoch <= b.record.Epoch; epoch++ {
+			if q.without(a, id, epoch-1) && !q.without(a, id, epoch) {
+				return nil
+			}
+		}
+	}
+	return broken(Intersect, "%v: %v: nobody of these had part in what had ended before it began:\n%v: %v\n%s\n%s",
+		b.last, b.last.Receipt, a.first, a.first.Receipt, rowsOf(b.record, b.partition), rowsOf(a.record, a.partition))
+}
+
+// without says that a member had no part at an epoch in what a was: writes, or reads.
+// Whoever held an epoch that nobody was seen to hold may have had none.
+func (q *quorums) without(a *usage, id ring.NodeID, epoch uint64) bool {
+	r := q.rings.At(epoch)
+	if r == nil {
+		return true
+	}
+	now, then, reading := rows(r, a.partition)
+	if a.read {
+		return !slices.Contains(reading, id)
+	}
+	return !slices.Contains(now, id) && !slices.Contains(then, id)
+}

@@ -1,0 +1,124 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// Rings are the ring records that the nodes of a cluster have held, by epoch. Any
+// goroutine may use them.
+type Rings struct {
+	mu      sync.Mutex // guards what follows
+	records map[uint64]*ring.Record
+	last    uint64 // the newest epoch
+	err     error  // the first thing that was wrong with them
+}
+
+// NewRings begins without any.
+func NewRings() *Rings { return &Rings{records: map[uint64]*ring.Record{}} }
+
+// Saw enters a record that a node holds. One epoch has one record, and each may
+// follow the one before it; what breaks that is told by Err.
+func (r *Rings) Saw(record *ring.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.records[record.Epoch]; known != nil {
+		if r.err == nil && !bytes.Equal(known.Encode(), record.Encode()) {
+			r.err = broken(OneRing, "there are two ring records of epoch %d", record.Epoch)
+		}
+		return
+	}
+	r.records[record.Epoch], r.last = record, max(r.last, record.Epoch)
+	for _, next := range []*ring.Record{record, r.records[record.Epoch+1]} {
+		if next == nil || r.err != nil {
+			continue
+		}
+		if prev := r.records[next.Epoch-1]; prev != nil {
+			if err := next.Follows(prev); err != nil {
+				r.err = broken(OneRing, "the ring record of epoch %d may not follow the one before it: %v", next.Epoch, err)
+			}
+		}
+	}
+}
+
+// At is the record of an epoch; nil if nobody was seen to hold it.
+func (r *Rings) At(epoch uint64) *ring.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[epoch]
+}
+
+// Last is the newest epoch that somebody holds; 0 is none.
+func (r *Rings) Last() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// Epochs are those of all records that were seen, sorted.
+func (r *Rings) Epochs() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []uint64
+	for epoch := range r.records {
+		out = append(out, epoch)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Err says what was wrong with the records.
+func (r *Rings) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// adopted is what a node says when it holds a newer record.
+const adopted = "ring record adopted"
+
+// listener hears in a node's words that it has adopted a ring record. It is called
+// while the node has not used that record yet: so none is missed, however short it
+// stands.
+type listener struct {
+	slog.Handler
+	heard func()
+}
+
+// Handle implements slog.Handler.
+func (l listener) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == adopted {
+		l.heard()
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (l listener) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return listener{l.Handler.WithAttrs(attrs), l.heard}
+}
+
+// WithGroup implements slog.Handler.
+func (l listener) WithGroup(name string) slog.Handler {
+	return listener{l.Handler.WithGroup(name), l.heard}
+}
+
+// look enters the ring record that the machine holds on its disk now.
+func (m *Machine) look() {
+	s := m.store.Load()
+	if s == nil {
+		return // it starts, and looks when it has
+	}
+	encoded, err := s.Meta("ring")
+	if err != nil || len(encoded) == 0 {
+		return
+	}
+	if r, err := ring.Decode(encoded); err == nil && r.Founded() {
+		m.cluster.rings.Saw(r)
+	}
+}
