@@ -129,91 +129,94 @@ func errorIs(t *testing.T, err error, want string) {
 	}
 }
 
+// histories are what a checker may come to see of one key, and what it must say.
+var histories = map[string]struct {
+	play  func(s *script)
+	final []string
+	want  string // of the error; empty for none
+}{
+	"acknowledged put is there":    {func(s *script) { s.put("a", nil, Done) }, []string{"a"}, ""},
+	"acknowledged put is lost":     {func(s *script) { s.put("a", nil, Done) }, nil, "acknowledged a is lost"},
+	"unknown put may be there":     {func(s *script) { s.put("a", nil, Unknown) }, []string{"a"}, ""},
+	"unknown put may be nowhere":   {func(s *script) { s.put("a", nil, Unknown) }, nil, ""},
+	"refused put is there":         {func(s *script) { s.put("a", nil, Refused) }, []string{"a"}, "a is shown, which was refused"},
+	"value out of nothing":         {func(s *script) { s.put("a", nil, Done) }, []string{"a", "b"}, "b is shown, which nobody put"},
+	"value twice":                  {func(s *script) { s.put("a", nil, Done) }, []string{"a", "a"}, "twice"},
+	"replaced by one that saw it":  {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"b"}, ""},
+	"replaced and there again":     {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"a", "b"}, "a is shown beside b, which had seen it"},
+	"replaced by an unknown one":   {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, []string{"b"}, ""},
+	"unknown one replaced nothing": {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, []string{"a"}, ""},
+	"both lost by an unknown one":  {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, nil, "acknowledged a is lost"},
+	"back after it was replaced":   {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"a"}, "acknowledged b is lost"},
+	"lost beside one that saw it not": {func(s *script) {
+		r := s.get()
+		s.put("a", nil, Done)
+		s.put("b", r, Done)
+	}, []string{"b"}, "acknowledged a is lost"},
+	"siblings of one read": {func(s *script) {
+		r := s.get()
+		s.put("a", r, Done)
+		s.put("b", r, Done)
+	}, []string{"a", "b"}, ""},
+	"seen through another": {func(s *script) {
+		s.put("a", nil, Done)
+		s.put("b", s.get("a"), Done)
+		s.put("c", s.get("b"), Done)
+	}, []string{"c"}, ""},
+	"blind put replaces what it met":  {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"b"}, ""},
+	"blind put meets nothing":         {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"a", "b"}, ""},
+	"blind put cannot see the future": {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"a"}, "acknowledged b is lost"},
+	"read shows less than an earlier one": {func(s *script) {
+		r := s.get()
+		s.put("a", r, Unknown)
+		s.get("a")
+		s.get()
+	}, []string{"a"}, "went backwards"},
+	"read misses an acknowledged put": {func(s *script) {
+		s.put("a", s.get(), Done)
+		s.get()
+	}, []string{"a"}, "went backwards"},
+	"weak read may show less": {func(s *script) {
+		s.put("a", s.get(), Done)
+		s.add(Op{Read: true, Outcome: Done})
+	}, []string{"a"}, ""},
+	"read shows what was replaced": {func(s *script) {
+		s.put("a", s.get(), Done)
+		r := s.get("a")
+		s.put("b", r, Done)
+		s.get("a")
+	}, []string{"b"}, "went backwards"},
+	"deleted value is gone": {func(s *script) {
+		s.put("a", nil, Done)
+		s.remove("d", s.get("a"), Done)
+		s.get()
+	}, nil, ""},
+	"deleted value comes back": {func(s *script) {
+		s.put("a", nil, Done)
+		s.remove("d", s.get("a"), Done)
+	}, []string{"a"}, "a is there, which acknowledged d had seen"},
+	"deleted value comes back in a read": {func(s *script) {
+		s.put("a", nil, Done)
+		s.remove("d", s.get("a"), Done)
+		s.get("a")
+	}, nil, "went backwards"},
+	"value hidden by a refused delete": {func(s *script) {
+		s.put("a", nil, Done)
+		s.remove("d", s.get("a"), Refused)
+	}, nil, "acknowledged a is lost"},
+	"value that the delete had not seen": {func(s *script) {
+		r := s.get()
+		s.put("a", r, Done)
+		s.remove("d", r, Done)
+	}, nil, "acknowledged a is lost"},
+	"refused value in a read": {func(s *script) {
+		s.put("a", nil, Refused)
+		s.get("a")
+	}, nil, "which was refused"},
+}
+
 func TestCheckersFindWhatBreaksAPromise(t *testing.T) {
-	for name, c := range map[string]struct {
-		play  func(s *script)
-		final []string
-		want  string // of the error; empty for none
-	}{
-		"acknowledged put is there":    {func(s *script) { s.put("a", nil, Done) }, []string{"a"}, ""},
-		"acknowledged put is lost":     {func(s *script) { s.put("a", nil, Done) }, nil, "acknowledged a is lost"},
-		"unknown put may be there":     {func(s *script) { s.put("a", nil, Unknown) }, []string{"a"}, ""},
-		"unknown put may be nowhere":   {func(s *script) { s.put("a", nil, Unknown) }, nil, ""},
-		"refused put is there":         {func(s *script) { s.put("a", nil, Refused) }, []string{"a"}, "a is shown, which was refused"},
-		"value out of nothing":         {func(s *script) { s.put("a", nil, Done) }, []string{"a", "b"}, "b is shown, which nobody put"},
-		"value twice":                  {func(s *script) { s.put("a", nil, Done) }, []string{"a", "a"}, "twice"},
-		"replaced by one that saw it":  {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"b"}, ""},
-		"replaced and there again":     {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"a", "b"}, "a is shown beside b, which had seen it"},
-		"replaced by an unknown one":   {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, []string{"b"}, ""},
-		"unknown one replaced nothing": {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, []string{"a"}, ""},
-		"both lost by an unknown one":  {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Unknown) }, nil, "acknowledged a is lost"},
-		"back after it was replaced":   {func(s *script) { s.put("a", nil, Done); s.put("b", s.get("a"), Done) }, []string{"a"}, "acknowledged b is lost"},
-		"lost beside one that saw it not": {func(s *script) {
-			r := s.get()
-			s.put("a", nil, Done)
-			s.put("b", r, Done)
-		}, []string{"b"}, "acknowledged a is lost"},
-		"siblings of one read": {func(s *script) {
-			r := s.get()
-			s.put("a", r, Done)
-			s.put("b", r, Done)
-		}, []string{"a", "b"}, ""},
-		"seen through another": {func(s *script) {
-			s.put("a", nil, Done)
-			s.put("b", s.get("a"), Done)
-			s.put("c", s.get("b"), Done)
-		}, []string{"c"}, ""},
-		"blind put replaces what it met":  {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"b"}, ""},
-		"blind put meets nothing":         {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"a", "b"}, ""},
-		"blind put cannot see the future": {func(s *script) { s.put("a", nil, Done); s.put("b", nil, Done) }, []string{"a"}, "acknowledged b is lost"},
-		"read shows less than an earlier one": {func(s *script) {
-			r := s.get()
-			s.put("a", r, Unknown)
-			s.get("a")
-			s.get()
-		}, []string{"a"}, "went backwards"},
-		"read misses an acknowledged put": {func(s *script) {
-			s.put("a", s.get(), Done)
-			s.get()
-		}, []string{"a"}, "went backwards"},
-		"weak read may show less": {func(s *script) {
-			s.put("a", s.get(), Done)
-			s.add(Op{Read: true, Outcome: Done})
-		}, []string{"a"}, ""},
-		"read shows what was replaced": {func(s *script) {
-			s.put("a", s.get(), Done)
-			r := s.get("a")
-			s.put("b", r, Done)
-			s.get("a")
-		}, []string{"b"}, "went backwards"},
-		"deleted value is gone": {func(s *script) {
-			s.put("a", nil, Done)
-			s.remove("d", s.get("a"), Done)
-			s.get()
-		}, nil, ""},
-		"deleted value comes back": {func(s *script) {
-			s.put("a", nil, Done)
-			s.remove("d", s.get("a"), Done)
-		}, []string{"a"}, "a is there, which acknowledged d had seen"},
-		"deleted value comes back in a read": {func(s *script) {
-			s.put("a", nil, Done)
-			s.remove("d", s.get("a"), Done)
-			s.get("a")
-		}, nil, "went backwards"},
-		"value hidden by a refused delete": {func(s *script) {
-			s.put("a", nil, Done)
-			s.remove("d", s.get("a"), Refused)
-		}, nil, "acknowledged a is lost"},
-		"value that the delete had not seen": {func(s *script) {
-			r := s.get()
-			s.put("a", r, Done)
-			s.remove("d", r, Done)
-		}, nil, "acknowledged a is lost"},
-		"refused value in a read": {func(s *script) {
-			s.put("a", nil, Refused)
-			s.get("a")
-		}, nil, "which was refused"},
-	} {
+	for name, c := range histories {
 		s := newScript()
 		c.play(s)
 		err := Check(s.History, map[string][]string{"k": c.final})
