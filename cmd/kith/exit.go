@@ -58,6 +58,7 @@ var kinds = []struct {
 }{
 	{client.ErrUnknown, exitUnknown, "UNKNOWN", "the write may or may not have been done: read the key, or write again"},
 	{client.ErrNotFound, exitNotFound, "NOT_FOUND", ""},
+	{client.ErrRefused, exitRefused, "REFUSED", ""},
 	{client.ErrTooManySiblings, exitPrecondition, "TOO_MANY_SIBLINGS", "read the key with --format json and write again with --context"},
 	{client.ErrBadRequest, exitUsage, "BAD_REQUEST", ""},
 	{client.ErrTooLarge, exitUsage, "TOO_LARGE", ""},
@@ -94,9 +95,17 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
-			a.complain(err, k.code, k.hint)
-			if wrote(err) && k.status != exitUnknown {
+			switch op := opOf(err); {
+			case op == opChange && k.status == exitUnknown:
+				a.complain(err, k.code, "the change may or may not stand: see kith ring history, or say it again, which changes nothing twice")
+			case op == opChange:
+				a.complain(err, k.code, k.hint)
+				a.hint("nothing was changed")
+			case (op == "put" || op == "delete") && k.status != exitUnknown:
+				a.complain(err, k.code, k.hint)
 				a.hint("nothing was written")
+			default:
+				a.complain(err, k.code, k.hint)
 			}
 			return k.status
 		}
@@ -105,10 +114,16 @@ func (a *app) exit(ctx context.Context, err error) int {
 	return exitUnexpected
 }
 
-// wrote says that the error is that of a write.
-func wrote(err error) bool {
+// opChange is what the client calls a change of the membership.
+const opChange = "change the ring"
+
+// opOf is the call of the client that failed; empty if it was none.
+func opOf(err error) string {
 	var e *client.Error
-	return errors.As(err, &e) && (e.Op == "put" || e.Op == "delete")
+	if errors.As(err, &e) {
+		return e.Op
+	}
+	return ""
 }
 
 func (a *app) complain(err error, code, hint string) {

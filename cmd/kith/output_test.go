@@ -53,6 +53,8 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 		Context:  client.Context("c"),
 		Receipt:  client.Receipt{Answered: []ring.NodeID{{1}}},
 	}
+	// Every partition is about to move from the one member to the other.
+	record := then(t)(testRing(t, 4, 1, "").WithSuccessor(ring.NodeID{1}, ring.Member{ID: ring.NodeID{2}}))
 	status := &client.Status{Reason: "r", Members: []client.MemberStatus{{}}}
 	for _, tc := range []struct {
 		name string
@@ -87,6 +89,27 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 			"copies.stands_in_for epoch equal key partition schema slot why"},
 		{"why", func(a *app) error { return a.printWhy([]byte("k"), &client.Inspection{Why: []string{""}}) },
 			"equal key schema why"},
+		{"ring", func(a *app) error { return a.printRing(client.RingView{Record: record}) },
+			"bounds bounds.balanced bounds.distinct bounds.farthest bounds.farthest_slots bounds.join_bound bounds.join_slots bounds.least bounds.slots bounds.zones_uneven " +
+				"cluster cluster_id epoch members members.first members.homes members.id members.keeper members.name members.quota members.state members.weight members.zone " +
+				"partitions replicas schema"},
+		{"ring of a key", func(a *app) error { return a.printHomes(client.RingView{Record: record}, []byte("k")) },
+			"epoch homes homes.address homes.alive homes.id homes.name homes.zone key move move.from move.phase move.slot move.to partition schema slot"},
+		{"changes of the ring", func(a *app) error {
+			return a.writeJSON(changeJSON{"", "replace", "m", "w", 1, "done", withSaid(&client.RingOutcome{}), true})
+		},
+			"changed epoch member number outcome said schema verb waited with"},
+		{"ring plan", func(a *app) error {
+			return a.printPlan(&client.RingRequest{Member: "m", With: "w", Number: 1}, &client.RingPlan{Members: []api.MemberPlan{{}}})
+		},
+			"bytes epoch farthest_now farthest_then least member members members.id members.in members.name members.now members.out members.quota members.state " +
+				"members.then members.weight members.zone number schema seconds slots verb with"},
+		{"ring moves", func(a *app) error {
+			return a.printMoves(&movesFlags{}, record, &client.RingMoves{Moves: []client.RingMove{{Waits: "w"}}})
+		},
+			"bytes done epoch moves moves.bytes moves.from moves.keys moves.of moves.partition moves.phase moves.slot moves.to moves.waits queued rate running schema seconds slots"},
+		{"ring history", func(a *app) error { return a.printHistory(&client.RingHistory{Changes: []api.RingChange{{}}}) },
+			"changes changes.epoch changes.said changes.time schema"},
 		{"import", func(a *app) error { return a.printImport(importSummary{}) },
 			"done records refused schema seconds unknown"},
 		{"bench", func(a *app) error { return a.printBench(&benchReport{Errors: map[string]int64{"UNKNOWN": 1}}) },
@@ -109,6 +132,11 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 	}
 }
 
+// planned is a member's part of a plan.
+func planned(now, then int, share float64) api.MemberPlan {
+	return api.MemberPlan{ID: ring.NodeID{1}, Now: now, Then: then, Share: share}
+}
+
 func TestExitStatusesTellTheOutcomesApart(t *testing.T) {
 	unmet := &quorum.UnmetError{Op: "put", Need: 2, Got: 1, Slots: 3, Homes: []quorum.HomeError{{ID: ring.NodeID{1}, Name: "b", Reason: "unreachable"}}}
 	put := func(outcome client.Outcome, err error) error {
@@ -126,6 +154,8 @@ func TestExitStatusesTellTheOutcomesApart(t *testing.T) {
 		{put(0, client.ErrBadRequest), 2, "BAD_REQUEST"},
 		{&client.Error{Op: "get", Key: []byte("k"), Err: client.ErrNotFound}, 3, `get "k": not found (NOT_FOUND)`},
 		{put(0, client.ErrTooManySiblings), 4, "--context"},
+		{&client.Error{Op: opChange, Err: fmt.Errorf("leave: %w", client.ErrRefused)}, 6, "nothing was changed"},
+		{&client.Error{Op: opChange, Outcome: client.OutcomeUnknown, Err: errors.New("late")}, 5, "may or may not stand"},
 		{put(client.OutcomeUnknown, fmt.Errorf("%w: %w", api.ErrUnknown, unmet)), 5, "b 01000000: unreachable"},
 		{put(client.OutcomeUnknown, fmt.Errorf("%w: %w", api.ErrUnknown, context.DeadlineExceeded)), 5, "may or may not have been done"},
 		{put(0, fmt.Errorf("%w: %w", api.ErrUnavailable, unmet)), 6, "nothing was written"},

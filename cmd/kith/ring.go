@@ -13,12 +13,20 @@ import (
 )
 
 func (a *app) ringCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "ring [KEY]",
-		Short: "Show where a key or every partition lives, and the balance",
+		Short: "Show where a key or every partition lives, the balance, and what moves",
+		Long: `Show the homes of a key, or of every partition with the balance: how many slots,
+homes of partitions, each member has, and its quota, how many it should have. Behind
+that stands whether the ring keeps to its bounds: loads within one slot of the quota,
+homes distinct and spread over zones, and no more moved than must be.
+
+A key that is called like one of the verbs stands behind two dashes: kith ring -- plan`,
 		Example: `  kith ring greeting
   kith ring
-  kith ring --format json`,
+  kith ring --format json
+  kith ring plan leave n3
+  kith ring moves --watch`,
 		Args: a.want(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			view, err := a.ringView(cmd.Context())
@@ -37,6 +45,8 @@ func (a *app) ringCommand() *cobra.Command {
 			return a.printHomes(view, []byte(args[0]))
 		},
 	}
+	cmd.AddCommand(a.planCommand(), a.movesCommand(), a.abortCommand(), a.historyCommand())
+	return cmd
 }
 
 func (a *app) ringView(ctx context.Context) (client.RingView, error) {
@@ -74,6 +84,22 @@ func homesOf(view client.RingView, p ring.Partition) []homeJSON {
 	return out
 }
 
+// movingJSON is the move that the partition of a key is in.
+type movingJSON struct {
+	Slot  uint8  `json:"slot"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Phase string `json:"phase"`
+}
+
+func movingOf(r *ring.Record, p ring.Partition) *movingJSON {
+	m := r.MoveOf(p)
+	if m == nil {
+		return nil
+	}
+	return &movingJSON{m.Slot, m.From.String(), m.To.String(), m.Phase.String()}
+}
+
 func (a *app) printHomes(view client.RingView, key []byte) error {
 	p := view.Record.PartitionOf(key)
 	homes := homesOf(view, p)
@@ -81,18 +107,25 @@ func (a *app) printHomes(view client.RingView, key []byte) error {
 		return a.writeJSON(struct {
 			Schema string `json:"schema"`
 			keyText
-			Slot      uint16     `json:"slot"`
-			Partition uint16     `json:"partition"`
-			Epoch     uint64     `json:"epoch"`
-			Homes     []homeJSON `json:"homes"`
-		}{"ring-key/v1", keyOf(key), ring.SlotOf(key), uint16(p), view.Record.Epoch, homes})
+			Slot      uint16      `json:"slot"`
+			Partition uint16      `json:"partition"`
+			Epoch     uint64      `json:"epoch"`
+			Homes     []homeJSON  `json:"homes"`
+			Move      *movingJSON `json:"move,omitempty"` // that its partition is in
+		}{"ring-key/v1", keyOf(key), ring.SlotOf(key), uint16(p), view.Record.Epoch, homes, movingOf(view.Record, p)})
 	}
 	fmt.Fprintf(a.out, "slot %d  partition %d  epoch %d\n", ring.SlotOf(key), p, view.Record.Epoch)
 	rows := [][]string{{"HOME", "ID", "ZONE", "ADDRESS", "ALIVE"}}
 	for _, h := range homes {
 		rows = append(rows, []string{h.Name, h.ID[:8], cmp.Or(h.Zone, "-"), cmp.Or(h.Address, "-"), yes(h.Alive)})
 	}
-	return a.table(rows)
+	if err := a.table(rows); err != nil {
+		return err
+	}
+	if m := view.Record.MoveOf(p); m != nil {
+		fmt.Fprintf(a.out, "moving from %s to %s: %v\n", nameOf(view.Record, m.From), nameOf(view.Record, m.To), m.Phase)
+	}
+	return nil
 }
 
 // shareJSON is one member's part of the ring.
@@ -124,7 +157,7 @@ func sharesOf(r *ring.Record) []shareJSON {
 // printRing shows every partition, and the balance last, where it is seen.
 func (a *app) printRing(view client.RingView) error {
 	r := view.Record
-	shares := sharesOf(r)
+	shares, bounds := sharesOf(r), boundsOf(r)
 	if a.format == formatJSON {
 		partitions := make([][]string, 0, r.Partitions)
 		for p := 0; r.Founded() && p < r.Partitions; p++ {
@@ -142,15 +175,23 @@ func (a *app) printRing(view client.RingView) error {
 			Replicas   int         `json:"replicas"`
 			Members    []shareJSON `json:"members"`
 			Partitions [][]string  `json:"partitions"`
-		}{"ring/v1", r.Cluster.String(), r.Name, r.Epoch, r.Replicas, shares, partitions})
+			Bounds     boundsJSON  `json:"bounds"`
+		}{"ring/v1", r.Cluster.String(), r.Name, r.Epoch, r.Replicas, shares, partitions, bounds})
 	}
 	rows := [][]string{{"PARTITION", "HOMES"}}
+	if len(r.Moves) > 0 {
+		rows[0] = append(rows[0], "MOVES")
+	}
 	for p := 0; r.Founded() && p < r.Partitions; p++ {
 		var names []string
 		for _, h := range homesOf(view, ring.Partition(p)) {
 			names = append(names, cmp.Or(h.Name, h.ID[:8]))
 		}
-		rows = append(rows, []string{fmt.Sprint(p), strings.Join(names, " ")})
+		row := []string{fmt.Sprint(p), strings.Join(names, " ")}
+		if m := r.MoveOf(ring.Partition(p)); m != nil {
+			row = append(row, fmt.Sprintf("%s to %s, %v", nameOf(r, m.From), nameOf(r, m.To), m.Phase))
+		}
+		rows = append(rows, row)
 	}
 	if err := a.table(rows); err != nil {
 		return err
@@ -163,7 +204,11 @@ func (a *app) printRing(view client.RingView) error {
 			fmt.Sprint(s.Homes), fmt.Sprintf("%.1f", s.Quota), fmt.Sprint(s.First),
 		})
 	}
-	return a.table(balance)
+	if err := a.table(balance); err != nil || !r.Founded() {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	return a.printBounds(&bounds)
 }
 
 func yes(b bool) string {

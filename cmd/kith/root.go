@@ -95,6 +95,9 @@ out, 130 interrupted.`,
 		a.versionCommand(), a.completionCommand(),
 		exitCodesTopic(), recordsTopic(),
 	)
+	for i := range changes {
+		root.AddCommand(a.changeCommand(&changes[i]))
+	}
 	root.SetHelpCommand(a.helpCommand(root))
 	return root
 }

@@ -123,11 +123,17 @@ func unready(st *client.Status) string {
 	}
 	var waiting []string
 	for _, m := range st.Members {
-		if m.Reachable && m.State != "ready" && m.State != "standby" {
+		if m.Reachable && !settledState(m.State) {
 			waiting = append(waiting, fmt.Sprintf("%s is %s", cmp.Or(m.Name, m.ID), m.State))
 		}
 	}
 	return strings.Join(waiting, ", ")
+}
+
+// settledState says that a member is in a state that does not pass by itself soon. Who
+// leaves answers for what it still has.
+func settledState(state string) bool {
+	return state == "ready" || state == "standby" || state == "leaving"
 }
 
 // lacking counts the copies that lack something. Those that are being filled anew

@@ -15,13 +15,13 @@ func exitCodesTopic() *cobra.Command {
     2  usage or bad input: nothing was sent, or the cluster refused it as wrong
     3  the key has no value
     4  precondition failed: the key takes only writes with a --context
-    5  outcome unknown: the write may or may not have been done, and may still
-       show up; read the key, or write again
-    6  refused or unavailable: nothing was written
+    5  outcome unknown: the write, or the change of the ring, may or may not have
+       been done, and may still show up; look, or do it again
+    6  refused or unavailable: nothing was written or changed
     7  not allowed (kept for authentication)
     8  overloaded: nothing was done, try again later
-    9  a check has failed: a promise of a simulated run is broken, or a repair could
-       not compare all copies
+    9  a check has failed: a promise of a simulated run is broken, a repair could
+       not compare all copies, or what --wait waited for was changed meanwhile
   124  --wait has timed out
   130  interrupted
 

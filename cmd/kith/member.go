@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// idLeast is how many digits of an ID name a member at least.
+const idLeast = 8
+
+// memberOf finds a member as people call it: by its name, its ID, or at least the
+// first 8 digits of that. It is nil if there is none, and an error if there are
+// several.
+func memberOf(r *ring.Record, text string) (*ring.Member, error) {
+	var found []*ring.Member
+	for i := range r.Members {
+		m := &r.Members[i]
+		if m.Name == text || len(text) >= idLeast && strings.HasPrefix(m.ID.String(), strings.ToLower(text)) {
+			found = append(found, m)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, nil
+	case len(found) == 1:
+		return found[0], nil
+	}
+	var ids []string
+	for _, m := range found {
+		ids = append(ids, m.ID.Short())
+	}
+	return nil, usagef("%q is %d members: say which one by the beginning of its ID: %s", text, len(found), strings.Join(ids, ", "))
+}
+
+// label is a member for people.
+func label(m *ring.Member) string {
+	if m.Name == "" || m.Name == m.ID.Short() {
+		return m.ID.Short()
+	}
+	return m.Name + " (" + m.ID.Short() + ")"
+}
+
+// nameOf is a member's name as the record has it, or the beginning of its ID.
+func nameOf(r *ring.Record, id ring.NodeID) string {
+	if m := r.Member(id); m != nil && m.Name != "" {
+		return m.Name
+	}
+	return id.Short()
+}
+
+// completeTimeout is how long completion may keep a shell waiting.
+const completeTimeout = time.Second
+
+// completeMembers offers the names of the members that fit, as the n-th argument, and
+// nothing where no node answers.
+func (a *app) completeMembers(n int, fits func(*ring.Member) bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+		if n >= 0 && len(args) != n || a.bind(cmd.Flags()) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+		defer cancel()
+		view, err := a.ringView(ctx)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return namesThat(view.Record, fits, begin), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// namesThat are the members that fit and whose name begins so, with what they are.
+// Who shares a name with another one is offered by the ID.
+func namesThat(r *ring.Record, fits func(*ring.Member) bool, begin string) []string {
+	count := map[string]int{}
+	for i := range r.Members {
+		count[r.Members[i].Name]++
+	}
+	var out []string
+	for i := range r.Members {
+		m := &r.Members[i]
+		name := m.Name
+		if name == "" || count[name] > 1 {
+			name = m.ID.Short()
+		}
+		if fits(m) && strings.HasPrefix(name, begin) {
+			out = append(out, cobra.CompletionWithDesc(name, fmt.Sprintf("%v, %d slots", m.State, r.HomeCount(m.ID))))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// inState fits members in one of the states.
+func inState(states ...ring.MemberState) func(*ring.Member) bool {
+	return func(m *ring.Member) bool { return slices.Contains(states, m.State) }
+}
+
+func anyMember(*ring.Member) bool { return true }
