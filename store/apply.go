@@ -30,6 +30,9 @@ func (c *committer) mint(p *Put) (next, prev *entry, dot version.Dot, err error)
 	if fence := c.fences[p.Partition].Load(); p.Epoch < fence {
 		return nil, nil, dot, fmt.Errorf("%w: partition %d: %d < %d", ErrFenced, p.Partition, p.Epoch, fence)
 	}
+	if err := c.drops.intact(p.Partition, p.link.mark); err != nil {
+		return nil, nil, dot, err
+	}
 	if !p.NotAfter.IsZero() {
 		if late := c.options.Now().Sub(p.NotAfter); late > c.options.ClockSlack {
 			return nil, nil, dot, fmt.Errorf("%w: by %v", ErrExpired, late)

@@ -32,6 +32,10 @@ type batch struct {
 	// clocked are the partitions whose clock goes to disk with the batch.
 	clocked []ring.Partition
 	claims  []*claim // of Incorporate
+	notes   []*pulled
+	// dropped are partitions whose drop begins with the batch, ended those of
+	// which it ends.
+	dropped, ended []ring.Partition
 	// stands are the stand-ins that it changes, nil for those it drops, and
 	// by how much their number and size grow.
 	stands       map[string][]byte
@@ -63,7 +67,9 @@ func (b *batch) reset(number uint64) {
 	b.number = number
 	b.records, b.ops = b.records[:0], b.ops[:0]
 	clear(b.claims)
-	b.clocked, b.claims = b.clocked[:0], b.claims[:0]
+	clear(b.notes)
+	b.clocked, b.claims, b.notes = b.clocked[:0], b.claims[:0], b.notes[:0]
+	b.dropped, b.ended = b.dropped[:0], b.ended[:0]
 	b.bytes, b.newKeys = 0, 0
 	b.syncMarks = false
 	b.writes.Reset()

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/store/version"
 )
 
@@ -169,6 +170,25 @@ func (c *cache) publish(hash uint32, e *entry) {
 	defer s.mu.Unlock()
 	gen.Add(1)
 	s.put(t)
+}
+
+// forget forgets partitions. Of every key, also what readers are about to add is
+// forgotten.
+func (c *cache) forget(of func(p ring.Partition) bool) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for key, e := range s.entries {
+			if of(partitionOf([]byte(key[:dataKeySize]))) {
+				s.drop(e)
+				delete(s.entries, key)
+			}
+		}
+		for g := range s.gens {
+			s.gens[g].Add(1)
+		}
+		s.mu.Unlock()
+	}
 }
 
 // clear forgets everything, also what readers are about to add.

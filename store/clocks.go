@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,9 +27,18 @@ type clocks struct {
 	dirty   map[ring.Partition]struct{} // not yet on disk as they are
 	// changes counts the changes of clocks in this era, from 1 on.
 	changes uint64
-	// generation stands before every clock on disk: a loss raises it, and
-	// voids them all without touching them.
+	// generation stands before every clock and note on disk: a loss raises it,
+	// and voids them all without touching them.
 	generation uint64
+	// notes say from whom partitions were pulled; what empties a clock voids its
+	// note.
+	notes map[ring.Partition]ring.Pulled
+	// emptied is the era in which all clocks were emptied last, emptiedAt those in
+	// which single ones were since.
+	emptied   uint64
+	emptiedAt map[ring.Partition]uint64
+	// dropped are partitions of which the scan of this opening tells nothing.
+	dropped map[ring.Partition]struct{}
 }
 
 // partitionClock is a clock and the number of its last change.
@@ -42,7 +52,8 @@ type partitionClock struct {
 const eraBits = 24
 
 func newClocks(log *dotLog, endings *endings) *clocks {
-	return &clocks{log: log, endings: endings, byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{})}
+	return &clocks{log: log, endings: endings, byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{}),
+		notes: make(map[ring.Partition]ring.Pulled), emptiedAt: make(map[ring.Partition]uint64), dropped: make(map[ring.Partition]struct{})}
 }
 
 // nextEra voids what was read of clocks before. mu is held.
@@ -103,6 +114,15 @@ func (c *Clock) addRecord(r *version.Record, mine version.Actor, claimed func(ve
 	return changed
 }
 
+// scanned is found for a record that was read by the scan of this opening.
+func (c *clocks) scanned(p ring.Partition, r *version.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, dropped := c.dropped[p]; !dropped {
+		c.incorporated(p, r, 0, loggedAs{})
+	}
+}
+
 // found is incorporated for a record that is committed already.
 func (c *clocks) found(p ring.Partition, r *version.Record, mine version.Actor, key loggedAs) {
 	c.mu.Lock()
@@ -110,9 +130,9 @@ func (c *clocks) found(p ring.Partition, r *version.Record, mine version.Actor, 
 	c.incorporated(p, r, mine, key)
 }
 
-// claimAll adds dots, if the era is still the given one. mu is held.
+// claimAll adds dots, if the clock was not emptied since the given era. mu is held.
 func (c *clocks) claimAll(p ring.Partition, dots DotSet, era uint64) bool {
-	if c.era.Load() != era {
+	if c.eraIn(p) > era {
 		return false
 	}
 	if clock := c.at(p); clock.AddAll(dots) {
@@ -125,18 +145,60 @@ func (c *clocks) claimAll(p ring.Partition, dots DotSet, era uint64) bool {
 func (c *clocks) forget(p ring.Partition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.nextEra()
+	c.empty(p)
+}
+
+// drop empties the clocks of partitions that are being dropped, whatever a scan finds
+// of them.
+func (c *clocks) drop(partitions []ring.Partition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nextEra()
+	for _, p := range partitions {
+		c.empty(p)
+		c.dropped[p] = struct{}{}
+	}
+}
+
+// empty empties a clock in the era that has begun for it. mu is held.
+func (c *clocks) empty(p ring.Partition) {
 	delete(c.byID, p)
 	delete(c.dirty, p)
-	c.nextEra()
+	delete(c.notes, p)
+	c.emptiedAt[p] = c.era.Load()
 }
 
 // forgetAll empties all clocks.
 func (c *clocks) forgetAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.nextEra()
+	c.emptyAll()
+}
+
+// emptyAll empties all clocks in the era that has begun for it. mu is held.
+func (c *clocks) emptyAll() {
 	clear(c.byID)
 	clear(c.dirty)
-	c.nextEra()
+	clear(c.notes)
+	clear(c.emptiedAt)
+	c.emptied = c.era.Load()
+}
+
+// eraIn is the era in which the clock of p was emptied last. mu is held.
+func (c *clocks) eraIn(p ring.Partition) uint64 { return max(c.emptied, c.emptiedAt[p]) }
+
+func (c *clocks) eraOf(p ring.Partition) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.eraIn(p)
+}
+
+func (c *clocks) generationNow() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.generation
 }
 
 // void makes the clocks on disk worth nothing once generation is there too.
@@ -146,18 +208,19 @@ func (c *clocks) void(generation uint64) {
 	c.generation = generation
 }
 
-// reset puts loaded clocks in place of all.
-func (c *clocks) reset(loaded map[ring.Partition]*Clock, generation, boot uint64) {
+// reset puts what was loaded in place of all.
+func (c *clocks) reset(o *opened) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.byID)
-	clear(c.dirty)
 	c.nextEra()
-	c.era.Store(max(c.era.Load(), boot<<eraBits))
-	for p, clock := range loaded {
+	c.era.Store(max(c.era.Load(), o.boot<<eraBits))
+	c.emptyAll()
+	clear(c.dropped)
+	for p, clock := range o.clocks {
 		c.byID[p] = &partitionClock{Clock: *clock}
 	}
-	c.generation = generation
+	maps.Copy(c.notes, o.notes)
+	c.generation = o.generation
 }
 
 // knows says that the clock of p names the actor.
@@ -235,8 +298,19 @@ func (c *clocks) drainDirty(bytesMax int, each func(p ring.Partition, encoded []
 // store's directory.
 func (s *Store) Era() uint64 { return s.clocks.era.Load() }
 
-// ClockOf returns the dots that are incorporated on this disk in a partition.
-func (s *Store) ClockOf(p ring.Partition) Clock { return s.clocks.of(p) }
+// EraOf is the Era in which the clock of a partition was emptied last: what was read
+// of it, or merged for it, since a reading of EraOf or Era that is not older still
+// counts.
+func (s *Store) EraOf(p ring.Partition) uint64 { return s.clocks.eraOf(p) }
+
+// ClockOf returns the dots that are incorporated on this disk in a partition; none
+// while it is being dropped.
+func (s *Store) ClockOf(p ring.Partition) Clock {
+	if s.drops.busy(p) {
+		return Clock{}
+	}
+	return s.clocks.of(p)
+}
 
 // ClocksChanged lists, sorted, the partitions whose clock has changed since the
 // reading now of an earlier call in the same Era; 0 lists all that have a clock.

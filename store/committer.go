@@ -66,7 +66,7 @@ func (c *committer) install(o *opened) {
 	c.failure = c.guard.failure()
 	c.actors.retireAll()
 	c.cache.clear()
-	c.clocks.reset(o.clocks, o.generation, o.boot)
+	c.clocks.reset(o)
 	for p, epoch := range o.fences {
 		c.fences.raise(p, epoch)
 	}
@@ -85,8 +85,10 @@ func (c *committer) install(o *opened) {
 	c.boot.Store(o.boot)
 	c.durable.Store(o.batch)
 	c.vouch.setLosses(o.losses)
+	c.installDrops(o.drops)
 	c.database.Store(o.engine)
 	c.vouch.setFailed(nil, true)
+	signal(c.drops.wake)
 }
 
 func (c *committer) run() {
@@ -256,9 +258,11 @@ func (c *committer) publish(b *batch) {
 		c.clocks.incorporated(w.partition, &w.rec, c.actors.current(w.partition).actor, loggedAs{key: w.key})
 	}
 	c.publishClaims(b.ops)
+	c.publishNotes(b)
 	c.clocks.mu.Unlock()
 	c.trees.publish(b.records)
 	c.dotLog.written(b.number)
+	c.publishDrops(b)
 	c.writeLog()
 	c.keys.Add(int64(b.newKeys))
 	c.standIns.Add(b.standIns)

@@ -12,8 +12,10 @@ type control struct {
 	name  string // metadata to store, with its prefix
 	value []byte
 
-	// fences to raise, by partition, with the ring record that says so.
+	// fences to raise, by partition, with the ring record that says so, and the
+	// partitions to drop with it.
 	fences []uint64
+	drops  []ring.Partition
 
 	// lost is a partition of which synced data was lost.
 	lost *ring.Partition
@@ -37,6 +39,8 @@ type control struct {
 	repaired *claim // its partition and era
 	ending   *ending
 	minting  *minting
+	pulled   *pulled
+	drop     *dropPiece
 
 	done chan error
 	err  error // found while it was published
@@ -64,6 +68,7 @@ func (c *committer) applyControl(ctl *control) {
 		c.vouch.setCount(len(ctl.fences))
 		b.put([]byte(metaFences), c.fences.encode())
 	}
+	c.beginDrops(ctl.drops)
 	if ctl.lost != nil || ctl.lostAll {
 		c.forget(ctl)
 	}
@@ -78,6 +83,10 @@ func (c *committer) applyControl(ctl *control) {
 		err = c.applyRepaired(ctl.repaired)
 	case ctl.ending != nil:
 		err = c.applyEnding(ctl)
+	case ctl.pulled != nil:
+		err = c.applyPulled(ctl.pulled)
+	case ctl.drop != nil:
+		err = c.applyDropPiece(ctl.drop)
 	}
 	if err != nil {
 		c.complete(item{ctl: ctl}, err)
@@ -101,6 +110,7 @@ func (c *committer) forget(ctl *control) {
 		c.clocks.forget(*ctl.lost)
 		c.actors.retire(*ctl.lost)
 		b.delete(clockKey(*ctl.lost))
+		b.delete(pulledKey(*ctl.lost))
 	}
 	b.put([]byte(metaLosses), c.vouch.encoded())
 }

@@ -122,6 +122,15 @@ func (l *dotLog) written(batch uint64) {
 	})
 }
 
+// drop forgets the tail of a partition.
+func (l *dotLog) drop(p ring.Partition) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.tails, p)
+	is := func(q ring.Partition) bool { return q == p }
+	l.full, l.sealed = slices.DeleteFunc(l.full, is), slices.DeleteFunc(l.sealed, is)
+}
+
 // reset forgets all tails.
 func (l *dotLog) reset() {
 	l.mu.Lock()

@@ -23,6 +23,7 @@ func (s *Store) KeysOf(p ring.Partition, dots DotSet) (keys []LoggedKey, unknown
 	if err := s.readable(); err != nil {
 		return nil, nil, err
 	}
+	mark := s.drops.mark(p)
 	look := lookup{wanted: dots, left: dots.Count(),
 		found: make(map[version.Dot]struct{}), keys: make(map[string][]version.Dot)}
 	// Memory comes first: what leaves it meanwhile is on disk by then.
@@ -31,6 +32,9 @@ func (s *Store) KeysOf(p ring.Partition, dots DotSet) (keys []LoggedKey, unknown
 		if err := s.findLogged(p, &look); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := s.drops.intact(p, mark); err != nil {
+		return nil, nil, err
 	}
 	found := slices.SortedFunc(maps.Keys(look.found), version.Dot.Compare)
 	return look.sorted(), dots.minus(found), nil

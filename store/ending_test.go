@@ -139,7 +139,7 @@ func TestClosingIsRefusedByANewerFence(t *testing.T) {
 	if err := s.End(1, []store.Ending{closedAs(9)}, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Adopt([]byte("ring"), func(ring.Partition) uint64 { return 7 }, 4); err != nil {
+	if err := s.Adopt([]byte("ring"), func(ring.Partition) uint64 { return 7 }, 4, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantError(t, s.End(1, []store.Ending{closedAs(8)}, 6), store.ErrFenced)

@@ -202,6 +202,9 @@ func (c *committer) applyEnding(ctl *control) error {
 	}
 	slices.SortFunc(void, func(x, y ActorDots) int { return compareActors(x.Actor, y.Actor) })
 	ctl.claim = &claim{partition: p, era: c.clocks.era.Load(), dots: slices.CompactFunc(void, func(x, y ActorDots) bool { return x.Actor == y.Actor })}
+	if c.drops.busy(p) {
+		return nil // it holds nothing, and claims nothing
+	}
 	return c.applyClaim(ctl.claim)
 }
 

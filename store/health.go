@@ -159,7 +159,7 @@ func (v *vouching) lostAll() {
 func (v *vouching) repaired(p ring.Partition, era uint64) ([]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if now := v.clocks.era.Load(); now != era {
+	if now := v.clocks.eraOf(p); now > era {
 		return nil, fmt.Errorf("%w: partition %d: era %d, now %d", ErrEra, p, era, now)
 	}
 	if !v.losses.has(p) {

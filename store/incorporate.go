@@ -14,7 +14,8 @@ import (
 var ErrEra = errors.New("clocks were emptied meanwhile")
 
 // Incorporate claims dots whose effects were merged from a home that claims them,
-// if Era is still era; else it fails with ErrEra. It returns when the merges that
+// if the partition's clock was not emptied since Era, or EraOf, was era; else it fails
+// with ErrEra. It returns when the merges that
 // were queued before it are on disk, and then the clock claims the dots, but for
 // those that are beyond its bounds.
 //
@@ -32,6 +33,9 @@ func (s *Store) Incorporate(p ring.Partition, dots DotSet, era uint64) error {
 }
 
 func (c *committer) applyClaim(claim *claim) error {
+	if c.drops.busy(claim.partition) {
+		return fmt.Errorf("%w: partition %d", ErrDropping, claim.partition)
+	}
 	if err := c.checkEra(claim); err != nil {
 		return err
 	}
@@ -47,10 +51,14 @@ func (c *committer) applyClaim(claim *claim) error {
 }
 
 func (c *committer) checkEra(claim *claim) error {
-	if now := c.clocks.era.Load(); now != claim.era {
-		return fmt.Errorf("%w: partition %d: era %d, now %d", ErrEra, claim.partition, claim.era, now)
+	if now := c.clocks.eraOf(claim.partition); now > claim.era {
+		return emptiedSince(claim, now)
 	}
 	return nil
+}
+
+func emptiedSince(claim *claim, now uint64) error {
+	return fmt.Errorf("%w: partition %d: era %d, now %d", ErrEra, claim.partition, claim.era, now)
 }
 
 // underClaim says that a batch that is not yet on disk claims the dot.
@@ -69,7 +77,7 @@ func (c *committer) publishClaims(ops []item) {
 			c.clocks.incorporated(m.Partition, &m.Record, c.actors.current(m.Partition).actor, loggedAs{bytes: m.link.key})
 		case op.ctl != nil && op.ctl.claim != nil:
 			if claim := op.ctl.claim; !c.clocks.claimAll(claim.partition, claim.dots, claim.era) && op.ctl.ending == nil {
-				op.ctl.err = c.checkEra(claim)
+				op.ctl.err = emptiedSince(claim, c.clocks.eraIn(claim.partition))
 			}
 			if op.ctl.ending != nil {
 				c.publishEnding(op.ctl.ending)
@@ -78,8 +86,8 @@ func (c *committer) publishClaims(ops []item) {
 	}
 }
 
-// Repaired says that the partition holds again what was lost, if Era is still
-// era: a loss since then fails it with ErrEra. It returns when that is on disk.
+// Repaired says that the partition holds again what was lost, if its clock was not
+// emptied since Era, or EraOf, was era: a loss in it since then fails it with ErrEra. It returns when that is on disk.
 // The losses of a store are over, and no longer named, once no partition of the
 // ring is lossy.
 func (s *Store) Repaired(p ring.Partition, era uint64) error {
@@ -90,6 +98,9 @@ func (s *Store) Repaired(p ring.Partition, era uint64) error {
 }
 
 func (c *committer) applyRepaired(r *claim) error {
+	if c.drops.busy(r.partition) {
+		return fmt.Errorf("%w: partition %d", ErrDropping, r.partition)
+	}
 	before := c.vouch.known()
 	left, err := c.vouch.repaired(r.partition, r.era)
 	if err != nil || left == nil {

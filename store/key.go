@@ -38,6 +38,9 @@ const (
 
 	// metaEndings stands before partition and actor of an Ending.
 	metaEndings = metaPrefix + ".endings/"
+	// metaPulled and metaDropping stand before a partition.
+	metaPulled   = metaPrefix + ".pulled/"
+	metaDropping = metaPrefix + ".dropping/"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

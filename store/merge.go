@@ -19,6 +19,10 @@ func (c *committer) applyMerge(m *Merge) {
 		c.complete(item{merge: m}, fmt.Errorf("%w: partition %d: %d < %d", ErrFenced, m.Partition, m.Epoch, fence))
 		return
 	}
+	if err := c.drops.intact(m.Partition, m.link.mark); err != nil {
+		c.complete(item{merge: m}, err)
+		return
+	}
 	prev, in, err := c.lookup(m.Partition, &m.link)
 	if err != nil {
 		c.complete(item{merge: m}, err)

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +75,13 @@ func (s *Store) SetMeta(name string, value []byte) error {
 // the fences of the partitions 0 to partitions-1; they never fall. Writes that
 // were queued before it commit with it or before it, later ones see the fences.
 // It returns when all that is on disk.
-func (s *Store) Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int) error {
+//
+// With it, everything of the partitions in drops that is this node's is dropped: their
+// records, clocks, dot logs, trees and notes. Their fences stay, and so do the ends of
+// actors and what is kept there for other homes; the next mint draws a new actor. That
+// is settled when Adopt returns, through any crash, and done in moments: until then
+// whatever asks for one of these partitions gets ErrDropping.
+func (s *Store) Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int, drops []ring.Partition) error {
 	if partitions < 0 || partitions > ring.SlotCount {
 		return fmt.Errorf("adopt ring: %d partitions, want up to %d", partitions, ring.SlotCount)
 	}
@@ -85,7 +92,13 @@ func (s *Store) Adopt(record []byte, fences func(p ring.Partition) uint64, parti
 	for p := range epochs {
 		epochs[p] = fences(ring.Partition(p))
 	}
-	return s.do(&control{name: metaRing, value: record, fences: epochs})
+	for _, p := range drops {
+		if err := checkPartition(p); err != nil {
+			return fmt.Errorf("adopt ring: %w", err)
+		}
+	}
+	drops = slices.Compact(slices.Sorted(slices.Values(drops)))
+	return s.do(&control{name: metaRing, value: record, fences: epochs, drops: drops})
 }
 
 // do gives the committer something to do and waits for it.

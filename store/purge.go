@@ -72,7 +72,7 @@ func (s *Store) preparePurge(p ring.Partition, r *Purged, now uint64) (*purge, e
 	}
 	u := &purge{partition: p, leaf: r.Leaf, now: now}
 	u.link.key = appendDataKey(nil, p, r.Key)
-	u.link.hash = hashKey(u.link.key)
+	u.link.hash, u.link.mark = hashKey(u.link.key), s.drops.mark(p)
 	e, gen := s.cache.get(u.link.hash, u.link.key)
 	if e == nil {
 		var err error
@@ -101,6 +101,9 @@ func (u *purge) holds(e *entry) bool {
 }
 
 func (c *committer) applyPurge(u *purge) error {
+	if err := c.drops.intact(u.partition, u.link.mark); err != nil {
+		return err
+	}
 	prev, in, err := c.lookup(u.partition, &u.link)
 	if err != nil {
 		return err
@@ -139,7 +142,7 @@ func (c *committer) putClocks() {
 			}
 		}
 		for _, claim := range b.claims {
-			if claim.partition == p && claim.era == c.clocks.era.Load() {
+			if claim.partition == p && c.checkEra(claim) == nil {
 				clock.AddAll(claim.dots)
 			}
 		}

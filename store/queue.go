@@ -20,6 +20,7 @@ type link struct {
 	// generation of the key is still gen.
 	warm *entry
 	gen  uint64
+	mark uint32 // of the partition's drops, when the operation was handed in
 	// claims says that a merge claims dots beyond the record that it wrote.
 	claims bool
 }

@@ -26,6 +26,7 @@ type readTask struct {
 	key       []byte // in the database
 	hash      uint32
 	gen       uint64
+	mark      uint32 // of the partition's drops
 }
 
 // readers is a small pool.
@@ -103,6 +104,9 @@ func (r *readers) read(t readTask) {
 		return
 	}
 	e, err := r.store.load(t.partition, t.key)
+	if err == nil {
+		err = r.store.drops.intact(t.partition, t.mark)
+	}
 	if err != nil {
 		t.sink.Read(nil, err)
 		return
@@ -126,6 +130,11 @@ func (s *Store) Read(p ring.Partition, key []byte, sink ReadSink) {
 	if err == nil {
 		err = s.readable()
 	}
+	mark := uint32(0)
+	if err == nil {
+		mark = s.drops.mark(p)
+		err = s.drops.intact(p, mark)
+	}
 	if err != nil {
 		sink.Read(nil, err)
 		return
@@ -138,7 +147,7 @@ func (s *Store) Read(p ring.Partition, key []byte, sink ReadSink) {
 		sink.Read(e.encoded, nil)
 		return
 	}
-	t := readTask{sink: sink, partition: p, key: append([]byte(nil), k...), hash: hash, gen: gen}
+	t := readTask{sink: sink, partition: p, key: append([]byte(nil), k...), hash: hash, gen: gen, mark: mark}
 	if err := s.readers.submit(t); err != nil {
 		sink.Read(nil, err)
 	}

@@ -31,6 +31,8 @@ type opened struct {
 	partitions int
 	clocks     map[ring.Partition]*Clock
 	endings    map[ring.Partition][]Ending
+	notes      map[ring.Partition]ring.Pulled
+	drops      map[ring.Partition]*dropping
 	// generation is the batch that emptied the clocks last; those on disk
 	// that name another one are void.
 	generation uint64
@@ -234,6 +236,9 @@ func (o *opened) load() error {
 	if err := o.loadEndings(); err != nil {
 		return err
 	}
+	if err := errors.Join(o.loadPulled(), o.loadDrops()); err != nil {
+		return err
+	}
 	return o.loadClocks()
 }
 
@@ -316,12 +321,17 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 	out.batch = max(out.batch, synced, replayed)
 	if out.found {
 		clear(out.clocks)
+		clear(out.notes)
+		for _, one := range out.drops {
+			one.doubtful = true
+		}
 	}
 	// A partition that was lossy in this process may have lost more since its
 	// clock was stored.
 	for p := range out.clocks {
 		if o.remembered.has(p) {
 			delete(out.clocks, p)
+			delete(out.notes, p)
 			out.voided = append(out.voided, p)
 		}
 	}
@@ -352,6 +362,7 @@ func (o opening) begin(out *opened) error {
 	}
 	for _, p := range out.voided {
 		b.Delete(clockKey(p))
+		b.Delete(pulledKey(p))
 	}
 	if out.found {
 		out.generation = out.batch

@@ -20,7 +20,7 @@ import (
 // ringOf gives the store a ring with some partitions.
 func ringOf(t testing.TB, s *store.Store, partitions int) {
 	t.Helper()
-	if err := s.Adopt([]byte("ring"), func(ring.Partition) uint64 { return 1 }, partitions); err != nil {
+	if err := s.Adopt([]byte("ring"), func(ring.Partition) uint64 { return 1 }, partitions, nil); err != nil {
 		t.Fatal(err)
 	}
 }

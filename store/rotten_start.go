@@ -133,6 +133,7 @@ func (o *opened) loseSpan(table int64, span keySpan) {
 			o.voidClocks() // it was one too many: all are lossy now
 		}
 		delete(o.clocks, p)
+		delete(o.notes, p)
 		o.voided = append(o.voided, p)
 	}
 }
@@ -141,4 +142,5 @@ func (o *opened) loseSpan(table int64, span keySpan) {
 func (o *opened) voidClocks() {
 	o.found = true
 	clear(o.clocks)
+	clear(o.notes)
 }

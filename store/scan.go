@@ -29,11 +29,15 @@ func (s *Store) Scan(p ring.Partition, after []byte, limit int, each func(key, r
 	if after != nil {
 		span.Start = append(appendDataKey(nil, p, after), 0)
 	}
+	mark := s.drops.mark(p)
 	for limit > 0 {
 		if err := s.readable(); err != nil {
 			return err
 		}
 		records, more, err := s.piece(p, span, min(limit, scanPiece))
+		if err := s.drops.intact(p, mark); err != nil {
+			return err
+		}
 		for _, r := range records {
 			if !each(version.KeyOf(r), r) {
 				return nil
@@ -157,7 +161,7 @@ func (s *Store) countPiece(round uint64, start []byte, it iterator.Iterator) (n 
 			bad = s.badRecord(p, it.Key(), fmt.Errorf("read key %.64q: %w", it.Key()[len(dataPrefix):], err))
 			continue
 		}
-		s.clocks.found(p, &r, 0, loggedAs{})
+		s.clocks.scanned(p, &r)
 		s.trees.found(round, p, hashKey(it.Key()), version.LeafOf(it.Value()))
 		if n++; n >= 4*scanPiece {
 			return n, at, bad

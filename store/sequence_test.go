@@ -152,7 +152,7 @@ func TestFenceHoldsInsideTheCommit(t *testing.T) {
 		before := put("b", 4)
 		adopted := make(chan error, 1)
 		go func() {
-			adopted <- s.Adopt([]byte("record 5"), func(p ring.Partition) uint64 { return uint64(p) + 2 }, 4)
+			adopted <- s.Adopt([]byte("record 5"), func(p ring.Partition) uint64 { return uint64(p) + 2 }, 4, nil)
 		}()
 		synctest.Wait()
 		after := put("c", 4)
@@ -185,7 +185,7 @@ func TestFenceHoldsInsideTheCommit(t *testing.T) {
 			t.Fatalf("ring %q, %v", b, err)
 		}
 		// Fences never fall.
-		if err := s.Adopt([]byte("old"), func(ring.Partition) uint64 { return 1 }, 4); err != nil || s.Fence(3) != 5 {
+		if err := s.Adopt([]byte("old"), func(ring.Partition) uint64 { return 1 }, 4, nil); err != nil || s.Fence(3) != 5 {
 			t.Fatalf("fence %d, %v", s.Fence(3), err)
 		}
 		wantError(t, put("a", 4).wait(), store.ErrFenced)

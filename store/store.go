@@ -125,6 +125,7 @@ type Store struct {
 	dotLog  *dotLog
 	endings *endings
 	rot     *rot
+	drops   *drops
 	fences  fences
 	vouch   vouching
 	intake  *intake
@@ -172,7 +173,7 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 	s := &Store{
 		options: o, logger: o.Logger, guard: g,
 		cache: newCache(o.CacheBytes), intake: newIntake(),
-		trees: newTrees(), dotLog: newDotLog(), endings: newEndings(), rot: newRot(),
+		trees: newTrees(), dotLog: newDotLog(), endings: newEndings(), rot: newRot(), drops: newDrops(),
 		stop: make(chan struct{}), reopened: make(chan *opened, 1),
 	}
 	s.clocks = newClocks(s.dotLog, s.endings)
@@ -193,6 +194,7 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 	s.startCount(files)
 	s.background.Go(c.run)
 	s.background.Go(s.quarantine)
+	s.background.Go(s.dropper)
 	return s, nil
 }
 
@@ -290,7 +292,7 @@ func (s *Store) admit(l *link, p ring.Partition, key []byte, valueSize int) erro
 	l.size = size
 	l.key = appendDataKey(l.key[:0], p, key)
 	l.hash = hashKey(l.key)
-	l.warm, l.claims = nil, false
+	l.warm, l.claims, l.mark = nil, false, s.drops.mark(p)
 	return nil
 }
 
@@ -334,6 +336,10 @@ func (s *Store) Get(p ring.Partition, key []byte) ([]byte, error) {
 	if err := s.readable(); err != nil {
 		return nil, err
 	}
+	mark := s.drops.mark(p)
+	if err := s.drops.intact(p, mark); err != nil {
+		return nil, err
+	}
 	var buf [128]byte
 	k := appendDataKey(buf[:0], p, key)
 	hash := hashKey(k)
@@ -342,6 +348,9 @@ func (s *Store) Get(p ring.Partition, key []byte) ([]byte, error) {
 		return e.encoded, nil
 	}
 	e, err := s.load(p, k)
+	if err == nil {
+		err = s.drops.intact(p, mark)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -418,9 +427,10 @@ func (s *Store) Batches() uint64 { return s.durable.Load() }
 func (s *Store) Health() Health { return s.vouch.health() }
 
 // CountsForRead says that reads of a partition may count for a quorum.
-func (s *Store) CountsForRead(p ring.Partition) bool { return s.vouch.counts(p) }
+func (s *Store) CountsForRead(p ring.Partition) bool { return s.vouch.counts(p) && !s.drops.busy(p) }
 
-// Changed returns a channel that is closed at the next change of Health.
+// Changed returns a channel that is closed at the next change of Health, or of what
+// CountsForRead says.
 func (s *Store) Changed() <-chan struct{} { return s.vouch.wait() }
 
 // Stats returns the counters.

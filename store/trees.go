@@ -25,6 +25,8 @@ type trees struct {
 	doubtful map[ring.Partition]uint64
 	doubts   uint64
 	changes  uint64
+	// dropped are partitions of which the scan of this round tells nothing.
+	dropped map[ring.Partition]struct{}
 }
 
 // growing is the tree of one partition.
@@ -33,7 +35,9 @@ type growing struct {
 	changes uint64 // value of trees.changes when it changed last
 }
 
-func newTrees() *trees { return &trees{doubtful: make(map[ring.Partition]uint64)} }
+func newTrees() *trees {
+	return &trees{doubtful: make(map[ring.Partition]uint64), dropped: make(map[ring.Partition]struct{})}
+}
 
 // of returns the tree of a partition, making an empty one, for somebody who changes
 // it. t.mu is held.
@@ -56,6 +60,7 @@ func (t *trees) reset(loaded map[ring.Partition]*Tree) uint64 {
 	defer t.mu.Unlock()
 	clear(t.byID[:])
 	clear(t.doubtful)
+	clear(t.dropped)
 	t.round++
 	t.whole = loaded != nil
 	for p, tree := range loaded {
@@ -68,8 +73,20 @@ func (t *trees) reset(loaded map[ring.Partition]*Tree) uint64 {
 func (t *trees) found(round uint64, p ring.Partition, hash uint32, leaf version.Digest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.round == round {
+	if _, dropped := t.dropped[p]; t.round == round && !dropped {
 		t.of(p).Leaves[leafOf(hash)].add(leaf)
+	}
+}
+
+// drop empties the tree of a partition that is being dropped. What a scan or a rebuild
+// that is under way has read of it counts no longer.
+func (t *trees) drop(p ring.Partition) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropped[p] = struct{}{}
+	delete(t.doubtful, p)
+	if t.byID[p] != nil {
+		t.of(p).Tree = Tree{}
 	}
 }
 
@@ -188,9 +205,12 @@ func (t *trees) trusted() bool {
 
 // TreeOf is a copy of the partition's hash tree, and a number that changes with
 // it while the store is open. ok is false while the tree cannot be trusted: it
-// is being built, or the partition is damaged.
+// is being built, or the partition is damaged or being dropped.
 func (s *Store) TreeOf(p ring.Partition) (tree *Tree, changes uint64, ok bool) {
 	if p >= ring.SlotCount {
+		return new(Tree), 0, false
+	}
+	if s.drops.busy(p) {
 		return new(Tree), 0, false
 	}
 	return s.trees.copyOf(p)

@@ -23,6 +23,7 @@ var storeErrors = []struct{ from, to error }{
 	{store.ErrStandInsFull, rpc.ErrOverloaded},
 	{store.ErrClosed, api.ErrNotReady},
 	{store.ErrEnding, api.ErrNotReady},
+	{store.ErrDropping, api.ErrNotReady},
 	{store.ErrEnded, api.ErrVoid},
 }
 

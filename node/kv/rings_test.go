@@ -30,7 +30,7 @@ func (r *rings) init(h *home, first *ring.Record) {
 func (r *rings) store() error { return r.fence(r.held.Load()) }
 
 func (r *rings) fence(next *ring.Record) error {
-	return r.h.store.Adopt(next.Encode(), func(p ring.Partition) uint64 { return next.Since[p] }, next.Partitions)
+	return r.h.store.Adopt(next.Encode(), func(p ring.Partition) uint64 { return next.Since[p] }, next.Partitions, nil)
 }
 
 // adopt takes a record if it is newer.

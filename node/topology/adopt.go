@@ -40,7 +40,7 @@ func (t *Topology) adopt(next *decided) error {
 		return nil
 	}
 	since := next.record.Since
-	err = t.cfg.Disk.Adopt(next.encoded, func(p ring.Partition) uint64 { return since[p] }, next.record.Partitions)
+	err = t.cfg.Disk.Adopt(next.encoded, func(p ring.Partition) uint64 { return since[p] }, next.record.Partitions, nil)
 	if err != nil {
 		return fmt.Errorf("store ring epoch %d: %w", next.record.Epoch, err)
 	}

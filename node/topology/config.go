@@ -16,9 +16,9 @@ type Disk interface {
 	// SetMeta is durable when it returns.
 	SetMeta(name string, value []byte) error
 	// Adopt stores the ring record under the name "ring" and sets every
-	// partition's fence, with all writes either before or after it. It is
-	// durable when it returns.
-	Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int) error
+	// partition's fence, with all writes either before or after it, and drops
+	// everything of some partitions. It is durable when it returns.
+	Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int, drops []ring.Partition) error
 }
 
 // Membership says who can be reached, and tells others about this node.

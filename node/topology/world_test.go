@@ -307,7 +307,7 @@ func (h *handle) SetMeta(name string, value []byte) error {
 	return h.write(func() { h.meta[name] = slices.Clone(value) })
 }
 
-func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partitions int) error {
+func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partitions int, _ []ring.Partition) error {
 	r, err := ring.Decode(record)
 	if err != nil {
 		h.w.t.Errorf("adopted what is no record: %v", err)
