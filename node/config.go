@@ -32,6 +32,9 @@ type Config struct {
 	// Expect founds a cluster of that many members, if the directory is
 	// empty and Join is too.
 	Expect int
+	// Standby keeps the node without a share of the slots when it becomes a
+	// member, until somebody has it join.
+	Standby bool
 	// Replace is the ID, or at least its first 8 digits, of a member whose disk
 	// is lost and whose place this node takes, with an empty directory and
 	// Join. It is remembered until that is done.

@@ -284,4 +284,11 @@ type MemberStatus struct {
 	Syncs   int64 `json:"syncs"`
 	// Repair says how far the member's copies are from the other homes'.
 	Repair RepairStatus `json:"repair"`
+	// Membership is the member's part in the ring record: active, standby,
+	// leaving, retreating or lost; empty for none.
+	Membership string `json:"membership"`
+	// MovesIn and MovesOut are the slots that are queued or under way to it, and
+	// from it.
+	MovesIn  int `json:"moves_in"`
+	MovesOut int `json:"moves_out"`
 }
