@@ -40,14 +40,33 @@ func (t *Topology) adopt(next *decided) error {
 		return nil
 	}
 	since := next.record.Since
-	err = t.cfg.Disk.Adopt(next.encoded, func(p ring.Partition) uint64 { return since[p] }, next.record.Partitions, nil)
+	drops := t.drops(next.record)
+	err = t.cfg.Disk.Adopt(next.encoded, func(p ring.Partition) uint64 { return since[p] }, next.record.Partitions, drops)
 	if err != nil {
 		return fmt.Errorf("store ring epoch %d: %w", next.record.Epoch, err)
 	}
 	t.held.Store(next)
 	t.changed.call()
 	t.log.Info("ring record adopted", "epoch", next.record.Epoch, "cluster", next.record.Cluster, "members", len(next.record.Members))
+	if len(drops) > 0 {
+		t.log.Info("what was moved away is dropped here", "epoch", next.record.Epoch, "partitions", len(drops))
+	}
 	return nil
+}
+
+// drops are the partitions of which this node must forget everything as it adopts a
+// record in the place of the one that it holds.
+func (t *Topology) drops(next *ring.Record) (drops []ring.Partition) {
+	held := t.Current()
+	if held == nil {
+		return nil
+	}
+	for p := range ring.Partition(next.Partitions) {
+		if next.Drops(held, p, t.cfg.Self.ID) {
+			drops = append(drops, p)
+		}
+	}
+	return drops
 }
 
 // Learn pulls the record from a peer until this node holds one of at least that

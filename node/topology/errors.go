@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kithdb/kith/paxos"
 	"github.com/kithdb/kith/rpc"
 )
 
@@ -39,6 +40,13 @@ var (
 
 // errClient answers who is no node and would change the ring.
 var errClient = fmt.Errorf("%w: it came from a client, not from a node", ErrBadProposal)
+
+// Unsent says of an error of Propose that too few keepers answered for any of them to
+// be asked to accept the change: it will not come to stand.
+func Unsent(err error) bool {
+	var undecided *paxos.UndecidedError
+	return errors.As(err, &undecided) && !undecided.Sent
+}
 
 func init() {
 	rpc.RegisterError(200, ErrNotJoined)

@@ -260,8 +260,10 @@ type disk struct {
 	mu     sync.Mutex
 	meta   map[string][]byte
 	fences []uint64
-	fail   error
-	slow   time.Duration
+	// dropped are the partitions that were to be dropped, in their order.
+	dropped []ring.Partition
+	fail    error
+	slow    time.Duration
 }
 
 func newDisk(w *world) *disk { return &disk{w: w, meta: map[string][]byte{}, slow: time.Millisecond} }
@@ -307,7 +309,7 @@ func (h *handle) SetMeta(name string, value []byte) error {
 	return h.write(func() { h.meta[name] = slices.Clone(value) })
 }
 
-func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partitions int, _ []ring.Partition) error {
+func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partitions int, drops []ring.Partition) error {
 	r, err := ring.Decode(record)
 	if err != nil {
 		h.w.t.Errorf("adopted what is no record: %v", err)
@@ -326,6 +328,7 @@ func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partit
 	}
 	return h.write(func() {
 		h.meta["ring"] = slices.Clone(record)
+		h.dropped = append(h.dropped, drops...)
 		h.fences = h.fences[:0]
 		for p := range partitions {
 			h.fences = append(h.fences, fences(ring.Partition(p)))
