@@ -73,7 +73,7 @@ func (c *Coordinator) getAll(call *rpc.Call, req *api.GetAllRequest) {
 	b := &getBatch{call: call, resp: api.GetAllResponse{Results: make([]api.GetResult, len(req.Keys))}}
 	b.pending.Store(int64(len(req.Keys)) + 1)
 	for i, key := range req.Keys {
-		c.Get(&api.GetRequest{Key: key, R: req.R, Stamp: req.Stamp}, call.Deadline(), &getItem{b, i})
+		c.Get(&api.GetRequest{Key: key, R: req.R, Stamp: req.Stamp, Zone: req.Zone}, call.Deadline(), &getItem{b, i})
 	}
 	b.done()
 }

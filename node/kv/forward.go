@@ -55,7 +55,8 @@ func (o *putOp) forward(last error) {
 	}
 	req := o.req
 	req.Forwarded = true
-	if o.chosen { // by this node's clock, which may be wrong; homes go by theirs
+	req.Zone = o.zone // that of the home may be another one
+	if o.chosen {     // by this node's clock, which may be wrong; homes go by theirs
 		if ahead, ok := o.c.skew.ahead(); ok || ahead < -o.c.cfg.SkewMax {
 			req.NotAfter = uint64(o.notAfter.Add(-ahead).UnixMilli())
 		}
@@ -72,12 +73,18 @@ const (
 )
 
 // nearest is the first home, by slot, that is near, was not tried and can be reached;
-// -1 if there is none. So homes that are about as quick have equal shares; o.mu is
-// held.
+// -1 if there is none. So homes that are about as quick have equal shares. While there
+// is one in the zone whose homes count for the put, or else in this node's own, it is
+// one of that zone; o.mu is held.
 func (o *putOp) nearest() int {
 	least := time.Duration(math.MaxInt64 / nearTimes / 2)
 	var means [ring.ReplicasMax]time.Duration
-	var usable [ring.ReplicasMax]bool
+	var usable, inZone [ring.ReplicasMax]bool
+	zone, ok := o.zone, o.req.W == api.LocalQuorum
+	if !ok {
+		zone, ok = o.c.nearZone(o.ring)
+	}
+	any := false
 	for i, id := range o.homes[:o.slots] {
 		if o.tried[i] {
 			continue
@@ -88,7 +95,14 @@ func (o *putOp) nearest() int {
 		}
 		usable[i] = true
 		means[i], _ = o.c.cfg.Circuits.Latency(id) // 0 for one that was never asked
-		least = min(least, means[i])
+		inZone[i] = ok && o.ring.Member(id).Zone == zone
+		any = any || inZone[i]
+	}
+	for i := range o.slots {
+		usable[i] = usable[i] && (inZone[i] || !any)
+		if usable[i] {
+			least = min(least, means[i])
+		}
 	}
 	for i := range o.slots {
 		if usable[i] && means[i] <= nearTimes*least+nearMin {
@@ -110,7 +124,12 @@ func (o *putOp) nowhere(last error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable,
-		o.c.unmet("put", o.slots, o.need, 0, o.homes[:o.slots], func(i int) string { return reason(o.errs[i]) }))
+		o.c.unmet("put", &o.seats, &o.none, func(i int) string {
+			if i >= o.slots {
+				return "mints nothing, while a slot moves"
+			}
+			return reason(o.errs[i])
+		}))
 }
 
 // forwardLeg is a put on its way to the home that shall mint it.

@@ -66,6 +66,7 @@ func TestForwardGoesToAHomeThatIsNotSlow(t *testing.T) {
 		}
 		w.halt(slots[1])
 		w.halt(slots[2])
+		time.Sleep(5 * time.Second) // until that is known: a put that is lost on its way is not sent again
 		if _, err := w.put(others[0], api.PutRequest{Key: []byte("k"), Value: []byte("v"), W: 1}); err != nil {
 			t.Errorf("with nobody but the slow home: %v", err)
 		}

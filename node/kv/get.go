@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ const (
 	asked
 	answered
 	failed
+	moving // refused, because it has yet to pull what a move brings it
 )
 
 // homeCopy is one home's copy of the key, as far as this read knows it.
@@ -64,6 +66,7 @@ type getOp struct {
 
 	key    []byte
 	r      api.Level
+	zone   string // as the request names it
 	sink   GetSink
 	own    time.Time
 	theirs time.Time
@@ -74,12 +77,12 @@ type getOp struct {
 	ring     *ring.Record
 	p        ring.Partition
 	seats    quorum.Seats
-	homes    []ring.NodeID // by seat: the homes by slot, then the target of a move
-	need     int
-	got      int
+	homes    []ring.NodeID          // by seat: the homes by slot, then the target of a move
+	none     quorum.Tally           // of no answers
+	tally    quorum.Tally           // of answers
+	callers  string                 // the caller's zone, if it matters
 	order    [quorum.SeatsMax]uint8 // those that answer reads, preferred first
 	slots    int                    // how many they are
-	asked    int                    // of order
 	copies   [quorum.SeatsMax]homeCopy
 	latest   version.Stamp // of the answers
 	reading  bool          // a full copy was asked for
@@ -98,6 +101,8 @@ type getLeg struct {
 	attempt int
 	home    int
 	full    bool
+	hold    bool // see held.go
+	held    bool // it was held back already
 	p       ring.Partition
 	epoch   uint64
 	resp    readResponse
@@ -110,7 +115,7 @@ var getOps = sync.Pool{New: func() any { return new(getOp) }}
 func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink) {
 	c.served.Add(1)
 	o := getOps.Get().(*getOp)
-	o.c, o.key, o.r, o.sink = c, req.Key, req.R, sink
+	o.c, o.key, o.r, o.zone, o.sink = c, req.Key, req.R, req.Zone, sink
 	o.refs.Store(2) // until it is answered, and until start has returned
 	defer o.drop()
 	o.theirs, o.own = c.deadlines(deadline)
@@ -134,8 +139,7 @@ func (o *getOp) start() {
 		o.answer(nil, err)
 		return
 	}
-	need, err := needed("R", o.r, r.Replicas)
-	if err != nil {
+	if err := checkLevel("R", o.r, o.zone, r.Replicas); err != nil {
 		o.answer(nil, err)
 		return
 	}
@@ -149,11 +153,17 @@ func (o *getOp) start() {
 		o.answer(nil, fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
 		return
 	}
-	o.ring, o.p, o.need = r, r.PartitionOf(o.key), need
+	o.ring, o.p = r, r.PartitionOf(o.key)
 	o.seats = quorum.SeatsOf(r, o.p)
 	o.homes, o.slots = o.seats.Members(), o.seats.Slots()
+	if o.none, o.callers, err = o.c.reads(&o.seats, r, o.r, o.zone); err != nil {
+		o.mu.Unlock()
+		o.answer(nil, err)
+		return
+	}
+	o.tally = o.none
 	o.copies = [quorum.SeatsMax]homeCopy{}
-	o.asked, o.got, o.reading, o.settling, o.latest = 0, 0, false, false, 0
+	o.reading, o.settling, o.latest = false, false, 0
 	o.prefer()
 	stamp := uint64(o.c.stamps().Now())
 	o.req = &o.reqs
@@ -163,58 +173,7 @@ func (o *getOp) start() {
 	o.req[0] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp}
 	o.req[1] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp, Full: true}
 	o.mu.Unlock()
-	o.ask(need)
-}
-
-// ask sends the read to n homes more, as far as there are any, in the attempt that
-// is under way when it begins.
-func (o *getOp) ask(n int) {
-	o.hold() // an answer may come, and end the read, before the loop does
-	defer o.drop()
-	o.mu.Lock()
-	attempt := o.attempt
-	o.mu.Unlock()
-	for range n {
-		o.mu.Lock()
-		if attempt != o.attempt || o.answered || o.settling || o.asked == o.slots {
-			o.mu.Unlock()
-			return
-		}
-		home := int(o.order[o.asked])
-		o.asked++
-		full := !o.reading
-		o.reading = true
-		o.copies[home].state = asked
-		leg := &o.legs[home]
-		if o.attempt > 1 {
-			leg = new(getLeg) // the first one may still be on its way
-		}
-		*leg = getLeg{op: o, attempt: attempt, home: home, full: full, p: o.p, epoch: o.ring.Epoch}
-		req := &o.req[0]
-		if full {
-			req = &o.req[1]
-		}
-		id, p := o.homes[home], o.p
-		o.mu.Unlock()
-		o.hold()
-		if id == o.c.cfg.Self {
-			o.c.cfg.Store.Read(p, o.key, leg)
-			continue
-		}
-		if to, ok := o.c.peer(id); ok {
-			readRoute.Send(o.c.cfg.Transport, to, req, o.theirs, leg)
-		} else {
-			leg.Complete(nil, rpc.ErrUnreachable)
-		}
-	}
-}
-
-// Read implements store.ReadSink: this node's own copy, checked as every other
-// home checks its own.
-func (l *getLeg) Read(record []byte, err error) {
-	defer l.op.drop()
-	err = l.op.c.vouch(l.p, l.epoch, err)
-	l.op.homeAnswered(l, homeCopy{full: true, leaf: version.LeafOf(record), record: record, err: err})
+	o.ask(false)
 }
 
 // Complete implements rpc.Completer: another home's copy.
@@ -249,9 +208,6 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 	}
 	if o.settling { // too late to matter, unless another home fails yet
 		o.copies[l.home] = got
-		if got.err == nil {
-			o.got++
-		}
 		o.mu.Unlock()
 		return
 	}
@@ -268,31 +224,31 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 		})
 		return
 	}
-	o.copies[l.home] = got
-	if got.state == failed {
-		if l.full {
-			o.reading = false // the next one is asked for all
-		}
-		none := o.asked == o.slots && !o.waiting()
-		o.mu.Unlock()
-		if none {
-			o.answer(nil, o.unavailable())
-			return
-		}
-		o.ask(1)
-		return
+	if got.state == failed && !l.hold && errors.Is(got.err, api.ErrMoving) {
+		got.state = moving // it will answer soon: it is asked again if nobody else is left
 	}
-	o.got++
-	o.latest = max(o.latest, got.stamp)
-	enough := o.got >= o.need
+	o.copies[l.home] = got
+	switch got.state {
+	case answered:
+		o.tally.Ack(l.home)
+		o.latest = max(o.latest, got.stamp)
+	case failed:
+		o.tally.Fail(l.home)
+	}
+	if l.full && got.state != answered {
+		o.reading = false // the next one is asked for all
+	}
+	enough := o.tally.Result() == quorum.Met
 	o.settling = enough
-	none := !enough && o.asked == o.slots && !o.waiting()
+	none := !enough && !o.waiting() && o.next() < 0
 	o.mu.Unlock()
 	switch {
 	case enough:
 		o.settle()
 	case none:
 		o.answer(nil, o.unavailable())
+	case got.state != answered:
+		o.ask(true)
 	}
 }
 
@@ -356,7 +312,7 @@ func (o *getOp) agreed() ([]byte, bool) {
 func (o *getOp) unavailable() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return fmt.Errorf("%w: %w", api.ErrUnavailable, o.c.unmet("get", o.slots, o.need, o.got, o.homes, func(i int) string {
+	return fmt.Errorf("%w: %w", api.ErrUnavailable, o.c.unmet("get", &o.seats, &o.tally, func(i int) string {
 		switch o.copies[i].state {
 		case unasked:
 			if !o.seats.Reads(i) {
@@ -364,7 +320,7 @@ func (o *getOp) unavailable() error {
 			}
 		case answered:
 			return "answered"
-		case failed:
+		case failed, moving:
 			return reason(o.copies[i].err)
 		}
 		return reason(nil)
@@ -383,15 +339,17 @@ func (o *getOp) answer(record *version.Record, err error) {
 	if err == nil {
 		o.c.respond(resp, o.ring, record, version.Stamp(o.req[0].Stamp))
 		resp.Receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
-		resp.Receipt.Need = uint8(o.need)
+		tally := o.none
 		for i, id := range o.homes {
 			if o.copies[i].state == answered {
 				resp.Receipt.Answered = append(resp.Receipt.Answered, id)
+				tally.Ack(i)
 			}
 			if o.copies[i].err == errRepaired {
 				resp.Receipt.Repaired = true
 			}
 		}
+		countsOf(&resp.Receipt, &o.seats, &tally)
 	}
 	o.mu.Unlock()
 	o.c.sweep.remove(&o.in)
@@ -464,7 +422,7 @@ func (o *getOp) tick(now time.Time) {
 	case late:
 		o.answer(nil, o.unavailable())
 	case hedge:
-		o.ask(1)
+		o.ask(true)
 	}
 }
 

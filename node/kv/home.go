@@ -76,6 +76,7 @@ type homeRead struct {
 	call *rpc.Call
 	req  *readRequest // lives as long as the call
 	p    ring.Partition
+	held bool // it was held back already
 	resp readResponse
 }
 
@@ -100,7 +101,11 @@ func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
 
 // Read implements store.ReadSink.
 func (h *homeRead) Read(record []byte, err error) {
-	if err = h.c.vouch(h.p, h.req.Epoch, err); err != nil {
+	err = h.c.vouch(h.p, h.req.Epoch, err)
+	if h.req.Hold && !h.held && h.c.holdBack(h.p, h.req.Epoch, h.call.Deadline(), err, h.again) {
+		return
+	}
+	if err != nil {
 		h.call.Fail(err)
 	} else {
 		h.resp.Leaf, h.resp.Stamp = version.LeafOf(record), uint64(h.c.stamps().Now())
@@ -111,6 +116,12 @@ func (h *homeRead) Read(record []byte, err error) {
 	}
 	*h = homeRead{}
 	homeReads.Put(h)
+}
+
+// again reads what was held back.
+func (h *homeRead) again() {
+	h.held = true
+	h.c.cfg.Store.Read(h.p, h.req.Key, h)
 }
 
 // vouch says whether a copy that was just read may be answered with: the read
@@ -140,7 +151,7 @@ func (c *Coordinator) answers(r *ring.Record, p ring.Partition) error {
 		known = c.cfg.Pulled(p)
 	}
 	if !r.Answers(p, c.cfg.Self, known) {
-		return fmt.Errorf("%w: %v: it does not answer reads yet", api.ErrNotReady, r.MoveOf(p))
+		return fmt.Errorf("%w: %v: it does not answer reads yet", api.ErrMoving, r.MoveOf(p))
 	}
 	return nil
 }

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/gossip"
-	"github.com/kithdb/kith/quorum"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
@@ -116,7 +115,10 @@ type Config struct {
 	// Pulled, optional, is what this node has noted of a partition whose slot
 	// moves. It must not block.
 	Pulled func(p ring.Partition) ring.Pulled
-	Logger *slog.Logger
+	// PulledChanged, optional, is closed at the next change of what Pulled says. Without
+	// it, reads that wait for a pull go on when the record changes that asks for it.
+	PulledChanged func() <-chan struct{}
+	Logger        *slog.Logger
 }
 
 // Coordinator serves clients and homes on one node.
@@ -131,6 +133,7 @@ type Coordinator struct {
 	standing atomic.Int64  // bytes of records to stand-ins that no put waits for
 
 	orders orders
+	held   held
 
 	ctx    context.Context // done when closing
 	cancel context.CancelFunc
@@ -149,12 +152,13 @@ func New(cfg Config) *Coordinator {
 	if cfg.ValueMax == 0 {
 		cfg.ValueMax = ValueMaxDefault
 	}
-	c := &Coordinator{cfg: cfg, sweep: newSweeper()}
+	c := &Coordinator{cfg: cfg, sweep: newSweeper(), held: held{wake: make(chan struct{}, 1)}}
 	c.clock.Store(cfg.Clock)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.skew = newSkew(c)
 	c.work.Go(func() { c.sweep.run(c.ctx) })
 	c.work.Go(func() { c.skew.run(c.ctx) })
+	c.work.Go(func() { c.letGo(c.ctx) })
 	return c
 }
 
@@ -244,29 +248,6 @@ func (c *Coordinator) checkKey(key []byte) error {
 		return fmt.Errorf("%w: the key has %d bytes: a key has 1 to %d bytes", api.ErrTooLarge, len(key), version.KeySizeMax)
 	}
 	return nil
-}
-
-// needed turns a level into a number of homes.
-func needed(what string, level api.Level, homes int) (int, error) {
-	n, err := quorum.Resolve(uint8(level), homes)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %s: %w", api.ErrBadRequest, what, err)
-	}
-	return n, nil
-}
-
-// unmet names everybody who was to answer, in that many slots, and what became of it.
-func (c *Coordinator) unmet(op string, slots, need, got int, homes []ring.NodeID, reason func(i int) string) *quorum.UnmetError {
-	e := &quorum.UnmetError{Op: op, Need: need, Got: got, Slots: slots}
-	view := c.cfg.Members.View()
-	for i, id := range homes {
-		h := quorum.HomeError{ID: id, Reason: reason(i)}
-		if p := view.Peer(id); p != nil {
-			h.Name = p.Name
-		}
-		e.Homes = append(e.Homes, h)
-	}
-	return e
 }
 
 // deadlines gives the homes a little less time than the caller has, so that its

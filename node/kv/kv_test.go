@@ -57,7 +57,7 @@ func TestWriteReachesEveryHome(t *testing.T) {
 
 func TestLevelsAreBounded(t *testing.T) {
 	inWorld(t, 3, 3, func(w *world) {
-		for _, level := range []api.Level{4, 9, 253} {
+		for _, level := range []api.Level{4, 9, 251} {
 			if _, err := w.put(0, api.PutRequest{Key: []byte("k"), W: level}); !errors.Is(err, api.ErrBadRequest) {
 				t.Errorf("W=%d: %v", level, err)
 			}
@@ -65,7 +65,7 @@ func TestLevelsAreBounded(t *testing.T) {
 				t.Errorf("R=%d: %v", level, err)
 			}
 		}
-		for _, level := range []api.Level{api.One, 2, 3, api.Quorum, api.All, api.Default} {
+		for _, level := range []api.Level{api.One, 2, 3, api.Quorum, api.LocalQuorum, api.EachQuorum, api.All, api.Default} {
 			if _, err := w.put(0, api.PutRequest{Key: []byte("k"), W: level}); err != nil {
 				t.Errorf("W=%d: %v", level, err)
 			}

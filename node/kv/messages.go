@@ -38,6 +38,9 @@ type readRequest struct {
 	// Full asks for the record, else for its digest alone.
 	Full  bool
 	Stamp uint64
+	// Hold asks a home that is about to take a slot's reads over, and has not pulled
+	// yet, to answer when it has, instead of refusing at once.
+	Hold bool
 }
 
 // readResponse is a home's committed copy.
@@ -109,11 +112,12 @@ func (m *mergeResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *readRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 4)
+	b = wire.AppendArray(b, 5)
 	b = wire.AppendUint(b, m.Epoch)
 	b = wire.AppendBytes(b, m.Key)
 	b = wire.AppendBool(b, m.Full)
-	return wire.AppendUint(b, m.Stamp)
+	b = wire.AppendUint(b, m.Stamp)
+	return wire.AppendBool(b, m.Hold)
 }
 
 // ParseWire implements wire.Parser.
@@ -123,6 +127,7 @@ func (m *readRequest) ParseWire(r *wire.Reader) error {
 	m.Key = s.Bytes()
 	m.Full = s.Bool()
 	m.Stamp = s.Uint()
+	m.Hold = s.Bool()
 	return s.End()
 }
 

@@ -65,10 +65,11 @@ type putOp struct {
 	attempt int
 	ring    *ring.Record
 	p       ring.Partition
+	seats   quorum.Seats
 	homes   []ring.NodeID // by seat: the homes by slot, then the target of a move
 	slots   int           // how many of them are homes
-	need    int
-	none    quorum.Tally // of no answers
+	zone    string        // the caller's
+	none    quorum.Tally  // of no answers
 	tally   quorum.Tally
 	errs    [quorum.SeatsMax]error
 	tried   [quorum.SeatsMax]bool // forwarding
@@ -158,16 +159,12 @@ func (o *putOp) start() {
 }
 
 // route points the attempt at the homes of a ring record; o.mu is held.
-func (o *putOp) route(r *ring.Record) error {
-	need, err := needed("W", o.req.W, r.Replicas)
-	if err != nil {
+func (o *putOp) route(r *ring.Record) (err error) {
+	o.ring, o.p = r, r.PartitionOf(o.req.Key)
+	o.seats = quorum.SeatsOf(r, o.p)
+	o.homes, o.slots = o.seats.Members(), o.seats.Slots()
+	if o.none, o.zone, err = o.c.writes(&o.seats, r, o.req.W, o.req.Zone); err != nil {
 		return err
-	}
-	o.ring, o.p, o.need = r, r.PartitionOf(o.req.Key), need
-	seats := quorum.SeatsOf(r, o.p)
-	o.homes, o.slots = seats.Members(), seats.Slots()
-	if o.none, err = seats.Write(uint8(o.req.W), ""); err != nil {
-		return fmt.Errorf("%w: W: %w", api.ErrBadRequest, err)
 	}
 	o.tally = o.none
 	o.errs = [quorum.SeatsMax]error{}
@@ -202,7 +199,7 @@ func (o *putOp) enough() error {
 		return nil
 	}
 	return fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable,
-		o.c.unmet("put", o.slots, o.need, tally.Got(), o.homes, func(i int) string {
+		o.c.unmet("put", &o.seats, &tally, func(i int) string {
 			if o.c.Reachable(o.homes[i]) {
 				return "reachable"
 			}
@@ -346,8 +343,7 @@ func (o *putOp) counted() {
 func (o *putOp) unknown() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	got := o.tally.Got()
-	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", o.slots, o.need, got, o.homes, func(i int) string {
+	return fmt.Errorf("%w: %w", api.ErrUnknown, o.c.unmet("put", &o.seats, &o.tally, func(i int) string {
 		switch {
 		case !o.tally.Acked(i):
 			return reason(o.errs[i])
@@ -377,7 +373,7 @@ func (o *putOp) answer(err error) {
 
 // response is made while o.mu is held.
 func (o *putOp) response() api.PutResponse {
-	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Need: uint8(o.need), Siblings: o.siblings}
+	receipt := api.Receipt{Epoch: o.ring.Epoch, Coordinator: o.c.cfg.Self, Siblings: o.siblings}
 	receipt.Answered = make([]ring.NodeID, 0, len(o.homes))
 	tally := o.none
 	for i, id := range o.homes {
@@ -386,6 +382,7 @@ func (o *putOp) response() api.PutResponse {
 			tally.Ack(i)
 		}
 	}
+	countsOf(&receipt, &o.seats, &tally)
 	if tally.Result() != quorum.Met { // only stand-ins make up for that
 		receipt.Sloppy = true
 		receipt.Answered = o.stand.appendCounted(receipt.Answered)

@@ -27,8 +27,11 @@ func (o *putOp) check() error {
 	if err != nil {
 		return err
 	}
-	if _, err := needed("W", o.req.W, r.Replicas); err != nil {
+	if err := checkLevel("W", o.req.W, o.req.Zone, r.Replicas); err != nil {
 		return err
+	}
+	if o.req.Sloppy && (o.req.W == api.LocalQuorum || o.req.W == api.EachQuorum) {
+		return fmt.Errorf("%w: W: a quorum in a zone is of the homes there: a sloppy write counts others", api.ErrBadRequest)
 	}
 	if len(o.req.Context) > 0 {
 		if o.ctx, err = version.ParseToken(o.req.Context, r.Cluster, o.req.Key); err != nil {

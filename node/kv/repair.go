@@ -42,7 +42,7 @@ type mending struct {
 	homes   []ring.NodeID
 	order   [quorum.SeatsMax]uint8 // all of homes, those that answer reads first
 	slots   int                    // how many do
-	need    int
+	seats   quorum.Seats
 
 	copies  [quorum.SeatsMax]homeCopy // as they were when it began
 	read    [quorum.SeatsMax]bool     // records has it
@@ -66,10 +66,10 @@ type mended struct {
 // repair ends the read.
 func (o *getOp) repair() {
 	o.mu.Lock()
-	m := &mending{o: o, attempt: o.attempt, ring: o.ring, p: o.p, homes: o.homes, order: o.order, slots: o.slots, need: o.need, copies: o.copies}
-	seats := o.seats
+	m := &mending{o: o, attempt: o.attempt, ring: o.ring, p: o.p, homes: o.homes, order: o.order, slots: o.slots, seats: o.seats, shown: o.none, copies: o.copies}
+	zone := o.callers
 	o.mu.Unlock()
-	if err := m.tallies(&seats); err != nil {
+	if err := m.tallies(zone); err != nil {
 		o.answer(nil, err)
 		return
 	}
@@ -87,19 +87,16 @@ func (o *getOp) repair() {
 	}
 }
 
-// tallies makes what copies, and the merge of them, are counted by.
-func (m *mending) tallies(seats *quorum.Seats) (err error) {
+// tallies makes what the merge of the copies is counted by.
+func (m *mending) tallies(zone string) (err error) {
 	last := m.slots
 	for i := range m.homes {
-		if !seats.Reads(i) {
+		if !m.seats.Reads(i) {
 			m.order[last] = uint8(i)
 			last++
 		}
 	}
-	if m.shown, err = seats.Read(uint8(m.o.r), ""); err == nil {
-		m.kept, err = seats.Write(uint8(m.o.r), "")
-	}
-	if err != nil {
+	if m.kept, err = m.seats.Write(uint8(m.o.r), zone); err != nil {
 		return fmt.Errorf("%w: R: %w", api.ErrBadRequest, err)
 	}
 	return nil
@@ -170,16 +167,12 @@ func (m *mending) collect(tally quorum.Tally, among int, has *[quorum.SeatsMax]b
 		waiting++
 		send(i, func(a mended) { answers <- a })
 	}
-	next := func() bool {
-		for _, lost := range []bool{false, true} { // who failed before comes last
-			for _, i := range m.order[:among] {
-				if !sent[i] && !has[i] && m.errs[i] == nil && (m.copies[i].state == failed) == lost {
-					begin(int(i))
-					return true
-				}
-			}
+	next := func(expected *[quorum.SeatsMax]bool) bool {
+		i := m.next(m.counting(tally, has, expected), among, func(i int) bool { return !sent[i] && !has[i] && m.errs[i] == nil })
+		if i >= 0 {
+			begin(i)
 		}
-		return false
+		return i >= 0
 	}
 	for i := range m.homes {
 		if first(i) && !has[i] && m.errs[i] == nil {
@@ -191,9 +184,9 @@ func (m *mending) collect(tally quorum.Tally, among int, has *[quorum.SeatsMax]b
 	over := time.NewTimer(time.Until(m.o.theirs))
 	defer over.Stop()
 	for {
-		for !m.met(tally, has, &sent) && next() { // who failed has a successor at once
+		for next(&sent) { // who failed has a successor at once
 		}
-		if m.met(tally, has, nil) {
+		if enough := m.counting(tally, has, nil); enough.Result() == quorum.Met {
 			return -1, nil
 		}
 		if waiting == 0 {
@@ -209,7 +202,7 @@ func (m *mending) collect(tally quorum.Tally, among int, has *[quorum.SeatsMax]b
 				if !time.Now().Before(m.o.theirs) {
 					return -1, m.unavailable(has) // the time is over as well
 				}
-				if next() { // else there is nobody left to try
+				if next(nil) { // else there is nobody left to try
 					late.Reset(m.patience(&sent, has))
 				}
 				continue
@@ -242,29 +235,38 @@ func (m *mending) patience(sent, has *[quorum.SeatsMax]bool) time.Duration {
 	return max(0, min(d, time.Until(m.o.theirs)/3))
 }
 
-// met says that the tally is met by those who have what has counts, and by those who
-// were sent to and have not failed.
-func (m *mending) met(tally quorum.Tally, has, sent *[quorum.SeatsMax]bool) bool {
+// next is the seat to try: the first in the order of preference that is free and that
+// the tally wants, who failed before coming last; -1 if there is none.
+func (m *mending) next(tally quorum.Tally, among int, free func(int) bool) int {
+	for _, lost := range []bool{false, true} {
+		for _, i := range m.order[:among] {
+			state := m.copies[i].state
+			if free(int(i)) && tally.Wants(int(i)) && (state == failed || state == moving) == lost {
+				return int(i)
+			}
+		}
+	}
+	return -1
+}
+
+// counting is the tally with those who have what counts, and those who were sent to
+// and have not failed.
+func (m *mending) counting(tally quorum.Tally, has, sent *[quorum.SeatsMax]bool) quorum.Tally {
 	for i := range m.homes {
 		if has[i] || sent != nil && sent[i] && m.errs[i] == nil {
 			tally.Ack(i)
 		}
 	}
-	return tally.Result() == quorum.Met
+	return tally
 }
 
 // unavailable says why too few homes have what is collected.
 func (m *mending) unavailable(has *[quorum.SeatsMax]bool) error {
-	what, tally := "shows its copy", m.shown
+	what, tally := "shows its copy", m.counting(m.shown, has, nil)
 	if has == &m.holds {
-		what, tally = "has the merge of the copies", m.kept
+		what, tally = "has the merge of the copies", m.counting(m.kept, has, nil)
 	}
-	for i := range m.homes {
-		if has[i] {
-			tally.Ack(i)
-		}
-	}
-	return fmt.Errorf("%w: the homes differ: %w", api.ErrUnavailable, m.o.c.unmet("get", m.slots, m.need, tally.Got(), m.homes, func(i int) string {
+	return fmt.Errorf("%w: the homes differ: %w", api.ErrUnavailable, m.o.c.unmet("get", &m.seats, &tally, func(i int) string {
 		switch {
 		case has[i]:
 			return what
@@ -283,7 +285,7 @@ func (m *mending) reroute(from ring.NodeID) {
 		o.mu.Unlock()
 		return
 	}
-	o.settling, o.got = false, 0
+	o.settling = false
 	o.attempt++ // whatever this attempt still hears is void
 	o.mu.Unlock()
 	if _, err := o.c.newer(from, m.ring.Epoch, o.own); err != nil {

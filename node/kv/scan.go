@@ -53,7 +53,8 @@ func (c *Coordinator) scanKeys(ctx context.Context, req *api.ScanRequest) ([][]b
 		if !ok {
 			deadline = time.Now().Add(timeoutDefault)
 		}
-		home := readersOf(r, ring.Partition(req.Partition))[from]
+		seats := quorum.SeatsOf(r, ring.Partition(req.Partition))
+		home := seats.Member(from)
 		if _, failed := c.newer(home, r.Epoch, deadline); failed != nil {
 			return nil, false, err
 		}
@@ -70,8 +71,7 @@ func (c *Coordinator) scanBy(ctx context.Context, r *ring.Record, req *api.ScanR
 	if req.Limit < 0 || req.Limit > scanLimitMax {
 		return nil, false, -1, fmt.Errorf("%w: a page of %d keys: up to %d", api.ErrBadRequest, req.Limit, scanLimitMax)
 	}
-	need, err := needed("R", req.R, r.Replicas)
-	if err != nil {
+	if err := checkLevel("R", req.R, req.Zone, r.Replicas); err != nil {
 		return nil, false, -1, err
 	}
 	limit := req.Limit
@@ -79,24 +79,34 @@ func (c *Coordinator) scanBy(ctx context.Context, r *ring.Record, req *api.ScanR
 		limit = scanLimitDefault
 	}
 	p := ring.Partition(req.Partition)
-	return c.keysOf(ctx, r, p, need, keysRequest{
+	seats := quorum.SeatsOf(r, p)
+	tally, _, err := c.reads(&seats, r, req.R, req.Zone)
+	if err != nil {
+		return nil, false, -1, err
+	}
+	return c.keysOf(ctx, &seats, tally, p, keysRequest{
 		Epoch: r.Epoch, Partition: req.Partition, After: req.After, Prefix: req.Prefix, Limit: limit,
 	})
 }
 
 // keysOf merges the pages of R homes into one, and says that there is more
 // behind its last key. from is as in scanBy.
-func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partition, need int, req keysRequest) (keys [][]byte, more bool, from int, err error) {
+func (c *Coordinator) keysOf(ctx context.Context, seats *quorum.Seats, tally quorum.Tally, p ring.Partition, req keysRequest) (keys [][]byte, more bool, from int, err error) {
 	type answer struct {
 		home int
 		resp *keysResponse
 		err  error
 	}
-	homes := readersOf(r, p)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	homes := seats.Members()
 	answers := make(chan answer, len(homes))
+	asked := 0
 	for i, id := range homes {
+		if !tally.Counts(i) {
+			continue
+		}
+		asked++
 		ask := func() {
 			resp, err := c.keysFrom(ctx, id, p, &req)
 			answers <- answer{i, resp, err}
@@ -106,10 +116,11 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 		}
 	}
 	from = -1
-	errs := make([]error, len(homes))
+	var errs [quorum.SeatsMax]error
 	var pages []*keysResponse
-	for range homes {
+	for tally.Result() != quorum.Met && asked > 0 {
 		a := <-answers
+		asked--
 		if a.err != nil {
 			errs[a.home] = a.err
 			if rerouted(a.err) {
@@ -117,13 +128,15 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 			}
 			continue
 		}
-		if pages = append(pages, a.resp); len(pages) == need {
-			break
-		}
+		pages = append(pages, a.resp)
+		tally.Ack(a.home)
 	}
-	if len(pages) < need {
-		return nil, false, from, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", len(homes), need, len(pages), homes, func(i int) string {
-			if errs[i] == nil {
+	if tally.Result() != quorum.Met {
+		return nil, false, from, fmt.Errorf("%w: %w", api.ErrUnavailable, c.unmet("scan", seats, &tally, func(i int) string {
+			switch {
+			case !tally.Counts(i):
+				return "takes writes only, while a slot moves"
+			case errs[i] == nil:
 				return "answered"
 			}
 			return reason(errs[i])
@@ -131,22 +144,6 @@ func (c *Coordinator) keysOf(ctx context.Context, r *ring.Record, p ring.Partiti
 	}
 	keys, more = mergePages(pages, req.Limit)
 	return keys, more, -1, nil
-}
-
-// readersOf are the members that answer a partition's reads.
-func readersOf(r *ring.Record, p ring.Partition) []ring.NodeID {
-	seats := quorum.SeatsOf(r, p)
-	members := seats.Members()
-	if len(members) == seats.Slots() {
-		return members
-	}
-	var readers []ring.NodeID
-	for i, id := range members {
-		if seats.Reads(i) {
-			readers = append(readers, id)
-		}
-	}
-	return readers
 }
 
 // mergePages unites sorted pages. Behind the last key of a page that has more,
@@ -179,8 +176,7 @@ func mergePages(pages []*keysResponse, limit int) (keys [][]byte, more bool) {
 
 func (c *Coordinator) keysFrom(ctx context.Context, id ring.NodeID, p ring.Partition, req *keysRequest) (*keysResponse, error) {
 	if id == c.cfg.Self {
-		resp, err := c.ownKeys(p, req)
-		return resp, c.vouch(p, req.Epoch, err)
+		return c.vouchedKeys(ctx, p, req)
 	}
 	to, ok := c.peer(id)
 	if !ok {
@@ -210,11 +206,21 @@ func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRe
 	if int(p) >= r.Partitions || !r.Holds(p, c.cfg.Self) {
 		return nil, fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, r.Epoch)
 	}
-	resp, err := c.ownKeys(p, req)
-	if err := c.vouch(p, req.Epoch, err); err != nil {
-		return nil, err
+	return c.vouchedKeys(ctx, p, req)
+}
+
+// vouchedKeys lists what this node has, if that may be answered with. All homes are
+// asked, and those that answer first are enough: so it is held back where it must be.
+func (c *Coordinator) vouchedKeys(ctx context.Context, p ring.Partition, req *keysRequest) (*keysResponse, error) {
+	for held := false; ; held = true {
+		resp, err := c.ownKeys(p, req)
+		if err = c.vouch(p, req.Epoch, err); err == nil {
+			return resp, nil
+		}
+		if held || !c.heldBack(ctx, p, req.Epoch, err) {
+			return nil, err
+		}
 	}
-	return resp, nil
 }
 
 // ownKeys lists what this node has.
@@ -279,7 +285,7 @@ func (c *Coordinator) scanItems(ctx context.Context, req *api.ScanRequest, keys 
 		reads := make([]scanRead, len(window))
 		for i, key := range window {
 			reads[i].done = make(chan struct{})
-			c.Get(&api.GetRequest{Key: key, R: req.R}, deadline, &reads[i])
+			c.Get(&api.GetRequest{Key: key, R: req.R, Zone: req.Zone}, deadline, &reads[i])
 		}
 		for i, key := range window {
 			select {
