@@ -280,11 +280,11 @@ func closedSince(s Store, p ring.Partition, since uint64) (closed []store.Ending
 	return closed, size
 }
 
-// learnEnds takes what another home knows of closed actors, if this node is a home of
-// the partition too.
+// learnEnds takes what another member knows of closed actors, if this node holds the
+// partition too.
 func (r *Repair) learnEnds(told partitionEnds) error {
 	rec := r.current()
-	if rec == nil || rec.HomeIndex(told.Partition, r.cfg.Self) < 0 {
+	if rec == nil || !rec.Holds(told.Partition, r.cfg.Self) {
 		return nil
 	}
 	known, _ := r.cfg.Store.Endings(told.Partition)

@@ -219,3 +219,17 @@ func TestPullAsksForNoMoreThanItMay(t *testing.T) {
 		t.Errorf("what may be asked for is refused: %v", err)
 	}
 }
+
+func FuzzSyncRequest(f *testing.F) {
+	c := someClock()
+	fuzzMessage(f, func() message { return new(syncRequest) },
+		&syncRequest{Epoch: 1, Partition: 2}, &syncRequest{Epoch: 1, Partition: 2, Era: 3, Want: dotsOfClock(&c), Have: c, After: []byte("k")})
+}
+
+func FuzzSyncResponse(f *testing.F) {
+	r := version.Record{Key: []byte("k")}.Put(nil, version.NewSibling(version.Dot{Actor: 1, Seq: 1}, 1, 0, []byte("v")))
+	fuzzMessage(f, func() message { return new(syncResponse) },
+		&syncResponse{Era: 1, Clock: someClock(), Ends: someEnds(true), Of: 7},
+		&syncResponse{Era: 1, Items: []item{{key: []byte("a")}, {encoded: r.Append(nil)}}, Next: []byte("k"), Scanned: true,
+			Hidden: []wantedKey{{[]byte("a"), []version.Dot{{Actor: 1, Seq: 2}}}}})
+}

@@ -1,6 +1,7 @@
 package antientropy
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -16,6 +17,8 @@ type Store interface {
 	// Era changes whenever clocks were emptied or the files opened anew: what
 	// was read of clocks before is then void.
 	Era() uint64
+	// EraOf is the Era in which the clock of a partition was emptied last.
+	EraOf(p ring.Partition) uint64
 	// ClockOf is a copy of the partition's clock, which claims only what is
 	// on disk.
 	ClockOf(p ring.Partition) store.Clock
@@ -24,8 +27,8 @@ type Store interface {
 	// all that have a clock.
 	ClocksChanged(since uint64) (changed []ring.Partition, now uint64)
 	// Incorporate claims dots whose effects were merged from a home that
-	// claims them, if Era is still era. It returns when the merges queued
-	// before it are on disk.
+	// claims them, if EraOf is not newer than era. It returns when the merges
+	// queued before it are on disk.
 	Incorporate(p ring.Partition, dots store.DotSet, era uint64) error
 	// KeysOf finds, in the dot log, the keys that the dots were written to,
 	// each key once and sorted, and the dots that the log does not know.
@@ -60,13 +63,24 @@ type Store interface {
 	// Minting is the actor that this store mints with in a partition, 0 for none.
 	Minting(p ring.Partition) (version.Actor, error)
 
+	// Fence is the epoch below which a partition takes no counted request. It is
+	// durable, and no record is dropped before it has risen.
+	Fence(p ring.Partition) uint64
+	// NotePulledIn notes durably, behind the merges that were queued before, what
+	// was pulled for a move, if EraOf is not newer than era. Another By or Since
+	// replaces the note, the same unites From. A fence that is newer than Since fails it.
+	// A loss in the partition, or its drop, voids the note.
+	NotePulledIn(p ring.Partition, note ring.Pulled, era uint64) error
+	// Pulled is the note; zero where nothing is noted.
+	Pulled(p ring.Partition) ring.Pulled
+
 	// CountsForRead is false for a partition that has lost something.
 	CountsForRead(p ring.Partition) bool
 	Health() store.Health
 	// Changed is closed at the next change of Health.
 	Changed() <-chan struct{}
-	// Repaired says that the partition holds again what was lost, if Era is
-	// still era. It returns when that is on disk.
+	// Repaired says that the partition holds again what was lost, if EraOf is
+	// not newer than era. It returns when that is on disk.
 	Repaired(p ring.Partition, era uint64) error
 	// DeclareLossOf says that the partition lacks what its clock claims, and
 	// why that is known: from then on it does not count for reads, its clock is
@@ -86,10 +100,13 @@ type Store interface {
 
 // Rings is the ring record on this node; *topology.Topology satisfies it.
 type Rings interface {
-	// Current is nil until the node belongs to a cluster.
+	// Current is nil until the node belongs to a cluster. It is durable.
 	Current() *ring.Record
 	// Changed is closed at the next change of Current.
 	Changed() <-chan struct{}
+	// Learn pulls the record from a member until Current is of at least that
+	// epoch.
+	Learn(ctx context.Context, from rpc.Peer, epoch uint64) error
 }
 
 // Members says where everybody is.

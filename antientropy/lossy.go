@@ -177,6 +177,9 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 			return false
 		}
 		home := rec.HomeIndex(p, r.cfg.Self) >= 0
+		if !home && rec.Holds(p, r.cfg.Self) {
+			continue // the move's next pull fills it: see refilledBySync
+		}
 		if home && !r.refilled(rec, p, era) {
 			left = true
 			continue

@@ -25,6 +25,9 @@ type memStore struct {
 	kept  map[ring.NodeID]map[ring.Partition]map[string]store.StandIn
 	event chan struct{}
 	ends  map[ring.Partition]memEnds
+	// fences and notes are those of moves.
+	fences map[ring.Partition]uint64
+	notes  map[ring.Partition]ring.Pulled
 
 	// logMax bounds the dot log of a partition.
 	logMax int
@@ -51,7 +54,7 @@ type memPart struct {
 func newMemStore(draw func() uint64) *memStore {
 	return &memStore{
 		parts: map[ring.Partition]*memPart{}, draw: draw, era: draw(), logMax: 1 << 20, event: make(chan struct{}),
-		ends: map[ring.Partition]memEnds{},
+		ends: map[ring.Partition]memEnds{}, fences: map[ring.Partition]uint64{}, notes: map[ring.Partition]ring.Pulled{},
 		kept: map[ring.NodeID]map[ring.Partition]map[string]store.StandIn{},
 	}
 }
@@ -126,6 +129,9 @@ func (s *memStore) merge(m *store.Merge) error {
 		if err := s.refuse(m.Record.Key); err != nil {
 			return err
 		}
+	}
+	if fence := s.fences[m.Partition]; m.Epoch != 0 && m.Epoch < fence {
+		return store.ErrFenced
 	}
 	q := s.part(m.Partition)
 	if err := s.ended(m.Partition, &m.Record); err != nil {
@@ -453,6 +459,7 @@ func (s *memStore) lose(p ring.Partition, gone func(key string) bool) {
 	maps.DeleteFunc(q.records, func(k string, _ version.Record) bool { return gone(k) })
 	q.actor, q.last, q.clock, q.log = 0, 0, store.Clock{}, nil
 	q.lossy = true
+	delete(s.notes, p)
 	s.era = s.draw()
 	s.told()
 }

@@ -41,14 +41,21 @@ func (r *Repair) mergeHere(ctx context.Context, p ring.Partition, items []item, 
 	if rec == nil {
 		return fmt.Errorf("%w: no ring record", api.ErrNotReady)
 	}
-	if rec.HomeIndex(p, r.cfg.Self) < 0 {
+	if !rec.Holds(p, r.cfg.Self) {
 		return fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, rec.Epoch)
 	}
+	return r.mergeBy(ctx, rec, rec.Epoch, p, items, v)
+}
+
+// mergeBy is mergeHere by a ring record and an epoch. A fence that is newer than the
+// epoch refuses all that is not in the store yet: the partition may have been dropped
+// since, and what comes behind that would stay for ever.
+func (r *Repair) mergeBy(ctx context.Context, rec *ring.Record, epoch uint64, p ring.Partition, items []item, v verdict) error {
 	for len(items) > 0 {
 		n := min(len(items), r.pace.burst())
 		merges := make([]*store.Merge, 0, n)
 		for _, it := range items[:n] {
-			m := &store.Merge{Partition: p, Record: version.Record{Key: it.key}, Verdict: v.given, Base: v.base}
+			m := &store.Merge{Partition: p, Epoch: epoch, Record: version.Record{Key: it.key}, Verdict: v.given, Base: v.base}
 			if it.encoded == nil {
 				if !v.given {
 					continue // it says nothing

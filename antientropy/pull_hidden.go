@@ -52,9 +52,9 @@ func hiddenIn(encoded []byte, dots []version.Dot) []version.Dot {
 	return slices.Compact(out)
 }
 
-// unproven are those of the hidden writes of a pull that are not to be claimed: some
+// unproven are those of the hidden writes of a pull from a member that are not to be claimed: some
 // other home shows them, or cannot say that it does not.
-func (r *Repair) unproven(ctx context.Context, pt *partner, p ring.Partition, hidden []wantedKey) (store.DotSet, error) {
+func (r *Repair) unproven(ctx context.Context, with ring.NodeID, p ring.Partition, hidden []wantedKey) (store.DotSet, error) {
 	rec := r.current()
 	own := r.cfg.Store.ClockOf(p)
 	var doubts []dispute
@@ -72,10 +72,10 @@ func (r *Repair) unproven(ctx context.Context, pt *partner, p ring.Partition, hi
 	if rec == nil || len(doubts) == 0 {
 		return nil, nil
 	}
-	asking := &pairAudit{r: r, with: pt.id}
+	asking := &pairAudit{r: r, with: with}
 	var witnesses []*witness
 	for _, id := range r.others(rec, p) {
-		if id != pt.id {
+		if id != with {
 			witnesses = append(witnesses, asking.hear(ctx, id, p, doubts))
 		}
 	}

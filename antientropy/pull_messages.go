@@ -1,8 +1,6 @@
 package antientropy
 
 import (
-	"bytes"
-
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/wire"
@@ -86,25 +84,11 @@ func (m *pullRequest) ParseWire(r *wire.Reader) error {
 func (m *pullResponse) AppendWire(b []byte) []byte {
 	b = wire.AppendBool(wire.AppendArray(b, 7), m.Verdict)
 	b = appendDots(b, m.Base)
-	b = wire.AppendArray(b, 2*len(m.Items))
-	for i := range m.Items {
-		it := &m.Items[i]
-		if it.encoded != nil {
-			b = wire.AppendBytes(b, nil) // the record has the key
-		} else {
-			b = wire.AppendBytes(b, it.key)
-		}
-		b = wire.AppendBytes(b, it.encoded)
-	}
+	b = appendItems(b, m.Items)
 	b = wire.AppendBytes(b, m.Next)
 	b = wire.AppendBool(b, m.Done)
 	b = wire.AppendBool(b, m.Scanned)
-	b = wire.AppendArray(b, 2*len(m.Hidden))
-	for i := range m.Hidden {
-		b = wire.AppendBytes(b, m.Hidden[i].Key)
-		b = appendDots(b, m.Hidden[i].Dots)
-	}
-	return b
+	return appendWanted(b, m.Hidden)
 }
 
 // ParseWire implements wire.Parser. Records are not checked, but for their keys.
@@ -114,21 +98,9 @@ func (m *pullResponse) ParseWire(r *wire.Reader) error {
 	if s.More() {
 		m.Base = contextOf(r)
 	}
-	n := s.Array()
-	if n > 2*pullItemsMax || n%2 != 0 {
-		return wire.ErrMalformed
-	}
-	for i := range n / 2 {
-		it := item{key: r.Bytes(), encoded: r.Bytes()}
-		if it.encoded != nil && it.key == nil {
-			it.key = version.KeyOf(it.encoded)
-		} else if it.encoded != nil {
-			return wire.ErrMalformed
-		}
-		if len(it.key) == 0 || len(it.key) > version.KeySizeMax || i > 0 && bytes.Compare(it.key, m.Items[i-1].key) <= 0 {
-			return wire.ErrMalformed
-		}
-		m.Items = append(m.Items, it)
+	var err error
+	if m.Items, err = itemsOf(r, s.Array()); err != nil {
+		return err
 	}
 	m.Next = s.Bytes()
 	m.Done = s.Bool()
@@ -136,12 +108,8 @@ func (m *pullResponse) ParseWire(r *wire.Reader) error {
 	if len(m.Next) > version.KeySizeMax {
 		return wire.ErrMalformed
 	}
-	n = s.Array()
-	if n > 2*pullItemsMax || n%2 != 0 {
-		return wire.ErrMalformed
-	}
-	for range n / 2 {
-		m.Hidden = append(m.Hidden, wantedKey{oneKey(r), dots(r, dotsMax)})
+	if m.Hidden, err = wantedOf(r, s.Array()); err != nil {
+		return err
 	}
 	return s.End()
 }

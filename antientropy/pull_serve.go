@@ -47,11 +47,7 @@ func (r *Repair) servePull(ctx context.Context, from rpc.Peer, req *pullRequest)
 		return nil, fmt.Errorf("keys of partition %d: %w", p, err)
 	}
 	page := &pullPage{store: s, p: p, have: &req.Have, most: r.pace.pageMax(), resp: &pullResponse{Scanned: len(unknown) > 0}}
-	for i := range logged {
-		if bytes.Compare(logged[i].Key, req.After) > 0 {
-			page.logged = append(page.logged, logged[i])
-		}
-	}
+	page.logged = keysBehind(logged, req.After)
 	if len(unknown) > 0 {
 		err = page.scan(ctx, req.After)
 	} else {

@@ -3,6 +3,7 @@ package antientropy
 import (
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ type realDisk struct {
 	*store.Store
 	t       *testing.T
 	platter *disk.Disk
-	rec     *ring.Record
+	rec     atomic.Pointer[ring.Record] // adopted, and its epoch that of puts
 	chance  *rand.Rand
 
 	copied    disk.Snapshot
@@ -30,13 +31,21 @@ func (d *realDisk) open() {
 	s, err := store.Open(d.platter.Open(), store.Options{
 		RecordMax: 4 << 20, CacheBytes: 1 << 20, Rand: d.chance.Uint64, LogBlocksMax: 1, ClockPersistEvery: time.Second,
 	})
-	if err == nil {
-		err = s.Adopt(d.rec.Encode(), func(p ring.Partition) uint64 { return d.rec.Since[p] }, d.rec.Partitions)
-	}
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	d.Store = s
+	d.adopt(d.rec.Load(), nil)
+}
+
+// adopt makes a ring record durable.
+func (d *realDisk) adopt(rec *ring.Record, drops []ring.Partition) {
+	err := d.Adopt(rec.Encode(), func(p ring.Partition) uint64 { return rec.Since[p] }, rec.Partitions, drops)
+	if err != nil {
+		d.t.Error(err)
+		return
+	}
+	d.rec.Store(rec)
 }
 
 func (d *realDisk) close() {
@@ -77,7 +86,7 @@ func (s *putSink) Committed(err error) { s.done <- err }
 
 // put mints a write; nil if it was refused.
 func (d *realDisk) put(p ring.Partition, key, value string, blind, tombstone bool, stamp version.Stamp) []byte {
-	put := &store.Put{Partition: p, Epoch: d.rec.Epoch, Key: []byte(key), Tombstone: tombstone, Stamp: stamp, Blind: blind}
+	put := &store.Put{Partition: p, Epoch: d.rec.Load().Epoch, Key: []byte(key), Tombstone: tombstone, Stamp: stamp, Blind: blind}
 	if !tombstone {
 		put.Value, put.ValueDigest = []byte(value), version.DigestOf([]byte(value))
 	}

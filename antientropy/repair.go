@@ -89,6 +89,7 @@ type Repair struct {
 	turns    turns
 	lossy    lossyBook
 	progress progress
+	syncs    syncBook
 
 	auditing auditing // audits beside the schedule
 }
@@ -114,14 +115,16 @@ func New(cfg Config) *Repair {
 	r.turns.init()
 	r.lossy.init()
 	r.auditing.init()
+	r.syncs.init()
 	return r
 }
 
 // Register answers other homes. Nothing that is registered here calls another
-// node.
+// node, but for a newer ring record that a request names: see serveSync.
 func (r *Repair) Register(m *rpc.Mux) {
 	r.registerClocks(m)
 	r.registerPull(m)
+	r.registerSync(m)
 	r.registerStandIns(m)
 	r.registerAudit(m)
 	r.registerForget(m)

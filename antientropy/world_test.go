@@ -61,6 +61,7 @@ type home struct {
 	held    *ring.Record
 	changed chan struct{}
 	hidden  map[ring.NodeID]bool // members whose address is not known
+	learned func()               // called when a record was learned
 }
 
 // Current implements Rings.
@@ -84,6 +85,46 @@ func (h *home) adopt(rec *ring.Record) {
 	h.held = rec
 	close(h.changed)
 	h.changed = make(chan struct{})
+}
+
+// Learn implements Rings.
+func (h *home) Learn(_ context.Context, from rpc.Peer, epoch uint64) error {
+	for _, o := range h.w.nodes {
+		if o.id != from.ID {
+			continue
+		}
+		rec := o.Current()
+		if rec == nil || rec.Epoch < epoch {
+			return fmt.Errorf("%s holds no record of epoch %d", o.id.Short(), epoch)
+		}
+		h.take(rec)
+		if h.learned != nil {
+			h.learned()
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is nobody", from.ID.Short())
+}
+
+// take adopts a ring record as a node does: durably, with its fences, and without the
+// partitions that are not this node's any more.
+func (h *home) take(rec *ring.Record) {
+	prev := h.Current()
+	if prev.Epoch >= rec.Epoch {
+		return
+	}
+	var drops []ring.Partition
+	for p := range ring.Partition(rec.Partitions) {
+		if rec.Drops(prev, p, h.id) {
+			drops = append(drops, p)
+		}
+	}
+	if h.disk != nil {
+		h.disk.adopt(rec, drops)
+	} else {
+		h.store.adopt(rec, drops)
+	}
+	h.adopt(rec)
 }
 
 // storage is the store that the node works with.
@@ -174,7 +215,8 @@ func inWorld(t *testing.T, o worldOptions, f func(w *world)) {
 			h := &home{w: w, i: i, id: nodeID(i), store: newMemStore(chance.Uint64), held: w.rec, changed: make(chan struct{}),
 				hidden: map[ring.NodeID]bool{}, tune: o.tune}
 			if o.real {
-				h.disk = &realDisk{t: t, platter: disk.New(o.seed<<8 + uint64(i+1)), rec: w.rec, chance: chance}
+				h.disk = &realDisk{t: t, platter: disk.New(o.seed<<8 + uint64(i+1)), chance: chance}
+				h.disk.rec.Store(w.rec)
 			}
 			h.peer = rpc.Peer{ID: h.id, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1)}
 			h.host = w.net.Host(h.peer, nil)
