@@ -47,7 +47,7 @@ the one node of --addr is meant.
 
 A server with --join does this by itself, unless it has --standby.`,
 		example: []string{"%s n4", "%s --addr 127.0.0.1:7640"},
-		fits:    inState(ring.Standby, ring.Leaving),
+		fits:    inState(ring.Standby, ring.Leaving, ring.Retreating),
 	},
 	{
 		verb: client.RingLeave, use: "[NODE]", self: true,
@@ -58,7 +58,8 @@ without it, the one node of --addr is meant.
 
 The member must run until that is done: see kith ring moves, or --wait. Until
 then it can be taken back: kith ring abort NODE. Once it is done, that is for good:
-the ID never comes back, and the server joins again only with an empty directory.
+the server ends by itself, its ID never comes back, and it joins again only with an
+empty directory.
 
 A server that is only stopped does not leave: it keeps what is its own. One that is
 dead for good cannot leave: see kith remove.`,
@@ -76,7 +77,7 @@ That cannot be taken back: the member counts for nothing from now on, and its ID
 never comes back, even if its disk is found again. One that still works should
 leave instead (kith leave), and one that is only away comes back by itself.`,
 		example: []string{"%s n4", "%s 1f0c2a77 --wait"},
-		fits:    inState(ring.Active, ring.Leaving, ring.Lost, ring.Standby),
+		fits:    anyMember,
 	},
 	{
 		verb: client.RingReplace, use: "OLD --with NEW", args: 1,
@@ -340,7 +341,7 @@ func (ch *change) follows(r *ring.Record, req *client.RingRequest, plan *client.
 	case client.RingJoin, client.RingLeave:
 		text += "; to take it back: kith ring abort " + who
 	case client.RingReplace:
-		text += "; to take it back: kith ring abort " + name(req.With)
+		text += fmt.Sprintf("; to take it back: kith ring abort %s && kith ring abort %s", who, name(req.With))
 	}
 	return text
 }

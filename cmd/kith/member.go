@@ -15,28 +15,31 @@ import (
 // idLeast is how many digits of an ID name a member at least.
 const idLeast = 8
 
-// memberOf finds a member as people call it: by its name, its ID, or at least the
-// first 8 digits of that. It is nil if there is none, and an error if there are
-// several.
+// memberOf finds a member as people call it, and as nodes do: by its name, or else by
+// its ID or at least the first 8 digits of that. It is nil if there is none, and an
+// error if there are several.
 func memberOf(r *ring.Record, text string) (*ring.Member, error) {
-	var found []*ring.Member
-	for i := range r.Members {
-		m := &r.Members[i]
-		if m.Name == text || len(text) >= idLeast && strings.HasPrefix(m.ID.String(), strings.ToLower(text)) {
-			found = append(found, m)
+	named := func(m *ring.Member) bool { return m.Name == text }
+	begins := func(m *ring.Member) bool {
+		return len(text) >= idLeast && strings.HasPrefix(m.ID.String(), strings.ToLower(text))
+	}
+	for _, is := range []func(*ring.Member) bool{named, begins} {
+		var found *ring.Member
+		var ids []string
+		for i := range r.Members {
+			if m := &r.Members[i]; is(m) {
+				found = m
+				ids = append(ids, m.ID.Short())
+			}
+		}
+		switch {
+		case len(ids) == 1:
+			return found, nil
+		case len(ids) > 1:
+			return nil, usagef("%q is %d members: say which one by the beginning of its ID: %s", text, len(ids), strings.Join(ids, ", "))
 		}
 	}
-	switch {
-	case len(found) == 0:
-		return nil, nil
-	case len(found) == 1:
-		return found[0], nil
-	}
-	var ids []string
-	for _, m := range found {
-		ids = append(ids, m.ID.Short())
-	}
-	return nil, usagef("%q is %d members: say which one by the beginning of its ID: %s", text, len(found), strings.Join(ids, ", "))
+	return nil, nil
 }
 
 // label is a member for people.

@@ -71,7 +71,7 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 				"receipt.siblings receipt.sloppy schema siblings value_base64"},
 		{"status", func(a *app) error { return a.printStatus(status) },
 			"cluster cluster_id epoch members members.address members.clock_offset members.disk members.epoch members.gossip members.homes " +
-				"members.id members.keeper members.keys members.name members.problems members.reachable members.records " +
+				"members.id members.keeper members.keys members.membership members.moves_in members.moves_out members.name members.problems members.reachable members.records " +
 				"members.repair members.repair.anomalies members.repair.audited members.repair.behind members.repair.closed members.repair.closing members.repair.differences members.repair.eta " +
 				"members.repair.forgotten members.repair.homes members.repair.lossy members.repair.missing members.repair.pulled_bytes " +
 				"members.repair.pulled_keys members.repair.rotten members.repair.scans members.repair.scrubbed members.repair.stand_in_bytes members.repair.stand_ins " +

@@ -150,7 +150,8 @@ or of all: who was about to leave stays, and who was about to get a share goes b
 standby. Moves in the queue are taken out; those under way are turned back, or
 finished and then undone, so that nothing is lost and nobody reads anything old.
 
-What has moved already moves back. A removal cannot be taken back.`,
+What has moved already moves back. A join of which half is done is not taken back:
+have the member leave. A removal cannot be taken back at all.`,
 		Example: `  kith ring abort
   kith ring abort n4`,
 		Args:              a.want(0, 1),

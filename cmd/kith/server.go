@@ -46,13 +46,19 @@ const (
 func (a *app) serverCommand() *cobra.Command {
 	s := &serverFlags{}
 	cmd := &cobra.Command{
-		Use:   "server --data DIR (--join HOST:PORT,... [--replace ID] | --expect N)",
+		Use:   "server --data DIR (--join HOST:PORT,... [--standby | --replace ID] | --expect N)",
 		Short: "Run a node",
 		Long: `Run a node of a cluster, until SIGTERM or an interrupt.
 
 A new cluster is founded by one server with --expect N and no --join, as soon
 as N members are there; all others --join any members. A node that was a member
 before needs neither: it comes back by itself.
+
+Who joins later is given its share of the keys, which moves to it while clients read
+and write: see kith ring moves. With --standby it is a member without a share, that
+takes requests and passes them on, until kith join NODE gives it one, or kith replace
+OLD --with NODE the place of another. To stop a server is not to leave: kith leave has
+it hand over what it has, and ends it.
 
 A member whose disk is lost is replaced by a server with an empty directory,
 --join and --replace with the member's ID: it takes over all its slots and fills
@@ -72,6 +78,7 @@ There is no encryption of data and no authentication yet: addresses other than
 loopback need --insecure.`,
 		Example: `  kith server --data n1 --listen 127.0.0.1:7600 --gossip 127.0.0.1:7601 --expect 3
   kith server --data n2 --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601
+  kith server --data n4 --listen 127.0.0.1:7630 --gossip 127.0.0.1:7631 --join 127.0.0.1:7601 --standby
   kith server --data new --listen 127.0.0.1:7610 --gossip 127.0.0.1:7611 --join 127.0.0.1:7601 --replace 1f0c2a77`,
 		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -93,6 +100,7 @@ func (s *serverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.cfg.Gossip, "gossip", node.GossipDefault, "HOST:PORT for membership, TCP and UDP")
 	f.StringSliceVar(&s.cfg.Join, "join", nil, "gossip addresses of members, HOST:PORT,...")
 	f.IntVar(&s.cfg.Expect, "expect", 0, "found a cluster of this many members")
+	f.BoolVar(&s.cfg.Standby, "standby", false, "join without a share of the keys, until kith join or kith replace gives it one")
 	f.StringVar(&s.cfg.Replace, "replace", "", "take the place of this member, whose disk is lost: its ID, or the first 8 digits")
 	f.IntVar(&s.cfg.Replicas, "replicas", ring.ReplicasDefault, "homes of each key, for the one that founds")
 	f.IntVar(&s.cfg.Partitions, "partitions", ring.PartitionsDefault, "parts of the ring, for the one that founds: a power of two")
@@ -144,6 +152,10 @@ func (s *serverFlags) complete(a *app) (node.Config, error) {
 		return cfg, usagef("--expect %d founds a cluster and --join joins one: give one of them", cfg.Expect)
 	case cfg.Replace != "" && cfg.Expect > 0:
 		return cfg, usagef("--replace takes a place in a cluster and --expect %d founds one: use --join instead", cfg.Expect)
+	case cfg.Standby && cfg.Expect > 0:
+		return cfg, usagef("--standby joins a cluster without a share of it and --expect %d founds one: use --join instead", cfg.Expect)
+	case cfg.Standby && cfg.Replace != "":
+		return cfg, usagef("--replace takes the place of a member and --standby takes none: give one of them")
 	case s.repair > math.MaxInt32: // far over the node's own bound
 		return cfg, usagef("--repair-rate %s: want at most 1GiB", s.repair.String())
 	}

@@ -161,7 +161,7 @@ func (a *app) waitChange(ctx context.Context, c *client.Client, ch *change, req 
 	case client.RingLeave, client.RingReplace, client.RingRemove:
 		who, _ := memberOf(before, req.Member)
 		if who != nil {
-			a.hint("%s is no member any more. Its server can be stopped and its directory deleted; its ID never comes back.", label(who))
+			a.hint("%s is no member any more. Its server ends by itself, and its directory is not needed; its ID never comes back.", label(who))
 		}
 	}
 	return nil

@@ -204,6 +204,10 @@ func (a *app) printStatus(st *client.Status) error {
 		return cmp.Or(-cmp.Compare(trouble(x), trouble(y)), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 	})
 	rows := [][]string{{"STATE", "NAME", "ID", "ZONE", "ADDRESS", "HOMES", "KEYS", "DISK"}}
+	moves := slices.ContainsFunc(members, func(m client.MemberStatus) bool { return m.MovesIn+m.MovesOut > 0 })
+	if moves {
+		rows[0] = append(rows[0], "MOVES") // in and out
+	}
 	reachable := 0
 	for _, m := range members {
 		state := m.State
@@ -215,10 +219,17 @@ func (a *app) printStatus(st *client.Status) error {
 		} else if state != "unreachable" && state != "lost" {
 			state += " (unreachable)"
 		}
-		rows = append(rows, []string{
+		if goes := m.Membership; (goes == "leaving" || goes == "retreating") && goes != m.State {
+			state += ", " + goes
+		}
+		row := []string{
 			state, m.Name, m.ID[:min(8, len(m.ID))], cmp.Or(m.Zone, "-"), m.Address,
 			fmt.Sprint(m.Homes), fmt.Sprint(m.Keys), byteSize(m.Disk),
-		})
+		}
+		if moves {
+			row = append(row, fmt.Sprintf("+%d -%d", m.MovesIn, m.MovesOut))
+		}
+		rows = append(rows, row)
 	}
 	if err := a.table(rows); err != nil {
 		return err

@@ -106,3 +106,25 @@ func TestStatusTellsPeopleOfScans(t *testing.T) {
 		t.Errorf("who has had no scans is talked about:\n%s", &out)
 	}
 }
+
+func TestStatusShowsWhatMoves(t *testing.T) {
+	st := members("ready", "ready")
+	show := func() string {
+		var out strings.Builder
+		a := &app{out: &out, format: formatTable}
+		if err := a.printStatus(st); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if text := show(); strings.Contains(text, "MOVES") || strings.Contains(text, "leaving") {
+		t.Errorf("nothing moves, and status says:\n%s", text)
+	}
+	st.Members[0].MovesIn, st.Members[1].MovesOut, st.Members[1].Membership = 7, 7, "leaving"
+	text := show()
+	for _, want := range []string{"MOVES", "+7 -0", "+0 -7", "ready, leaving "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("status does not say %q:\n%s", want, text)
+		}
+	}
+}
