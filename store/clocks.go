@@ -33,6 +33,8 @@ type clocks struct {
 	// notes say from whom partitions were pulled; what empties a clock voids its
 	// note.
 	notes map[ring.Partition]ring.Pulled
+	// noted is closed at the next change of notes.
+	noted chan struct{}
 	// emptied is the era in which all clocks were emptied last, emptiedAt those in
 	// which single ones were since.
 	emptied   uint64
@@ -49,11 +51,11 @@ type partitionClock struct {
 
 // eraBits are the bits of an era that count; above them stands the boot, so that
 // no era comes twice in a node's life.
-const eraBits = 24
+const eraBits = 32
 
 func newClocks(log *dotLog, endings *endings) *clocks {
 	return &clocks{log: log, endings: endings, byID: make(map[ring.Partition]*partitionClock), dirty: make(map[ring.Partition]struct{}),
-		notes: make(map[ring.Partition]ring.Pulled), emptiedAt: make(map[ring.Partition]uint64), dropped: make(map[ring.Partition]struct{})}
+		notes: make(map[ring.Partition]ring.Pulled), noted: make(chan struct{}), emptiedAt: make(map[ring.Partition]uint64), dropped: make(map[ring.Partition]struct{})}
 }
 
 // nextEra voids what was read of clocks before. mu is held.

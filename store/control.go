@@ -106,6 +106,7 @@ func (c *committer) forget(ctl *control) {
 		c.clocks.forgetAll()
 		c.actors.retireAll()
 		b.put([]byte(metaClocks), binary.BigEndian.AppendUint64(nil, b.number))
+		c.renameDrops()
 	} else {
 		c.clocks.forget(*ctl.lost)
 		c.actors.retire(*ctl.lost)

@@ -135,6 +135,18 @@ func (d *drops) list() (out []ring.Partition) {
 	return out
 }
 
+// certain is the number of a drop that does not come again by mistake, and is not about
+// to be over.
+func (d *drops) certain(p ring.Partition) (number uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	one := d.pending[p]
+	if one == nil || one.doubtful || one.ending {
+		return 0, false
+	}
+	return one.number, true
+}
+
 // Dropping lists, sorted, the partitions that are being dropped.
 func (s *Store) Dropping() []ring.Partition {
 	s.drops.mu.Lock()
@@ -149,8 +161,22 @@ func (c *committer) beginDrops(partitions []ring.Partition) {
 		c.drops.begin(p, b.number)
 		c.actors.retire(p)
 		c.keepPromises(p)
-		b.put(droppingKey(p), encodeDropping(c.clocks.generationNow(), b.number))
+		c.nameDrop(p, b.number)
 		b.dropped = append(b.dropped, p)
+	}
+}
+
+// nameDrop names a drop that begins, or goes on in another generation.
+func (c *committer) nameDrop(p ring.Partition, number uint64) {
+	c.building.put(droppingKey(p), encodeDropping(c.clocks.generationNow(), number))
+}
+
+// renameDrops names the drops again that are not over, when the generation has changed.
+func (c *committer) renameDrops() {
+	for _, p := range c.drops.list() {
+		if number, known := c.drops.certain(p); known {
+			c.nameDrop(p, number)
+		}
 	}
 }
 
@@ -314,12 +340,15 @@ func (c *committer) installDrops(loaded map[ring.Partition]*dropping) {
 		switch {
 		case on != nil && (on.number == one.number || one.named):
 			on.doubtful = one.doubtful
+			if !on.doubtful {
+				c.nameDrop(p, on.number)
+			}
 		case on == nil && one.named && !one.ending:
 			// The disk has lost it.
 			one := *one
 			one.ending = false
 			loaded[p] = &one
-			c.building.put(droppingKey(p), encodeDropping(c.clocks.generationNow(), one.number))
+			c.nameDrop(p, one.number)
 		}
 	}
 	for _, p := range slices.Sorted(maps.Keys(loaded)) {

@@ -47,9 +47,7 @@ func wantGone(t testing.TB, s *store.Store, p ring.Partition, keys []string, dot
 	if c := s.ClockOf(p); len(c.Actors) > 0 {
 		t.Fatalf("clock %v", c)
 	}
-	if tree, _, ok := s.TreeOf(p); !ok || tree.Root() != new(store.Tree).Root() {
-		t.Fatalf("tree is trusted: %v, and not empty", ok)
-	}
+	wantTree(t, s, p)
 	if note := s.Pulled(p); note.Since != 0 {
 		t.Fatalf("note %v", note)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -39,7 +40,9 @@ func (s *Store) dropper() {
 			if !s.sleep(dropPause) {
 				return
 			}
-			if err := w.step(); err != nil {
+			if err := w.step(); errors.Is(err, ErrClosed) {
+				return
+			} else if err != nil {
 				s.logger.Warn("partitions cannot be dropped yet", "partitions", len(w.left), "error", err)
 				if !s.sleep(dropRetry) {
 					return

@@ -200,10 +200,14 @@ func (c *committer) applyEnding(ctl *control) error {
 			void = append(void, ActorDots{now.Actor, holes})
 		}
 	}
+	busy := c.drops.busy(p)
+	if busy {
+		void = nil // it holds nothing, and claims nothing
+	}
 	slices.SortFunc(void, func(x, y ActorDots) int { return compareActors(x.Actor, y.Actor) })
 	ctl.claim = &claim{partition: p, era: c.clocks.era.Load(), dots: slices.CompactFunc(void, func(x, y ActorDots) bool { return x.Actor == y.Actor })}
-	if c.drops.busy(p) {
-		return nil // it holds nothing, and claims nothing
+	if busy {
+		return nil
 	}
 	return c.applyClaim(ctl.claim)
 }

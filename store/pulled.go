@@ -56,6 +56,14 @@ func (s *Store) notePulled(p ring.Partition, note ring.Pulled, era *uint64) erro
 // if that is nothing. Its From are sorted, and must not be changed.
 func (s *Store) Pulled(p ring.Partition) ring.Pulled { return s.clocks.pulled(p) }
 
+// PulledChanged returns a channel that is closed when something is noted next. That a
+// note was voided closes it not.
+func (s *Store) PulledChanged() <-chan struct{} {
+	s.clocks.mu.Lock()
+	defer s.clocks.mu.Unlock()
+	return s.clocks.noted
+}
+
 // pulled is a note to be kept.
 type pulled struct {
 	partition ring.Partition
@@ -122,6 +130,10 @@ func (c *committer) publishNotes(b *batch) {
 		if c.clocks.eraIn(n.partition) == n.now {
 			c.clocks.notes[n.partition] = n.note
 		}
+	}
+	if len(b.notes) > 0 {
+		close(c.clocks.noted)
+		c.clocks.noted = make(chan struct{})
 	}
 }
 
