@@ -36,7 +36,7 @@ const (
 // identity returns the node's ID, drawing it if the store is new.
 func (n *Node) identity(draw func() ring.NodeID) (id ring.NodeID, err error) {
 	// All that is read at the start, so that one wait is enough for it.
-	for _, name := range []string{"ring", "ring/cell", "ring/abstains", bookName, livesName, replaceName} {
+	for _, name := range []string{"ring", "ring/cell", "ring/abstains", bookName, livesName, replaceName, historyName} {
 		if _, err := n.mended(name); err != nil {
 			return id, fmt.Errorf("reading metadata at the start: %w", err)
 		}

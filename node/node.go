@@ -16,6 +16,7 @@ import (
 	"github.com/kithdb/kith/antientropy"
 	"github.com/kithdb/kith/gossip"
 	"github.com/kithdb/kith/node/kv"
+	"github.com/kithdb/kith/node/mover"
 	"github.com/kithdb/kith/node/topology"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -48,6 +49,8 @@ type Node struct {
 	lives    *lives
 	env      Env
 	repair   *antientropy.Repair
+	mover    *mover.Mover
+	history  *history
 
 	replacement *replacement
 
@@ -112,8 +115,12 @@ func startIn(env Env, cfg Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("reading the lives of members: %w", err)
 	}
 	helloRoute.Handle(mux, rpc.ClassControl, n.lives.meet)
-	n.openRepair(chance.Uint64())
+	seed := chance.Uint64()
+	n.openRepair(seed)
 	n.openKV()
+	if err := n.openMover(seed); err != nil {
+		return nil, err
+	}
 	n.kv.Register(mux)
 	n.repair.Register(mux)
 	n.topology.Register(mux)
@@ -180,6 +187,7 @@ func (n *Node) openTopology(chance *rand.Rand) (err error) {
 		Expect:     n.cfg.Expect,
 		Replicas:   n.cfg.Replicas,
 		Partitions: n.cfg.Partitions,
+		Share:      !n.cfg.Standby,
 		Replace:    n.replacement.old,
 		Disk:       n.store,
 		Membership: n.members,
@@ -247,6 +255,9 @@ func (n *Node) openKV() {
 		Witness:   witness{n.lives, n.replacement},
 		Repair:    n.repair,
 		Logger:    n.cfg.Logger,
+
+		Pulled:        n.store.Pulled,
+		PulledChanged: n.store.PulledChanged,
 	})
 }
 
@@ -288,6 +299,8 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 	loop("storage", n.watchStore)
 	loop("lives", n.lives.run)
 	loop("repair", n.repair.Run)
+	loop("moves", n.mover.Run)
+	loop("history", n.history.run)
 	loop("replacement", n.replacement.run)
 	loop("advice", n.advise)
 }

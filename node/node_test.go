@@ -200,7 +200,7 @@ func TestLateMemberIsStandbyAndCoordinates(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := config(c.dir, 3)
-	cfg.Join = []string{c.nodes[1].GossipAddr()}
+	cfg.Join, cfg.Standby = []string{c.nodes[1].GossipAddr()}, true
 	late := c.start(cfg)
 	until(t, "the newcomer is a standby", func() bool {
 		for _, m := range c.status(late).Members {

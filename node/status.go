@@ -20,6 +20,10 @@ func (n *Node) register(mux *rpc.Mux) {
 	api.Ring.Handle(mux, rpc.ClassControl, n.ringFor)
 	api.Status.Handle(mux, rpc.ClassControl, n.status)
 	api.Repair.Handle(mux, rpc.ClassControl, n.audit)
+	api.Change.Handle(mux, rpc.ClassControl, n.change)
+	api.Plan.Handle(mux, rpc.ClassControl, n.plan)
+	api.Moves.Handle(mux, rpc.ClassControl, n.moves)
+	api.History.Handle(mux, rpc.ClassControl, n.history.serve)
 }
 
 // audit starts an audit of this node's copies, or says how far it is.
@@ -96,6 +100,7 @@ func (n *Node) self(r *ring.Record) api.MemberStatus {
 		m.Epoch = r.Epoch
 		m.Homes = r.HomeCount(n.id)
 		m.Keeper = r.IsKeeper(n.id)
+		inRing(&m, r, n.id)
 	}
 	m.Problems = append(m.Problems, n.problems(&m.Repair)...)
 	if lead, ok := n.kv.ClockAhead(); ok {
@@ -113,6 +118,9 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	}
 	if why := n.replacement.problem(); why != "" {
 		out = append(out, why)
+	}
+	if why := n.mover.Owes(); why != "" {
+		out = append(out, "has handed over its slots, and leaves later: "+why)
 	}
 	out = append(out, h.Losses...)
 	if s.Lossy > 0 {
@@ -161,6 +169,8 @@ func (n *Node) state(r *ring.Record, s *api.RepairStatus) string {
 		return "founding"
 	case r.Member(n.id) == nil:
 		return "joining"
+	case r.HomeCount(n.id) == 0 && r.Member(n.id).State == ring.Active:
+		return "joining"
 	case r.HomeCount(n.id) == 0:
 		return "standby"
 	case n.lives.Unsure() != nil:
@@ -182,10 +192,10 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 		}
 		if r != nil {
 			m.Homes, m.Keeper = r.HomeCount(id), r.IsKeeper(id)
-			if is := r.Member(id); is != nil && is.State == ring.Lost {
+			inRing(&m, r, id)
+			if m.Membership == ring.Lost.String() {
 				m.State = "lost"
-				m.Problems = append(m.Problems, fmt.Sprintf("was given up as lost; its %d slots wait for a node that takes its place: "+
-					"kith server --replace %s --join HOST:PORT, with an empty data directory", m.Homes, id))
+				m.Problems = append(m.Problems, lostProblem(&m))
 			}
 		}
 		list = append(list, m)
@@ -209,6 +219,30 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 	asked.Wait()
 	n.judgeClocks(list)
 	return list
+}
+
+// inRing fills in what the ring record says of a member's part.
+func inRing(m *api.MemberStatus, r *ring.Record, id ring.NodeID) {
+	if is := r.Member(id); is != nil {
+		m.Membership = is.State.String()
+	}
+	for i := range r.Moves {
+		switch id {
+		case r.Moves[i].To:
+			m.MovesIn++
+		case r.Moves[i].From:
+			m.MovesOut++
+		}
+	}
+}
+
+// lostProblem says what becomes of a lost member's slots.
+func lostProblem(m *api.MemberStatus) string {
+	if m.MovesOut > 0 {
+		return fmt.Sprintf("was given up as lost; its %d slots are being given to the others", m.Homes)
+	}
+	return fmt.Sprintf("was given up as lost; its %d slots wait for a node that takes its place: "+
+		"kith server --replace %s --join HOST:PORT, with an empty data directory; to give them to the others: kith remove %s", m.Homes, m.ID, m.ID)
 }
 
 // joining says that a peer is no member and may become one. Who was removed or
@@ -239,7 +273,8 @@ func (n *Node) ask(ctx context.Context, view *gossip.View, r *ring.Record, m *ap
 	}
 	told := resp.Members[0]
 	if r != nil {
-		told.Homes, told.Keeper = m.Homes, m.Keeper
+		told.Homes, told.Keeper, told.Membership = m.Homes, m.Keeper, m.Membership
+		told.MovesIn, told.MovesOut = m.MovesIn, m.MovesOut
 	}
 	if told.Problems == nil {
 		told.Problems = []string{}

@@ -161,10 +161,19 @@ func (t *Topology) pull(ctx context.Context, from rpc.Peer) error {
 	return nil
 }
 
-func (t *Topology) servePull(_ context.Context, _ rpc.Peer, req *pullRequest) (*pullResponse, error) {
+func (t *Topology) servePull(ctx context.Context, _ rpc.Peer, req *pullRequest) (*pullResponse, error) {
 	h := t.held.Load()
 	if h == nil {
 		return nil, ErrNotJoined
+	}
+	if h.record.Epoch <= req.Epoch {
+		// The store may refuse by a record that is on its way into this memory,
+		// and who was refused asks for that one: it waits for its adoption.
+		if err := t.writing.take(ctx); err != nil {
+			return nil, err
+		}
+		t.writing.give()
+		h = t.held.Load()
 	}
 	if !req.Cluster.IsZero() && req.Cluster != h.record.Cluster {
 		return nil, fmt.Errorf("%w: you are of %s, this node is of %s", ErrOtherCluster, req.Cluster, h.record.Cluster)

@@ -154,8 +154,8 @@ type MoveStatus struct {
 	From, To  ring.NodeID
 	// Phase is plan, dual, read-new or back.
 	Phase string
-	// Keys and Bytes were pulled in this phase. Of is how many bytes the
-	// source said that it holds; 0 is unknown.
+	// Keys and Bytes were pulled in this phase. Of is about how many keys the
+	// source holds; 0 is unknown. Where little is missing, only that is pulled.
 	Keys, Bytes, Of uint64
 	// Waits says why the move does not go on; empty if it does.
 	Waits string

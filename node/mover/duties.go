@@ -1,0 +1,122 @@
+package mover
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// queueEvery is the least time between two looks at the queue while there is one:
+// each plans the whole table anew.
+const queueEvery = time.Second
+
+// duties does what is nobody's move: members that have nothing any more go, and the
+// queue is kept up. It says when to come back.
+func (m *Mover) duties(ctx context.Context, r *ring.Record) time.Duration {
+	if m.denied.wait() > 0 {
+		return idleMax
+	}
+	if m.hasNothing(r, m.cfg.Self) && m.endSelf(ctx, r) {
+		return idleMax
+	}
+	if m.steward(r) != m.cfg.Self {
+		return idleMax
+	}
+	for i := range r.Members {
+		id := r.Members[i].ID
+		if r.Members[i].State == ring.Lost && m.hasNothing(r, id) {
+			m.propose(ctx, "a lost member has nothing any more and is taken out", func(r *ring.Record) (*ring.Record, error) {
+				if is := r.Member(id); is == nil || is.State != ring.Lost || !m.hasNothing(r, id) {
+					return nil, errNothing
+				}
+				return r.WithoutMember(id)
+			})
+			return idleMax // the new record wakes the loop
+		}
+	}
+	return m.queue(ctx, r)
+}
+
+// steward is the member whose part the duties are: the first active one that is
+// there. Two who hold themselves for it disturb nothing.
+func (m *Mover) steward(r *ring.Record) ring.NodeID {
+	for i := range r.Members {
+		if is := &r.Members[i]; is.State == ring.Active && (is.ID == m.cfg.Self || !m.cfg.Absent(is.ID)) {
+			return is.ID
+		}
+	}
+	return ring.NodeID{}
+}
+
+// hasNothing says that a member has no slots, and gets or gives none.
+func (m *Mover) hasNothing(r *ring.Record, id ring.NodeID) bool {
+	return r.HomeCount(id) == 0 && !slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.From == id || move.To == id })
+}
+
+// endSelf ends what this member has begun when it hands over its slots: only it
+// knows that nobody needs anything of it any more.
+func (m *Mover) endSelf(ctx context.Context, r *ring.Record) bool {
+	if r.Member(m.cfg.Self).State != ring.Leaving {
+		return false
+	}
+	if why := m.cfg.Owes(); why != "" {
+		m.say(why)
+		return true
+	}
+	return m.propose(ctx, "this member has handed over all it had and goes", func(r *ring.Record) (*ring.Record, error) {
+		if is := r.Member(m.cfg.Self); is == nil || is.State != ring.Leaving || !m.hasNothing(r, m.cfg.Self) {
+			return nil, errNothing
+		}
+		return r.WithoutMember(m.cfg.Self)
+	})
+}
+
+// queue has the record ask for what is missing between the table and the plan.
+func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
+	if r.Digest() == m.settled || m.waitsForHeir(r) {
+		return idleMax
+	}
+	left := slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.Phase == ring.PhasePlan })
+	if since := time.Since(m.queued); left && since < queueEvery {
+		return queueEvery - since
+	}
+	m.queued = time.Now()
+	looked := r
+	m.propose(ctx, "slots are to be moved", func(r *ring.Record) (*ring.Record, error) {
+		looked = r
+		next, err := r.WithQueue()
+		if err != nil {
+			// Too few active members: that is for an operator to change.
+			m.cfg.Logger.Debug("the queue of moves cannot be planned", "error", err)
+			return nil, errNothing
+		}
+		if next == r || m.waitsForHeir(r) {
+			return nil, errNothing
+		}
+		return next, nil
+	})
+	if m.denied.count == 0 {
+		m.settled = looked.Digest()
+	}
+	return idleMax
+}
+
+// waitsForHeir says that somebody is about to take the place of a lost member, so
+// that its slots are not to be given to others. One that is being removed, from whom
+// slots move or have been seen to, has no heir.
+func (m *Mover) waitsForHeir(r *ring.Record) bool {
+	for i := range r.Moves {
+		if from := r.Moves[i].From; r.Member(from).State == ring.Lost {
+			m.removing[from] = struct{}{}
+		}
+	}
+	for i := range r.Members {
+		is := &r.Members[i]
+		if _, removing := m.removing[is.ID]; is.State == ring.Lost && !removing && r.HomeCount(is.ID) > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,209 @@
+package mover
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/kithdb/kith/ring"
+)
+
+const (
+	// lookMax is how long the loop sleeps at most while something is to be
+	// done: who is absent changes without a word. idleMax is for when nothing
+	// is.
+	lookMax = time.Second
+	idleMax = 5 * time.Second
+	// stepEvery is the least time between two records for steps, unless nothing
+	// else is to be waited for.
+	stepEvery = time.Second
+	// proposeMax bounds one try to have a record decided.
+	proposeMax = 10 * time.Second
+	// asideMin and asideMore are how long the loop, once woken, waits for what
+	// else happens at that instant, and how much longer that may be.
+	asideMin  = 100 * time.Microsecond
+	asideMore = 300 * time.Microsecond
+)
+
+// Mover makes the moves that are this node's to make.
+type Mover struct {
+	cfg    Config
+	chance *rand.Rand // of the loop alone
+	woken  chan struct{}
+
+	// Of the loop alone.
+	pulls    map[ring.Partition]*pull
+	failures map[ring.Partition]*failure
+	stepped  time.Time // when steps were proposed last
+	denied   denials
+	settled  [32]byte                 // digest of the record whose queue is as it should be
+	queued   time.Time                // when the queue was looked at last
+	removing map[ring.NodeID]struct{} // lost members from whom slots were seen to move
+
+	running sync.WaitGroup // pulls
+
+	mu  sync.Mutex
+	how progress // guarded by mu
+}
+
+// New makes a Mover. It does nothing before Run.
+func New(cfg Config) (*Mover, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	return &Mover{
+		cfg: cfg, chance: rand.New(rand.NewPCG(cfg.Seed, 0x6d6f766572)), woken: make(chan struct{}, 1),
+		pulls: map[ring.Partition]*pull{}, failures: map[ring.Partition]*failure{},
+		removing: map[ring.NodeID]struct{}{},
+	}, nil
+}
+
+// Run works until ctx ends, and then returns nil once all that it started has
+// ended. To be called once.
+func (m *Mover) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer m.running.Wait()
+	defer cancel()
+	for ctx.Err() == nil {
+		changed := m.cfg.Rings.Changed()
+		m.pause(ctx, m.round(ctx), changed)
+	}
+	return nil
+}
+
+// round does what is to be done now, and says how long to wait for more.
+func (m *Mover) round(ctx context.Context) time.Duration {
+	r := m.cfg.Rings.Current()
+	if r == nil || !r.Founded() || r.Member(m.cfg.Self) == nil {
+		return idleMax
+	}
+	m.observe(r)
+	agenda := m.agenda(r)
+	m.pull(ctx, r, agenda.Pulls)
+	wait := m.duties(ctx, r)
+	if len(agenda.Steps) > 0 {
+		wait = min(wait, m.step(ctx, agenda))
+	}
+	if len(r.Moves) > 0 {
+		wait = min(wait, lookMax)
+	}
+	return wait
+}
+
+// agenda is what this node has to do for the moves of a record. Where a source has
+// failed lately, others are asked if they are enough.
+func (m *Mover) agenda(r *ring.Record) ring.Agenda {
+	a := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.cfg.Absent)
+	for i, p := range a.Pulls {
+		f := m.failures[p.Partition]
+		if f == nil || f.since != p.Since || len(f.avoid) == 0 {
+			continue
+		}
+		without := func(id ring.NodeID) bool { return f.avoids(id) || m.cfg.Absent(id) }
+		for _, other := range r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, without).Pulls {
+			if other.Partition == p.Partition {
+				a.Pulls[i] = other
+			}
+		}
+	}
+	return a
+}
+
+// step proposes what may be proposed, unless more is about to be added. It says when
+// to come back.
+func (m *Mover) step(ctx context.Context, agenda ring.Agenda) time.Duration {
+	if since := time.Since(m.stepped); len(agenda.Pulls) > 0 && since < stepEvery {
+		return stepEvery - since
+	}
+	if wait := m.denied.wait(); wait > 0 {
+		return wait
+	}
+	m.stepped = time.Now()
+	m.propose(ctx, "moving slots", func(r *ring.Record) (*ring.Record, error) {
+		// What is noted on disk decides again, on the record that is built on.
+		steps := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.cfg.Absent).Steps
+		if len(steps) == 0 {
+			return nil, errNothing
+		}
+		return r.WithSteps(steps)
+	})
+	return lookMax
+}
+
+// errNothing says that a change is not needed any more.
+var errNothing = errors.New("nothing is to be changed")
+
+// propose has a change decided, or counts the failure.
+func (m *Mover) propose(ctx context.Context, what string, change func(*ring.Record) (*ring.Record, error)) bool {
+	ctx, cancel := context.WithTimeout(ctx, proposeMax)
+	defer cancel()
+	r, err := m.cfg.Rings.Propose(ctx, change)
+	switch {
+	case err == nil:
+		m.denied = denials{}
+		m.cfg.Logger.Debug(what, "epoch", r.Epoch)
+		return true
+	case errors.Is(err, errNothing):
+		m.denied = denials{}
+		return false
+	case ctx.Err() == context.Canceled:
+		return false
+	}
+	m.denied.add(m.chance)
+	m.cfg.Logger.Warn("cannot change the ring yet, trying on", "for", what, "failures", m.denied.count, "error", err)
+	return false
+}
+
+// denials are proposals that failed in a row.
+type denials struct {
+	count int
+	until time.Time
+}
+
+// denyMax is the longest pause after a proposal that failed.
+const denyMax = 8 * time.Second
+
+func (d *denials) add(chance *rand.Rand) {
+	d.count++
+	pause := min(lookMax<<min(d.count-1, 8), denyMax)
+	d.until = time.Now().Add(pause/2 + time.Duration(chance.Int64N(int64(pause/2))))
+}
+
+// wait is how long nothing should be proposed.
+func (d *denials) wait() time.Duration { return time.Until(d.until) }
+
+// wake has the loop look again.
+func (m *Mover) wake() {
+	select {
+	case m.woken <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits for a wake-up, at most for most, and steps aside for what else happens
+// at that instant.
+func (m *Mover) pause(ctx context.Context, most time.Duration, changed <-chan struct{}) {
+	most = max(most, asideMin)
+	timer := time.NewTimer(most/2 + time.Duration(m.chance.Int64N(int64(most/2)+1)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+		return
+	case <-changed:
+	case <-m.woken:
+	}
+	timer.Reset(m.moment())
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// moment is a short pause that nobody else draws.
+func (m *Mover) moment() time.Duration {
+	return asideMin + time.Duration(m.chance.Int64N(int64(asideMore)))
+}

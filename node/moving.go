@@ -1,0 +1,42 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/kithdb/kith/node/mover"
+	"github.com/kithdb/kith/ring"
+)
+
+// openMover makes what moves slots. Its chance is of another kind than that of repair,
+// whose seed it shares.
+func (n *Node) openMover(seed uint64) (err error) {
+	n.mover, err = mover.New(mover.Config{
+		Self:   n.id,
+		Rings:  n.topology,
+		Syncer: n.repair,
+		Noted:  n.store.Pulled,
+		Absent: func(id ring.NodeID) bool { return !n.kv.Reachable(id) },
+		Owes:   n.owes,
+		Bytes:  n.repair.SyncBytes,
+		Seed:   seed,
+		Logger: n.cfg.Logger,
+		Progress: func() (all []mover.Progress) {
+			for _, p := range n.repair.SyncStatus() {
+				all = append(all, mover.Progress{Partition: p.Partition, Keys: p.Keys, Bytes: p.Bytes, Of: p.Of})
+			}
+			return all
+		},
+	})
+	if err == nil {
+		n.history, err = openHistory(n)
+	}
+	return err
+}
+
+// owes says what others must still get from this node before it may go for good.
+func (n *Node) owes() string {
+	if s := n.repair.Status(); s.StandIns > 0 {
+		return fmt.Sprintf("%d records of %d bytes that it keeps for other homes must be brought there first", s.StandIns, s.StandInBytes)
+	}
+	return ""
+}
