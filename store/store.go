@@ -25,7 +25,7 @@ type Options struct {
 	ClockSlack time.Duration
 	// RecordMax is the largest record in bytes, with all siblings and their
 	// header, that a put may make; default 1 MiB and 64 KiB, at most 16 MiB
-	// and 64 KiB. Merges are taken beyond it.
+	// and 256 KiB. Merges are taken beyond it.
 	RecordMax int
 	// CacheBytes bounds the cache of records and headers; default 64 MiB.
 	// Half as much again goes to goleveldb's cache of blocks.
@@ -68,7 +68,7 @@ func (noBurst) End()   {}
 
 const (
 	recordMaxDefault   = 1*mib + 64<<10
-	recordMaxMax       = 16*mib + 64<<10
+	recordMaxMax       = 16*mib + 256<<10
 	cacheDefault       = 64 * mib
 	writeBufferDefault = 8 * mib
 	blockCacheMin      = 1 * mib
