@@ -24,6 +24,7 @@ var storeErrors = []struct{ from, to error }{
 	{store.ErrClosed, api.ErrNotReady},
 	{store.ErrEnding, api.ErrNotReady},
 	{store.ErrDropping, api.ErrNotReady},
+	{store.ErrDropping, api.ErrNotReady},
 	{store.ErrEnded, api.ErrVoid},
 }
 

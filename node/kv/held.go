@@ -10,34 +10,40 @@ import (
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc/api"
+	"github.com/kithdb/kith/store"
 )
 
 // Reads that are held back. A member that takes a slot's reads over refuses them until
 // it has pulled what it must, and others answer meanwhile. Where no others will do, with
 // one home or with R of all of them, the coordinator asks it a second time, to hold the
 // read back until then. The copy is read afterwards, and checked as any other.
+//
+// Writes to a member that still drops what it had of the partition in another time wait
+// here, too: where they count at both ends of a move, no other will do.
 
 const (
 	// holdMax is how long a read is held back: what has to be pulled by then is little.
 	holdMax = time.Second
 	// heldMax is how many are at a time. More are refused.
 	heldMax = 1024
+	// dropWait is how long to wait for a drop before the next try.
+	dropWait = 10 * time.Millisecond
 )
 
-// held are the reads that are held back, in the order of their coming. One goroutine
-// lets them go, in that order.
+// held is what is held back, in the order of its coming. One goroutine lets it go, in
+// that order.
 type held struct {
 	mu     sync.Mutex
-	list   []heldRead // guarded by mu
+	list   []heldBack // guarded by mu
 	closed bool       // guarded by mu
 	wake   chan struct{}
 }
 
-// heldRead is one of them.
-type heldRead struct {
-	p     ring.Partition
-	epoch uint64
+// heldBack is one of them.
+type heldBack struct {
 	until time.Time
+	// ready says that it may go on before that; nil never does.
+	ready func() bool
 	again func() // must not block
 }
 
@@ -54,13 +60,32 @@ func (c *Coordinator) holdBack(p ring.Partition, epoch uint64, deadline time.Tim
 	if !deadline.IsZero() { // some of the time is for the answer
 		until = now.Add(min(holdMax, deadline.Sub(now)/4*3))
 	}
-	h := &c.held
+	ready := func() bool {
+		return c.cfg.Store.Fence(p) > epoch || c.answers(c.cfg.Rings.Current(), p) == nil
+	}
+	return c.held.add(heldBack{until, ready, again})
+}
+
+// dropFirst calls again, once, when a write that has failed with err, since the time
+// given, may succeed. It returns false, and does nothing, if the write failed for
+// another reason than a drop of its partition, if that takes too long, or if there is no
+// room.
+func (c *Coordinator) dropFirst(since time.Time, err error, again func()) bool {
+	now := time.Now()
+	if !errors.Is(err, store.ErrDropping) || now.Sub(since) >= holdMax {
+		return false
+	}
+	return c.held.add(heldBack{now.Add(dropWait), nil, again})
+}
+
+// add is false if there is no room, or if nothing is held back any more.
+func (h *held) add(b heldBack) bool {
 	h.mu.Lock()
 	if h.closed || len(h.list) >= heldMax {
 		h.mu.Unlock()
 		return false
 	}
-	h.list = append(h.list, heldRead{p, epoch, until, again})
+	h.list = append(h.list, b)
 	h.mu.Unlock()
 	select {
 	case h.wake <- struct{}{}:
@@ -69,17 +94,14 @@ func (c *Coordinator) holdBack(p ring.Partition, epoch uint64, deadline time.Tim
 	return true
 }
 
-// letGo runs until ctx is done, and lets all reads go then.
+// letGo runs until ctx is done, and lets all go then.
 func (c *Coordinator) letGo(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		changed := c.cfg.Rings.Changed() // before the look at what may have changed
-		var pulled <-chan struct{}
-		if c.cfg.PulledChanged != nil {
-			pulled = c.cfg.PulledChanged()
-		}
-		due, next := c.due(time.Now())
+		pulled := c.cfg.PulledChanged()
+		due, next := c.held.due(time.Now())
 		for _, r := range due {
 			r.again()
 		}
@@ -95,23 +117,24 @@ func (c *Coordinator) letGo(ctx context.Context) {
 		case <-pulled:
 			c.aside(ctx)
 		case <-ctx.Done():
-			c.letAllGo()
+			for _, r := range c.held.close() {
+				r.again()
+			}
 			return
 		}
 	}
 }
 
-// due takes the reads out of the list that go on now, and says when the next one has
-// been held for long enough; zero if none is left.
-func (c *Coordinator) due(now time.Time) (due []heldRead, next time.Time) {
-	h := &c.held
+// due takes out of the list what goes on now, and says when the next one has been held
+// for long enough; zero if none is left.
+func (h *held) due(now time.Time) (due []heldBack, next time.Time) {
 	h.mu.Lock()
-	all := append([]heldRead(nil), h.list...)
+	all := append([]heldBack(nil), h.list...)
 	h.mu.Unlock()
 	goes := make([]bool, len(all))
 	for i := range all {
 		r := &all[i]
-		goes[i] = !now.Before(r.until) || c.cfg.Store.Fence(r.p) > r.epoch || c.answers(c.cfg.Rings.Current(), r.p) == nil
+		goes[i] = !now.Before(r.until) || r.ready != nil && r.ready()
 		if goes[i] {
 			due = append(due, *r)
 		} else if next.IsZero() || r.until.Before(next) {
@@ -131,22 +154,18 @@ func (c *Coordinator) due(now time.Time) (due []heldRead, next time.Time) {
 	return due, next
 }
 
-// letAllGo ends holding back.
-func (c *Coordinator) letAllGo() {
-	h := &c.held
+// close ends holding back, and gives what was.
+func (h *held) close() []heldBack {
 	h.mu.Lock()
-	h.closed = true
+	defer h.mu.Unlock()
 	all := h.list
-	h.list = nil
-	h.mu.Unlock()
-	for _, r := range all {
-		r.again()
-	}
+	h.closed, h.list = true, nil
+	return all
 }
 
-// heldBack waits until a read that has failed with err may succeed. It is false if that
+// awaitPull waits until a read that has failed with err may succeed. It is false if that
 // is not to be waited for.
-func (c *Coordinator) heldBack(ctx context.Context, p ring.Partition, epoch uint64, err error) bool {
+func (c *Coordinator) awaitPull(ctx context.Context, p ring.Partition, epoch uint64, err error) bool {
 	deadline, _ := ctx.Deadline()
 	over := make(chan struct{})
 	if !c.holdBack(p, epoch, deadline, err, func() { close(over) }) {

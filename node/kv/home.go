@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ type homeMerge struct {
 	c    *Coordinator
 	call *rpc.Call
 	m    store.Merge
+	came time.Time // the zero time until it was refused
 	resp mergeResponse
 }
 
@@ -55,6 +57,14 @@ func (c *Coordinator) handleMerge(call *rpc.Call, req *mergeRequest) {
 
 // Committed implements store.MergeSink.
 func (h *homeMerge) Committed(err error) {
+	if errors.Is(err, store.ErrDropping) {
+		if h.came.IsZero() {
+			h.came = time.Now()
+		}
+		if h.c.dropFirst(h.came, err, func() { h.c.cfg.Store.Merge(&h.m) }) {
+			return
+		}
+	}
 	if err != nil {
 		h.call.Fail(fromStore(err))
 	} else {
@@ -65,7 +75,7 @@ func (h *homeMerge) Committed(err error) {
 		h.call.Reply(&h.resp)
 	}
 	// What the store keeps in m for itself is used again.
-	h.c, h.call = nil, nil
+	h.c, h.call, h.came = nil, nil, time.Time{}
 	h.m.Record, h.m.Encoded, h.m.Sink = version.Record{}, nil, nil
 	homeMerges.Put(h)
 }
@@ -146,11 +156,7 @@ func (c *Coordinator) answers(r *ring.Record, p ring.Partition) error {
 	if r == nil || r.MoveOf(p) == nil {
 		return nil
 	}
-	var known ring.Pulled
-	if c.cfg.Pulled != nil {
-		known = c.cfg.Pulled(p)
-	}
-	if !r.Answers(p, c.cfg.Self, known) {
+	if !r.Answers(p, c.cfg.Self, c.cfg.Pulled(p)) {
 		return fmt.Errorf("%w: %v: it does not answer reads yet", api.ErrMoving, r.MoveOf(p))
 	}
 	return nil

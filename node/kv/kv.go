@@ -112,11 +112,10 @@ type Config struct {
 	Witness Witness
 	// Repair, optional, says which copies count for reads.
 	Repair Repair
-	// Pulled, optional, is what this node has noted of a partition whose slot
-	// moves. It must not block.
+	// Pulled is what this node has noted of a partition whose slot moves; by default
+	// what the Store says. It must not block.
 	Pulled func(p ring.Partition) ring.Pulled
-	// PulledChanged, optional, is closed at the next change of what Pulled says. Without
-	// it, reads that wait for a pull go on when the record changes that asks for it.
+	// PulledChanged is closed when Pulled says something new; by default the Store's.
 	PulledChanged func() <-chan struct{}
 	Logger        *slog.Logger
 }
@@ -151,6 +150,12 @@ var errClosed = fmt.Errorf("%w: the node is stopping", api.ErrNotReady)
 func New(cfg Config) *Coordinator {
 	if cfg.ValueMax == 0 {
 		cfg.ValueMax = ValueMaxDefault
+	}
+	if cfg.Pulled == nil {
+		cfg.Pulled = cfg.Store.Pulled
+	}
+	if cfg.PulledChanged == nil {
+		cfg.PulledChanged = cfg.Store.PulledChanged
 	}
 	c := &Coordinator{cfg: cfg, sweep: newSweeper(), held: held{wake: make(chan struct{}, 1)}}
 	c.clock.Store(cfg.Clock)

@@ -217,7 +217,7 @@ func (c *Coordinator) vouchedKeys(ctx context.Context, p ring.Partition, req *ke
 		if err = c.vouch(p, req.Epoch, err); err == nil {
 			return resp, nil
 		}
-		if held || !c.heldBack(ctx, p, req.Epoch, err) {
+		if held || !c.awaitPull(ctx, p, req.Epoch, err) {
 			return nil, err
 		}
 	}
