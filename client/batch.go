@@ -54,7 +54,7 @@ func (c *Client) GetAll(ctx context.Context, keys [][]byte, opts ...CallOption) 
 		b.items[i].size = len(key) + getSize
 	}
 	b.send = func(n *node, group []*item[api.GetResponse]) error {
-		req := &api.GetAllRequest{R: api.Level(options.level), Stamp: c.clock.stamp.Load()}
+		req := &api.GetAllRequest{R: api.Level(options.level), Stamp: c.clock.stamp.Load(), Zone: c.zoneFor(&options)}
 		for _, it := range group {
 			req.Keys = append(req.Keys, it.op.key)
 		}

@@ -124,7 +124,7 @@ func (c *Client) adopt(resp *api.RingResponse, begun time.Time) error {
 		if newer == old.record && resp.Epoch < old.epoch {
 			return nil // addresses from a node that is behind
 		}
-		fresh := old.next(newer, resp.Members, c.seeds, c.cfg.direct)
+		fresh := old.next(newer, resp.Members, c.seeds, c.cfg.direct, c.cfg.zone)
 		if c.view.CompareAndSwap(old, fresh) {
 			return nil
 		}

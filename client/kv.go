@@ -19,7 +19,7 @@ func (c *Client) Get(ctx context.Context, key []byte, opts ...CallOption) (Resul
 	}
 	o.partition = c.partitionOf(key)
 	options := callOf(opts)
-	req := &api.GetRequest{Key: key, R: api.Level(options.level), Stamp: c.clock.stamp.Load()}
+	req := &api.GetRequest{Key: key, R: api.Level(options.level), Stamp: c.clock.stamp.Load(), Zone: c.zoneFor(&options)}
 	resp := new(api.GetResponse)
 	if err := run(ctx, c, &o, api.Get, req, resp); err != nil {
 		return Result{}, err
@@ -86,10 +86,19 @@ func (c *Client) putRequest(o *op, key, value []byte, options *call) (api.PutReq
 		NotAfter: c.clock.notAfter(time.Until(o.deadline)),
 		Stamp:    c.clock.stamp.Load(),
 		Sloppy:   options.sloppy,
+		Zone:     c.zoneFor(options),
 	}
 	var err error
 	req.TTL, req.Expiry, err = options.life.wire(req.Delete)
 	return req, err
+}
+
+// zoneFor is the zone that a call tells its coordinator.
+func (c *Client) zoneFor(options *call) string {
+	if options.level == LocalQuorum {
+		return c.cfg.zone
+	}
+	return ""
 }
 
 // wire is how a put's request says it.

@@ -28,6 +28,7 @@ type config struct {
 	connections int
 	transport   rpc.Transport
 	direct      bool
+	zone        string
 }
 
 // WithTimeout bounds every call whose context has no deadline of its own.
@@ -60,9 +61,30 @@ func Direct() Option {
 	return func(c *config) { c.direct = true }
 }
 
+// WithZone says which zone the client is in, of those that servers are given: its nodes
+// are asked first, and LocalQuorum is of the homes there. Without it, or with an empty
+// zone, any node is asked, and LocalQuorum is of the homes in the zone of the node that
+// coordinates the call.
+func WithZone(zone string) Option {
+	return func(c *config) { c.zone = zone }
+}
+
 // A Level says how many homes must answer: One, Quorum, All, or a number by R
-// or W. A Level is a CallOption: for reads it is the R, for writes the W.
-// Without one, calls ask for a quorum.
+// or W; or in which zones: LocalQuorum, EachQuorum. A Level is a CallOption: for reads
+// it is the R, for writes the W. Without one, calls ask for a quorum.
+//
+// A read sees every write that was acknowledged before it began, if their levels are one
+// of these pairs, in either order:
+//
+//	Quorum       Quorum, EachQuorum or All
+//	EachQuorum   Quorum, EachQuorum, All, or LocalQuorum of any zone with homes
+//	LocalQuorum  LocalQuorum of the same zone, EachQuorum or All
+//	All          anything
+//	n homes      m homes, if n+m is more than N
+//
+// With other pairs it may miss one. While a zone loses its last home, or after it has,
+// LocalQuorum of that zone is refused, and what was written at it before may be missed
+// by reads at EachQuorum until repair has spread it.
 type Level api.Level
 
 // Levels with a name.
@@ -74,6 +96,13 @@ const (
 	Quorum = Level(api.Quorum)
 	// All homes. One home that is away refuses the call.
 	All = Level(api.All)
+	// LocalQuorum is more than half of the homes in the caller's zone: see WithZone. No
+	// other zone is waited for. Where the zone has no home of the key, the call is
+	// refused.
+	LocalQuorum = Level(api.LocalQuorum)
+	// EachQuorum is more than half of the homes in each zone that has any: reads at
+	// LocalQuorum see such a write in every zone.
+	EachQuorum = Level(api.EachQuorum)
 )
 
 // R asks for exactly n homes to answer a read.
@@ -146,7 +175,7 @@ func (l withLife) apply(c *call) { c.life = life(l) }
 // Sloppy lets a write be done also where too few homes of the key can be reached:
 // members that keep it for them until they are back are counted for W, and the
 // Receipt says so. Until then a read at quorum may miss such a write. At least one
-// home must be reached. Reads ignore it.
+// home must be reached. Reads ignore it, and levels in zones refuse it.
 func Sloppy() CallOption { return sloppy{} }
 
 type sloppy struct{}

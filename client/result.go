@@ -83,7 +83,8 @@ type Receipt struct {
 	// disk, when the operation was done. Others may follow. With Sloppy,
 	// some of them are members that keep the write for a home.
 	Answered []ring.NodeID
-	// Need is how many homes were asked for.
+	// Need is how many homes were asked for: with LocalQuorum and EachQuorum, in all
+	// zones together.
 	Need int
 	// Siblings that the key has, as far as the coordinator knows.
 	Siblings int
@@ -92,13 +93,23 @@ type Receipt struct {
 	// Repaired says that the homes differed, and that the read has brought
 	// those that answered up to date.
 	Repaired bool
+	// Zones say what LocalQuorum or EachQuorum asked for in each zone, and had; nil at
+	// other levels.
+	Zones []ZoneReceipt
+}
+
+// A ZoneReceipt is what an operation had in one zone.
+type ZoneReceipt struct {
+	Zone string
+	// Need of the Homes there had to answer, and Got had.
+	Need, Got, Homes int
 }
 
 // Got is how many homes had answered.
 func (r Receipt) Got() int { return len(r.Answered) }
 
 func receiptOf(r *api.Receipt) Receipt {
-	return Receipt{
+	out := Receipt{
 		Epoch:       r.Epoch,
 		Coordinator: r.Coordinator,
 		Answered:    r.Answered,
@@ -107,6 +118,10 @@ func receiptOf(r *api.Receipt) Receipt {
 		Sloppy:      r.Sloppy,
 		Repaired:    r.Repaired,
 	}
+	for _, z := range r.Zones {
+		out.Zones = append(out.Zones, ZoneReceipt{Zone: z.Zone, Need: int(z.Need), Got: int(z.Got), Homes: int(z.Homes)})
+	}
+	return out
 }
 
 func resultOf(r *api.GetResponse) Result {

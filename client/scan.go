@@ -124,6 +124,7 @@ func (c *Client) scanPartition(ctx context.Context, p int, prefix []byte, option
 			Limit:     scanPage,
 			R:         api.Level(options.level),
 			KeysOnly:  options.keysOnly,
+			Zone:      c.zoneFor(&options),
 		}
 		resp := new(api.ScanResponse)
 		err := run(ctx, c, &o, api.Scan, req, resp)

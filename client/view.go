@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -12,11 +13,13 @@ import (
 type view struct {
 	record *ring.Record // nil until a node has sent one
 	epoch  uint64
-	// members with an address, in the order of the record; then the seeds
-	// that are no member's address.
+	// members with an address, those in the client's zone first, else in the order of
+	// the record; then the seeds that are no member's address.
 	nodes   []*node
+	near    int // how many of nodes are in the client's zone
 	members []api.MemberAddress
-	// homes of each partition that have an address; nil without a table.
+	// homes of each partition that have an address, those in the client's zone first;
+	// nil without a table.
 	homes [][]*node
 }
 
@@ -32,7 +35,7 @@ func seedView(addrs []string) *view {
 // next is the view after an answer. record may be v's own, when only addresses
 // are news. What is known of a node stays known; of one that is new the answer is
 // believed. A direct client goes on with the nodes that it has.
-func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []string, direct bool) *view {
+func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []string, direct bool, zone string) *view {
 	out := &view{record: record, members: members}
 	if record != nil {
 		out.epoch = record.Epoch
@@ -68,6 +71,9 @@ func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []st
 		}
 		byID[m.ID] = n
 	}
+	near := nodesIn(record, byID, zone)
+	nearFirst(out.nodes, near)
+	out.near = len(near)
 	for _, a := range seeds {
 		if !taken[a] {
 			add(rpc.Peer{Addr: a})
@@ -75,8 +81,41 @@ func (v *view) next(record *ring.Record, members []api.MemberAddress, seeds []st
 	}
 	if record != nil && record.Founded() {
 		out.homes = homesOf(record, byID)
+		for _, homes := range out.homes {
+			nearFirst(homes, near)
+		}
 	}
 	return out
+}
+
+// nodesIn are the members in a zone; none for no zone.
+func nodesIn(record *ring.Record, byID map[ring.NodeID]*node, zone string) map[*node]bool {
+	near := map[*node]bool{}
+	if record == nil || zone == "" {
+		return near
+	}
+	for id, n := range byID {
+		if m := record.Member(id); m != nil && m.Zone == zone {
+			near[n] = true
+		}
+	}
+	return near
+}
+
+// nearFirst brings those that are near to the front, and keeps the order otherwise.
+func nearFirst(nodes []*node, near map[*node]bool) {
+	if len(near) == 0 {
+		return
+	}
+	slices.SortStableFunc(nodes, func(a, b *node) int {
+		switch {
+		case near[a] == near[b]:
+			return 0
+		case near[a]:
+			return -1
+		}
+		return 1
+	})
 }
 
 // fill gives members whose address a node does not know the one that is known
@@ -149,9 +188,9 @@ func (t *tried) has(n *node) bool {
 }
 
 // pick is the node to ask next: the first home that answers, another home,
-// any member that answers, and if nobody has answered those that did not lately.
-// It is nil when there is nobody left. turn spreads the choice among nodes that are
-// no homes.
+// any member that answers, and if nobody has answered those that did not lately; those
+// in the client's zone before others of their kind. It is nil when there is nobody left.
+// turn spreads the choice among nodes that are no homes.
 func (v *view) pick(p int, t *tried, turn int) *node {
 	if t.n >= attemptsMax {
 		return nil
@@ -168,7 +207,7 @@ func (v *view) pick(p int, t *tried, turn int) *node {
 	if t.judged && len(homes) > 0 {
 		return nil
 	}
-	if n := first(v.nodes, t, turn, false); n != nil || t.answered {
+	if n := v.first(t, turn, false); n != nil || t.answered {
 		return n
 	}
 	for _, n := range homes {
@@ -176,7 +215,14 @@ func (v *view) pick(p int, t *tried, turn int) *node {
 			return n
 		}
 	}
-	return first(v.nodes, t, turn, true)
+	return v.first(t, turn, true)
+}
+
+func (v *view) first(t *tried, turn int, evenDown bool) *node {
+	if n := first(v.nodes[:v.near], t, turn, evenDown); n != nil {
+		return n
+	}
+	return first(v.nodes[v.near:], t, turn, evenDown)
 }
 
 func first(nodes []*node, t *tried, turn int, evenDown bool) *node {

@@ -112,6 +112,15 @@ type receiptJSON struct {
 	Siblings    int      `json:"siblings"`
 	Sloppy      bool     `json:"sloppy"`
 	Repaired    bool     `json:"repaired"`
+	// With local-quorum and each-quorum.
+	Zones []zoneReceiptJSON `json:"zones,omitempty"`
+}
+
+type zoneReceiptJSON struct {
+	Zone  string `json:"zone"`
+	Need  int    `json:"need"`
+	Got   int    `json:"got"`
+	Homes int    `json:"homes"`
 }
 
 func receiptOf(r client.Receipt) receiptJSON {
@@ -127,6 +136,9 @@ func receiptOf(r client.Receipt) receiptJSON {
 	}
 	for i, id := range r.Answered {
 		out.Answered[i] = id.String()
+	}
+	for _, z := range r.Zones {
+		out.Zones = append(out.Zones, zoneReceiptJSON(z))
 	}
 	return out
 }

@@ -26,6 +26,7 @@ type app struct {
 	format  string
 	timeout time.Duration
 	direct  bool
+	zone    string
 
 	started bool   // flags and arguments were right
 	verb    string // what help is there for
@@ -82,7 +83,8 @@ out, 130 interrupted.`,
 	flags.StringVar(&a.format, "format", formatTable, "output: table or json")
 	flags.DurationVar(&a.timeout, "timeout", client.TimeoutDefault, "time limit of each operation")
 	flags.BoolVar(&a.direct, "direct", false, "ask the nodes of --addr only, in their order, instead of the key's homes")
-	withEnv(flags, "addr", "format", "timeout")
+	flags.StringVar(&a.zone, "zone", "", "zone to ask first, and of local-quorum; empty for that of the node that is asked")
+	withEnv(flags, "addr", "format", "timeout", "zone")
 	check(root.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp)))
 	root.AddCommand(
 		a.serverCommand(), a.devCommand(),
@@ -172,7 +174,7 @@ func (a *app) dial(ctx context.Context, opts ...client.Option) (*client.Client, 
 			return nil, usagef("--addr: address %q is not HOST:PORT: %w", addr, err)
 		}
 	}
-	opts = append(opts, client.WithTimeout(a.timeout))
+	opts = append(opts, client.WithTimeout(a.timeout), client.WithZone(a.zone))
 	if a.direct {
 		opts = append(opts, client.Direct())
 	}
