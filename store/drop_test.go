@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/sim/disk"
 	"github.com/kithdb/kith/store"
@@ -19,7 +21,7 @@ func adopt(s *store.Store, epoch uint64, drops ...ring.Partition) error {
 }
 
 // dropped waits for the end of all drops.
-func dropped(t testing.TB, s *store.Store) {
+func dropped(t rapid.TB, s *store.Store) {
 	t.Helper()
 	eventually(t, "dropped", func() bool { return len(s.Dropping()) == 0 })
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/sim/disk"
@@ -169,7 +170,7 @@ func wantValues(t testing.TB, r version.Record, want ...string) {
 	}
 }
 
-func wantError(t testing.TB, err, want error) {
+func wantError(t rapid.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("got error %v, want %v", err, want)
@@ -177,7 +178,7 @@ func wantError(t testing.TB, err, want error) {
 }
 
 // until waits for a condition that Health changes bring about.
-func until(t testing.TB, s *store.Store, what string, ok func(h store.Health) bool) {
+func until(t rapid.TB, s *store.Store, what string, ok func(h store.Health) bool) {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
@@ -195,7 +196,7 @@ func until(t testing.TB, s *store.Store, what string, ok func(h store.Health) bo
 }
 
 // eventually waits for what a background task brings about.
-func eventually(t testing.TB, what string, ok func() bool) {
+func eventually(t rapid.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
+	"pgregory.net/rapid"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/sim/disk"
@@ -19,7 +20,7 @@ import (
 )
 
 // rescan adds up the leaves of a partition's records, as slowly as can be.
-func rescan(t testing.TB, s *store.Store, p ring.Partition) store.Tree {
+func rescan(t rapid.TB, s *store.Store, p ring.Partition) store.Tree {
 	t.Helper()
 	var tree store.Tree
 	err := s.Scan(p, nil, 0, func(key, record []byte) bool {
@@ -53,7 +54,7 @@ func plus(s store.Sum, d version.Digest) store.Sum {
 }
 
 // wantTree waits until a tree can be trusted, and compares it.
-func wantTree(t testing.TB, s *store.Store, p ring.Partition) {
+func wantTree(t rapid.TB, s *store.Store, p ring.Partition) {
 	t.Helper()
 	var tree *store.Tree
 	eventually(t, fmt.Sprintf("tree of partition %d", p), func() (ok bool) {

@@ -1,0 +1,587 @@
+package store_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+	"pgregory.net/rapid"
+
+	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/sim/disk"
+	"github.com/kithdb/kith/store"
+	"github.com/kithdb/kith/store/version"
+)
+
+// rapidChecks sets how many histories rapid tries.
+func rapidChecks(t *testing.T, n int) {
+	was := flag.Lookup("rapid.checks").Value.String()
+	t.Cleanup(func() { _ = flag.Set("rapid.checks", was) })
+	if err := flag.Set("rapid.checks", strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const modelPartitions = 3
+
+// slowMap is what a store should hold, written out.
+type slowMap struct {
+	d      *disk.Disk
+	s      *store.Store
+	bubble *testing.T
+	actor  version.Actor // of the last record from elsewhere
+	epoch  uint64
+	parts  [modelPartitions]slowPartition
+	claims []oldClaim
+	actors map[version.Actor]bool // that have minted before the last drop or restart
+}
+
+type slowPartition struct {
+	keys map[string]version.Record
+	// gone are dots that were dropped, or lost with the clock, and did not come
+	// again.
+	gone map[version.Dot]bool
+	note ring.Pulled
+	// lossy says that it does not count; vague, that its clock was emptied, and so
+	// claims some only of what is there.
+	lossy, vague bool
+	fence        uint64
+	// emptied counts drops and losses.
+	emptied int
+	mine    version.Actor // that has minted since the last drop
+}
+
+// oldClaim was read at some time.
+type oldClaim struct {
+	p       ring.Partition
+	era     uint64
+	emptied int
+	dots    store.DotSet
+}
+
+// TestDropsDoWhatASlowMapDoes runs random drops, writes, notes, losses, purges, claims
+// of the past, crashes and failures of the disk, and compares everything that a store
+// says with a map.
+func TestDropsDoWhatASlowMapDoes(t *testing.T) {
+	rapidChecks(t, runs(120, 6000))
+	rapid.Check(t, func(rt *rapid.T) {
+		// What ends a history goes out of the bubble, to rapid.
+		var ended any
+		bubble(t, func(t *testing.T) {
+			defer func() { ended = recover() }()
+			dropHistory(t, rt)
+		})
+		if rt.Failed() {
+			rt.Fatalf("%v", ended)
+		}
+		if ended != nil {
+			panic(ended) // rapid has drawn what is no history
+		}
+	})
+}
+
+func dropHistory(t *testing.T, rt *rapid.T) {
+	m := &slowMap{d: disk.New(rapid.Uint64().Draw(rt, "seed")), bubble: t, actor: 1000, epoch: 1, actors: map[version.Actor]bool{}}
+	m.d.SetTear(disk.Tear(rapid.IntRange(0, 2).Draw(rt, "tear")))
+	for p := range m.parts {
+		m.parts[p].empty()
+	}
+	m.open(rt)
+	rt.Repeat(map[string]func(*rapid.T){
+		"":              m.check,
+		"put":           m.put,
+		"many":          m.many,
+		"merge":         m.merge,
+		"purge":         m.purge,
+		"drop":          m.drop,
+		"dropAndWrite":  m.dropAndWrite,
+		"dropAndCrash":  m.dropAndCrash,
+		"note":          m.note,
+		"noteAndCrash":  m.noteAndCrash,
+		"lose":          m.lose,
+		"repaired":      m.repaired,
+		"remember":      m.remember,
+		"claim":         m.claim,
+		"restart":       m.restart,
+		"failedSync":    m.failedSync,
+		"dropAndFailed": m.dropAndFailed,
+	})
+	m.settle(rt)
+	m.check(rt)
+	for p := range ring.Partition(modelPartitions) {
+		if !m.parts[p].lossy {
+			wantTree(rt, m.s, p)
+		}
+	}
+	if err := m.s.Close(); err != nil {
+		rt.Fatal(err)
+	}
+}
+
+func (q *slowPartition) empty() {
+	if q.gone == nil {
+		q.gone = map[version.Dot]bool{}
+	}
+	for _, r := range q.keys {
+		for _, d := range r.Seen {
+			q.gone[d] = true
+		}
+		for i := range r.Siblings {
+			q.gone[r.Siblings[i].Dot] = true
+		}
+	}
+	q.keys = map[string]version.Record{}
+	q.note, q.lossy, q.vague = ring.Pulled{}, false, false
+	q.emptied++
+}
+
+func (m *slowMap) open(t *rapid.T) {
+	s, err := store.Open(m.d.Open(), small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.s = s
+	m.bubble.Cleanup(func() { _ = s.Close() })
+	for p := range m.parts {
+		m.parts[p].mine = 0
+	}
+}
+
+func (m *slowMap) partition(t *rapid.T) (ring.Partition, *slowPartition) {
+	p := ring.Partition(rapid.IntRange(0, modelPartitions-1).Draw(t, "partition"))
+	return p, &m.parts[p]
+}
+
+func drawKey(t *rapid.T) string { return fmt.Sprintf("k%d", rapid.IntRange(0, 5).Draw(t, "key")) }
+
+// settle waits until nothing goes on by itself.
+func (m *slowMap) settle(t *rapid.T) {
+	until(t, m.s, "serving", func(h store.Health) bool { return h.Failed == nil })
+	dropped(t, m.s)
+	for p := range m.parts {
+		eventually(t, "tree is trusted", func() bool {
+			_, _, ok := m.s.TreeOf(ring.Partition(p))
+			return ok || !m.s.CountsForRead(ring.Partition(p))
+		})
+	}
+}
+
+// check compares everything that can be asked.
+func (m *slowMap) check(t *rapid.T) {
+	m.settle(t)
+	keys := 0
+	for i := range m.parts {
+		p, q := ring.Partition(i), &m.parts[i]
+		clock := m.s.ClockOf(p)
+		found := map[string]bool{}
+		err := m.s.Scan(p, nil, 0, func(key, record []byte) bool {
+			want, ok := q.keys[string(key)]
+			if !ok || string(want.Append(nil)) != string(record) {
+				t.Fatalf("partition %d, key %q: there is %x, want %x", p, key, record, want.Append(nil))
+			}
+			found[string(key)] = true
+			for _, d := range want.Seen {
+				if !q.vague && !clock.Has(d) {
+					t.Fatalf("partition %d, key %q: the clock does not claim %v", p, key, d)
+				}
+			}
+			return true
+		})
+		if err != nil || len(found) != len(q.keys) {
+			t.Fatalf("partition %d: %d of %d keys, %v", p, len(found), len(q.keys), err)
+		}
+		for d := range q.gone {
+			if clock.Has(d) {
+				t.Fatalf("partition %d: the clock claims %v, which is gone", p, d)
+			}
+		}
+		if note := m.s.Pulled(p); note.By != q.note.By || note.Since != q.note.Since || !slices.Equal(note.From, q.note.From) {
+			t.Fatalf("partition %d: note %v, want %v", p, note, q.note)
+		}
+		if m.s.CountsForRead(p) == q.lossy || m.s.Fence(p) != q.fence {
+			t.Fatalf("partition %d: counts %v, fence %d, want %+v", p, m.s.CountsForRead(p), m.s.Fence(p), q)
+		}
+		keys += len(q.keys)
+	}
+	eventually(t, "keys are counted", func() bool { return m.s.Stats().Keys == int64(keys) })
+}
+
+func (m *slowMap) put(t *rapid.T) {
+	p, q := m.partition(t)
+	m.write(t, p, q, drawKey(t), false)
+}
+
+// write puts a key. It is false if the store refused; may says that it may.
+func (m *slowMap) write(t *rapid.T, p ring.Partition, q *slowPartition, key string, may bool) bool {
+	put := putAt(p, q.fence, key, fmt.Sprint(key, m.epoch))
+	if rapid.IntRange(0, 3).Draw(t, "tombstone") == 0 {
+		put.Tombstone, put.Value, put.ValueDigest = true, nil, version.Digest{}
+	}
+	o := start(m.s, put)
+	if err := o.wait(); err != nil {
+		if !may || !errors.Is(err, store.ErrDropping) {
+			t.Fatalf("put: %v", err)
+		}
+		return false
+	}
+	q.wrote(t, key, put, o.dot)
+	if m.actors[o.dot.Actor] && o.dot.Actor != q.mine {
+		t.Fatalf("%v was minted with an actor of the past", o.dot)
+	}
+	q.mine, m.actors[o.dot.Actor] = o.dot.Actor, true
+	return true
+}
+
+func (q *slowPartition) record(key string) version.Record {
+	if r, ok := q.keys[key]; ok {
+		return r
+	}
+	return version.Record{Key: []byte(key)}
+}
+
+func (q *slowPartition) wrote(t *rapid.T, key string, put *store.Put, d version.Dot) {
+	if q.gone[d] {
+		t.Fatalf("%v was minted twice", d)
+	}
+	old := q.record(key)
+	sib := version.NewSibling(d, put.Stamp, 0, put.Value)
+	if put.Tombstone {
+		sib = version.NewTombstone(d, put.Stamp)
+	}
+	q.keys[key] = old.Put(old.Seen, sib)
+}
+
+// many makes a drop that takes several pieces.
+func (m *slowMap) many(t *rapid.T) {
+	p, q := m.partition(t)
+	n := rapid.IntRange(1, 1400).Draw(t, "n")
+	r := rand.New(rand.NewPCG(uint64(n), uint64(m.actor)))
+	var under []*outcome
+	var records []version.Record
+	for range n {
+		m.actor++
+		rec, err := version.Parse(recordFrom(m.actor, fmt.Sprintf("m%d", r.Uint64()), "v"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		records, under = append(records, rec), append(under, startMerge(m.s, p, rec.Append(nil)))
+	}
+	for i, o := range under {
+		if err := o.wait(); err != nil {
+			t.Fatalf("merge: %v", err)
+		}
+		q.keys[string(records[i].Key)] = records[i]
+	}
+}
+
+func (m *slowMap) merge(t *rapid.T) {
+	p, q := m.partition(t)
+	key := drawKey(t)
+	m.actor++
+	encoded := recordFrom(m.actor, key, "from elsewhere")
+	rec, err := version.Parse(encoded)
+	if err == nil {
+		err = startMerge(m.s, p, encoded).wait()
+	}
+	if err != nil {
+		t.Fatalf("merge: %v", err)
+	}
+	q.keys[key] = version.Merge(rec, q.record(key))
+}
+
+func (m *slowMap) purge(t *rapid.T) {
+	p, q := m.partition(t)
+	key := drawKey(t)
+	rec, ok := q.keys[key]
+	clock := m.s.ClockOf(p)
+	may := ok && clock.Covers(rec.Seen)
+	for i := range rec.Siblings {
+		may = may && rec.Siblings[i].Tombstone
+	}
+	switch done, err := m.s.Purge(p, []byte(key), rec.Leaf(), 0); {
+	case err != nil || done != may:
+		t.Fatalf("purge: %v, want %v, %v", done, may, err)
+	case done:
+		delete(q.keys, key)
+	}
+}
+
+// adopt draws a record to adopt: some partitions rise, and are dropped or not.
+func (m *slowMap) adopt(t *rapid.T) (do func() error, apply func()) {
+	m.epoch++
+	epoch := m.epoch
+	var fences [modelPartitions]uint64
+	var drops []ring.Partition
+	for p := range m.parts {
+		fences[p] = m.parts[p].fence
+		switch rapid.IntRange(0, 2).Draw(t, "what becomes of it") {
+		case 0:
+			drops = append(drops, ring.Partition(p))
+			fallthrough
+		case 1:
+			fences[p] = epoch
+		}
+	}
+	do = func() error {
+		return m.s.Adopt(fmt.Append(nil, epoch), func(p ring.Partition) uint64 { return fences[p] }, modelPartitions, drops)
+	}
+	return do, func() {
+		for p := range m.parts {
+			m.parts[p].fence = fences[p]
+		}
+		for _, p := range drops {
+			m.parts[p].empty()
+			m.parts[p].mine = 0
+		}
+	}
+}
+
+func (m *slowMap) drop(t *rapid.T) {
+	do, apply := m.adopt(t)
+	if err := do(); err != nil {
+		t.Fatal(err)
+	}
+	apply()
+}
+
+// dropAndWrite writes while the drop goes on: that is refused, or stays.
+func (m *slowMap) dropAndWrite(t *rapid.T) {
+	slow(m.d, time.Millisecond)
+	defer slow(m.d, 0)
+	m.drop(t)
+	for i := range rapid.IntRange(1, 12).Draw(t, "writes") {
+		p, q := m.partition(t)
+		m.write(t, p, q, fmt.Sprintf("k%d", i%3), true)
+		time.Sleep(time.Duration(rapid.IntRange(0, 2000).Draw(t, "pause")) * time.Microsecond)
+	}
+}
+
+// during crashes the disk while something is on its way, and opens it again.
+func (m *slowMap) during(t *rapid.T, do func() error) (err error) {
+	slow(m.d, time.Millisecond)
+	ended := make(chan error, 1)
+	go func() { ended <- do() }()
+	time.Sleep(time.Duration(rapid.IntRange(0, 12_000).Draw(t, "until the crash")) * time.Microsecond)
+	synctest.Wait()
+	m.crash(t)
+	slow(m.d, 0)
+	err = <-ended
+	m.open(t)
+	return err
+}
+
+func (m *slowMap) crash(t *rapid.T) {
+	if rapid.Bool().Draw(t, "kill") {
+		m.d.Kill()
+	} else {
+		m.d.PowerCut()
+	}
+	_ = m.s.Close() // of a dead disk
+	m.restarted()
+}
+
+// restarted follows a new opening: what a scan finds is claimed again.
+func (m *slowMap) restarted() {
+	for p := range m.parts {
+		m.parts[p].vague = false
+		m.parts[p].mine = 0
+		for _, r := range m.parts[p].keys {
+			for _, d := range r.Seen {
+				delete(m.parts[p].gone, d)
+			}
+		}
+	}
+	m.claims = nil // eras are those of an opening
+}
+
+func (m *slowMap) dropAndCrash(t *rapid.T) {
+	do, apply := m.adopt(t)
+	m.resolve(t, m.during(t, do), apply)
+}
+
+// resolve finds out whether an adoption has happened.
+func (m *slowMap) resolve(t *rapid.T, failed error, apply func()) {
+	until(t, m.s, "serving", func(h store.Health) bool { return h.Failed == nil })
+	b, err := m.s.Meta("ring")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := string(b); now == fmt.Sprint(m.epoch) {
+		apply()
+	} else if failed == nil {
+		t.Fatalf("record %d was acknowledged, and there is %q", m.epoch, now)
+	}
+}
+
+func (m *slowMap) drawNote(t *rapid.T, p ring.Partition, q *slowPartition) (do func() error, next ring.Pulled) {
+	n := ring.Pulled{By: ring.NodeID{byte(rapid.IntRange(1, 2).Draw(t, "by"))}, Since: q.fence}
+	for _, id := range rapid.SliceOfN(rapid.IntRange(1, 4), 1, 3).Draw(t, "from") {
+		n.From = append(n.From, ring.NodeID{byte(id)})
+	}
+	next = ring.Pulled{By: n.By, Since: n.Since, From: slices.Clone(n.From)}
+	if q.note.By == n.By && q.note.Since == n.Since {
+		next.From = append(next.From, q.note.From...)
+	}
+	slices.SortFunc(next.From, ring.NodeID.Compare)
+	next.From = slices.Compact(next.From)
+	return func() error { return m.s.NotePulledIn(p, n, m.s.EraOf(p)) }, next
+}
+
+func (m *slowMap) note(t *rapid.T) {
+	p, q := m.partition(t)
+	if q.fence == 0 {
+		t.Skip("no fence")
+	}
+	if q.fence > 1 {
+		wantError(t, m.s.NotePulled(p, ring.Pulled{By: ring.NodeID{1}, Since: q.fence - 1, From: []ring.NodeID{{2}}}), store.ErrFenced)
+	}
+	do, next := m.drawNote(t, p, q)
+	if err := do(); err != nil {
+		t.Fatal(err)
+	}
+	q.note = next
+}
+
+func (m *slowMap) noteAndCrash(t *rapid.T) {
+	p, q := m.partition(t)
+	if q.fence == 0 {
+		t.Skip("no fence")
+	}
+	do, next := m.drawNote(t, p, q)
+	err := m.during(t, do)
+	if now := m.s.Pulled(p); now.Since == next.Since && now.By == next.By && slices.Equal(now.From, next.From) {
+		q.note = next
+	} else if err == nil {
+		t.Fatalf("note %v was acknowledged, and there is %v", next, now)
+	}
+}
+
+func (m *slowMap) lose(t *rapid.T) {
+	p, q := m.partition(t)
+	if err := m.s.DeclareLossOf(p, "test"); err != nil {
+		t.Fatal(err)
+	}
+	q.note, q.lossy, q.vague, q.mine = ring.Pulled{}, true, true, 0
+	q.emptied++
+}
+
+func (m *slowMap) repaired(t *rapid.T) {
+	p, q := m.partition(t)
+	if err := m.s.Repaired(p, m.s.EraOf(p)); err != nil {
+		t.Fatal(err)
+	}
+	q.lossy = false
+}
+
+// remember reads an era, for a claim that comes much later.
+func (m *slowMap) remember(t *rapid.T) {
+	p, q := m.partition(t)
+	m.actor++
+	era := m.s.EraOf(p)
+	if rapid.Bool().Draw(t, "of all") {
+		era = m.s.Era()
+	}
+	m.claims = append(m.claims, oldClaim{p, era, q.emptied,
+		store.DotSet{{Actor: m.actor, Ranges: []store.Range{{First: 1, Last: 3}}}}})
+}
+
+// claim claims what was read some time ago: it counts if nothing was emptied since.
+func (m *slowMap) claim(t *rapid.T) {
+	if len(m.claims) == 0 {
+		t.Skip("nothing is remembered")
+	}
+	c := m.claims[rapid.IntRange(0, len(m.claims)-1).Draw(t, "claim")]
+	q := &m.parts[c.p]
+	m.settle(t)
+	err := m.s.Incorporate(c.p, c.dots, c.era)
+	d := version.Dot{Actor: c.dots[0].Actor, Seq: 2}
+	clock := m.s.ClockOf(c.p)
+	if c.emptied != q.emptied {
+		wantError(t, err, store.ErrEra)
+		if clock.Has(d) {
+			t.Fatalf("%v was claimed from before a drop or a loss", d)
+		}
+		return
+	}
+	if err != nil || !clock.Has(d) {
+		t.Fatalf("%v was not claimed: %v", d, err)
+	}
+}
+
+func (m *slowMap) restart(t *rapid.T) {
+	if rapid.Bool().Draw(t, "clean") {
+		if err := m.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		// What was emptied stays so.
+		vague := [modelPartitions]bool{}
+		for p := range m.parts {
+			vague[p] = m.parts[p].vague
+		}
+		m.restarted()
+		for p := range m.parts {
+			m.parts[p].vague = vague[p]
+		}
+	} else {
+		m.crash(t)
+	}
+	m.open(t)
+}
+
+func (m *slowMap) failedSync(t *rapid.T) {
+	p, q := m.partition(t)
+	key := drawKey(t)
+	m.d.FailSync(disk.Of(storage.TypeJournal), 1, rapid.Bool().Draw(t, "persists"), syscall.EIO)
+	put := putAt(p, q.fence, key, fmt.Sprint(key, m.epoch, "failed"))
+	o := start(m.s, put)
+	err := o.wait()
+	m.d.Heal()
+	until(t, m.s, "serving", func(h store.Health) bool { return h.Failed == nil })
+	m.restarted()
+	if r, gerr := tryGet(m.s, p, key); gerr != nil {
+		t.Fatal(gerr)
+	} else if o.minted && r.Seen.Covers(o.dot) {
+		q.wrote(t, key, put, o.dot)
+		m.actors[o.dot.Actor] = true
+	} else if err == nil {
+		t.Fatalf("%v was acknowledged, and is gone", o.dot)
+	}
+}
+
+// dropAndFailed has a sync fail at any step of an adoption and its drops.
+func (m *slowMap) dropAndFailed(t *rapid.T) {
+	do, apply := m.adopt(t)
+	left := rapid.IntRange(0, 5).Draw(t, "syncs before")
+	m.d.FailSync(func(fd storage.FileDesc) bool {
+		left--
+		return left < 0 && fd.Type == storage.TypeJournal
+	}, 1, rapid.Bool().Draw(t, "persists"), syscall.EIO)
+	before := m.s.Stats().Reopenings
+	err := do()
+	m.settleUnderFailure(t)
+	m.d.Heal()
+	if m.s.Stats().Reopenings != before {
+		m.restarted()
+	}
+	m.resolve(t, err, apply)
+}
+
+// settleUnderFailure waits for the end of drops, or for a time.
+func (m *slowMap) settleUnderFailure(t *rapid.T) {
+	for range 5000 {
+		if m.s.Health().Failed == nil && len(m.s.Dropping()) == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("drops do not end: %v, %+v, of %v", m.s.Dropping(), m.s.Health(), maps.Collect(slices.All(m.parts[:])))
+}
