@@ -138,7 +138,13 @@ func (c *course) strictPairs() (pairs []strict) {
 		if !seen[zone] {
 			seen[zone] = true
 			pairs = append(pairs, strict{levelLocal, levelLocal, zone, zone}, strict{levelEach, levelLocal, "", zone}, strict{levelAll, levelLocal, "", zone})
+			if c.n < 5 || long() {
+				pairs = append(pairs, strict{levelLocal, levelEach, zone, ""}, strict{levelLocal, levelAll, zone, ""})
+			}
 		}
+	}
+	if c.n < 5 || long() {
+		pairs = append(pairs, strict{w: levelQuorum, r: levelEach}, strict{w: levelEach, r: levelAll}, strict{w: levelAll, r: levelEach})
 	}
 	return append(pairs, strict{w: levelEach, r: levelEach}, strict{w: levelEach, r: levelQuorum}, strict{w: levelQuorum, r: levelQuorum})
 }
@@ -160,6 +166,20 @@ func (c *course) survives(p strict, gone int) bool {
 	}
 	fewer := func(level uint8) bool { return level <= ring.ReplicasMax && int(level) < Majority(c.n) }
 	return !fewer(p.w) && !fewer(p.r) && !alone(p.w, p.wZone) && !alone(p.r, p.rZone)
+}
+
+// vacates says that the move takes the only home out of the zone whose quorum has the
+// writes, of which reads then ask no home any more: no other zone owes it anything.
+func (c *course) vacates(p strict) bool {
+	if p.w != levelLocal || p.r != levelEach || c.zones[c.n] == p.wZone {
+		return false
+	}
+	for seat, zone := range c.zones[:c.n] {
+		if zone == p.wZone && seat != 0 {
+			return false
+		}
+	}
+	return c.zones[0] == p.wZone
 }
 
 // meeting counts how reads met writes.
@@ -245,7 +265,8 @@ func (c *course) sees(p strict) bool {
 
 // Every read that begins after a write was acknowledged, at whatever record either
 // uses, meets it in a home that may answer for it. All numbers of homes to five, all
-// phases, all levels that promise it, all zones of the members.
+// phases, all levels that promise it, all zones of the members; but for what vacates
+// says.
 func TestEveryReadMeetsEveryWriteInEveryPhase(t *testing.T) {
 	for n := 1; n <= 5; n++ {
 		var sum meeting
@@ -258,6 +279,9 @@ func TestEveryReadMeetsEveryWriteInEveryPhase(t *testing.T) {
 			c := courseOf(t, names)
 			courses++
 			for _, p := range c.strictPairs() {
+				if c.vacates(p) {
+					continue
+				}
 				m := c.check(t, p)
 				sum.direct, sum.helped = sum.direct+m.direct, sum.helped+m.helped
 			}
