@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,14 +15,23 @@ import (
 	"github.com/kithdb/kith/client"
 )
 
-// recordJSON is one line of import and export.
-type recordJSON struct {
+// recordOut is one line of export.
+type recordOut struct {
 	keyText
 	valueText
-	// Expires is in milliseconds since 1970; export gives it.
+	// Expires is in milliseconds since 1970.
 	Expires *int64 `json:"expires,omitempty"`
+}
+
+// recordIn is one line of import.
+type recordIn struct {
+	Key         *string `json:"key"`
+	KeyBase64   *string `json:"key_base64"`
+	Value       *string `json:"value"`
+	ValueBase64 *string `json:"value_base64"`
+	Expires     *int64  `json:"expires"`
 	// TTL is a duration, for files that people write.
-	TTL *string `json:"ttl,omitempty"`
+	TTL *string `json:"ttl"`
 }
 
 // encodeRecord gives a record as one line, with its newline. A zero expires is
@@ -29,7 +40,7 @@ func encodeRecord(b []byte, key, value []byte, expires time.Time) ([]byte, error
 	buf := bytes.NewBuffer(b)
 	e := json.NewEncoder(buf)
 	e.SetEscapeHTML(false)
-	r := recordJSON{keyText: keyOf(key), valueText: valueOf(value)}
+	r := recordOut{keyText: keyOf(key), valueText: valueOf(value)}
 	if !expires.IsZero() {
 		ms := expires.UnixMilli()
 		r.Expires = &ms
@@ -38,8 +49,8 @@ func encodeRecord(b []byte, key, value []byte, expires time.Time) ([]byte, error
 	return buf.Bytes(), err
 }
 
-// decodeRecord reads one line. Whatever encoding/json would repair silently is
-// refused: a key must not become another one.
+// decodeRecord reads one line. Whatever encoding/json or base64 would repair
+// silently is refused: a key must not become another one.
 func decodeRecord(line []byte) (client.Put, error) {
 	r, err := parseRecord(line)
 	if err != nil {
@@ -68,7 +79,7 @@ func decodeRecord(line []byte) (client.Put, error) {
 }
 
 // parseRecord reads the fields of a line.
-func parseRecord(line []byte) (r recordJSON, err error) {
+func parseRecord(line []byte) (r recordIn, err error) {
 	if !utf8.Valid(line) {
 		return r, errors.New("not UTF-8: use key_base64 and value_base64 for other bytes")
 	}
@@ -86,16 +97,31 @@ func parseRecord(line []byte) (r recordJSON, err error) {
 	if err := checkNames(line); err != nil {
 		return r, err
 	}
-	replaced := bytes.Count(line, []byte("\uFFFD")) + strings.Count(strings.ToLower(string(line)), `\ufffd`)
-	for _, s := range []*string{r.Key, r.Value} {
-		if s != nil {
-			replaced -= strings.Count(*s, "\uFFFD")
-		}
-	}
-	if replaced < 0 {
+	if halfSurrogate(line) {
 		return r, errors.New("half of a surrogate pair (\\ud800 to \\udfff alone) is no character: use key_base64 and value_base64")
 	}
 	return r, nil
+}
+
+// halfSurrogate finds an escape in valid JSON that stands for no character;
+// encoding/json would put U+FFFD in its place.
+func halfSurrogate(line []byte) bool {
+	high := false // an escape is before, of the first half of a pair
+	for i := 0; i < len(line); i++ {
+		unit := uint64(0)
+		if line[i] == '\\' {
+			if i++; line[i] == 'u' {
+				unit, _ = strconv.ParseUint(string(line[i+1:i+5]), 16, 16)
+				i += 4
+			}
+		}
+		low := unit >= 0xdc00 && unit < 0xe000
+		if low != high {
+			return true
+		}
+		high = unit >= 0xd800 && unit < 0xdc00
+	}
+	return high
 }
 
 // checkNames refuses fields that encoding/json takes for others: it does not tell
@@ -139,14 +165,19 @@ func stringLength(b []byte) int {
 	return len(b)
 }
 
-func oneOf(name string, text *string, encoded *[]byte) ([]byte, error) {
+// oneOf is the key or the value, as text or in base64.
+func oneOf(name string, text, encoded *string) ([]byte, error) {
 	switch {
 	case text != nil && encoded != nil:
 		return nil, fmt.Errorf("both %q and %q", name, name+"_base64")
 	case text != nil:
 		return []byte(*text), nil
 	case encoded != nil:
-		return *encoded, nil
+		b, err := base64.StdEncoding.DecodeString(*encoded)
+		if err != nil || base64.StdEncoding.EncodeToString(b) != *encoded {
+			return nil, fmt.Errorf("%q: %.64q: want base64 with padding, and nothing else", name+"_base64", *encoded)
+		}
+		return b, nil
 	}
 	return nil, fmt.Errorf("no %q", name)
 }
