@@ -49,9 +49,16 @@ func (c *Coordinator) handleMerge(call *rpc.Call, req *mergeRequest) {
 		call.Fail(err)
 		return
 	}
+	epoch := req.Epoch
+	if epoch == 0 {
+		// It counts for nothing, and this node holds the partition by the record that
+		// was looked at. A newer fence says that it may be dropped meanwhile: what came
+		// behind that would stay for ever.
+		epoch = r.Epoch
+	}
 	h := homeMerges.Get().(*homeMerge)
 	h.c, h.call = c, call
-	h.m.Partition, h.m.Epoch, h.m.Record, h.m.Encoded, h.m.Sink = p, req.Epoch, record, req.Record, h
+	h.m.Partition, h.m.Epoch, h.m.Record, h.m.Encoded, h.m.Sink = p, epoch, record, req.Record, h
 	c.cfg.Store.Merge(&h.m)
 }
 

@@ -404,9 +404,13 @@ func (f mergeSink) Complete(_ []byte, err error) { f(err) }
 // done is called once and must not block.
 func (c *Coordinator) mergeTo(id ring.NodeID, p ring.Partition, epoch uint64, record version.Record, encoded []byte, deadline time.Time, done func(error)) {
 	if id == c.cfg.Self {
-		if _, _, err := c.homeOf(record.Key); err != nil { // no more, by a record that came since
+		r, _, err := c.homeOf(record.Key)
+		if err != nil { // no more, by a record that came since
 			done(err)
 			return
+		}
+		if epoch == 0 {
+			epoch = r.Epoch // as in handleMerge
 		}
 		c.cfg.Store.Merge(&store.Merge{Partition: p, Epoch: epoch, Record: record, Encoded: encoded, Sink: mergeSink(done)})
 		return
