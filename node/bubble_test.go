@@ -107,10 +107,19 @@ func (b *bubble) found(n int) {
 
 // ready says that the machine's node would serve every key at quorum.
 func (x *box) ready() bool {
+	s := x.status()
+	return s != nil && s.Ready
+}
+
+// status is what the machine's node tells of the cluster; nil if it does not answer.
+func (x *box) status() *api.StatusResponse {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	resp, err := api.Status.Call(ctx, x.me, x.peer(), &api.StatusRequest{})
-	return err == nil && resp.Ready
+	if err != nil {
+		return nil
+	}
+	return resp
 }
 
 // box adds a machine with an empty disk.
@@ -191,6 +200,11 @@ func (x *box) join(cfg node.MembershipConfig) (node.Membership, error) {
 		State: cfg.State, ProtocolMin: rpc.ProtocolMin, ProtocolMax: rpc.ProtocolMax,
 	})
 	return x.member, nil
+}
+
+// slow gives the machine a disk that takes its time, so that nothing goes by unseen.
+func (x *box) slow(fsync time.Duration) {
+	x.disk.SetSyncDelay(func() time.Duration { return fsync })
 }
 
 // stop ends the process in good order.
@@ -278,7 +292,23 @@ func (b *bubble) story() (text string) {
 	return text
 }
 
-// change asks a machine for a change of the ring.
+// phase waits until a move is in a phase, by the record that a machine holds, and
+// says which one.
+func (x *box) phase(what ring.Phase, match func(ring.Move) bool) (found ring.Move) {
+	x.t.Helper()
+	for start := time.Now(); ; time.Sleep(3 * time.Millisecond) {
+		if r := x.record(); r != nil {
+			if i := slices.IndexFunc(r.Moves, func(m ring.Move) bool { return m.Phase == what && match(m) }); i >= 0 {
+				return r.Moves[i]
+			}
+		}
+		if time.Since(start) > 5*time.Minute {
+			x.t.Fatalf("seed %d: no move came to %v%s", x.seed, what, x.story())
+		}
+	}
+}
+
+// ask asks a machine for a change of the ring.
 func (x *box) ask(req api.ChangeRequest) (*api.ChangeResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

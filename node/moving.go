@@ -40,3 +40,21 @@ func (n *Node) owes() string {
 	}
 	return ""
 }
+
+// counting says which copies count for reads: those that repair has compared with other
+// homes, and those of a target that takes reads over, which has a rule of its own: see
+// ring.Record.Answers. Before that is met, reads are held back and not refused.
+type counting struct{ n *Node }
+
+// Counts implements kv.Repair. It does not block.
+func (c counting) Counts(p ring.Partition) bool {
+	if c.n.repair.Counts(p) {
+		return true
+	}
+	r := c.n.topology.Current()
+	if r == nil {
+		return false
+	}
+	m := r.MoveOf(p)
+	return m != nil && m.Phase == ring.PhaseReadNew && m.To == c.n.id
+}

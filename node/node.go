@@ -253,7 +253,7 @@ func (n *Node) openKV() {
 		Now:       n.env.Now,
 		ValueMax:  n.cfg.ValueMax,
 		Witness:   witness{n.lives, n.replacement},
-		Repair:    n.repair,
+		Repair:    counting{n},
 		Logger:    n.cfg.Logger,
 
 		Pulled:        n.store.Pulled,
@@ -300,6 +300,9 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 	loop("lives", n.lives.run)
 	loop("repair", n.repair.Run)
 	loop("moves", n.mover.Run)
+	if h := n.healer(); h != nil {
+		loop("dead members", h.Run)
+	}
 	loop("history", n.history.run)
 	loop("replacement", n.replacement.run)
 	loop("advice", n.advise)

@@ -15,28 +15,39 @@ const queueEvery = time.Second
 // duties does what is nobody's move: members that have nothing any more go, and the
 // queue is kept up. It says when to come back.
 func (m *Mover) duties(ctx context.Context, r *ring.Record) time.Duration {
-	if m.denied.wait() > 0 {
-		return idleMax
+	if wait := m.holdOff(); wait > 0 {
+		return wait
 	}
-	if m.hasNothing(r, m.cfg.Self) && m.endSelf(ctx, r) {
-		return idleMax
+	if r.Member(m.cfg.Self).State == ring.Leaving && hasNothing(r, m.cfg.Self) {
+		return m.leave(ctx)
 	}
 	if m.steward(r) != m.cfg.Self {
 		return idleMax
 	}
 	for i := range r.Members {
-		id := r.Members[i].ID
-		if r.Members[i].State == ring.Lost && m.hasNothing(r, id) {
-			m.propose(ctx, "a lost member has nothing any more and is taken out", func(r *ring.Record) (*ring.Record, error) {
-				if is := r.Member(id); is == nil || is.State != ring.Lost || !m.hasNothing(r, id) {
-					return nil, errNothing
-				}
-				return r.WithoutMember(id)
-			})
-			return idleMax // the new record wakes the loop
+		is := &r.Members[i]
+		if !hasNothing(r, is.ID) {
+			continue
+		}
+		switch is.State {
+		case ring.Lost:
+			return m.end(ctx, "a lost member has nothing any more and is taken out", is.ID, ring.Lost, (*ring.Record).WithoutMember)
+		case ring.Retreating:
+			return m.end(ctx, "a member has handed back what it had and is on standby", is.ID, ring.Retreating, (*ring.Record).WithRest)
 		}
 	}
 	return m.queue(ctx, r)
+}
+
+// end has what was begun for a member ended, if it is in that state and has nothing.
+func (m *Mover) end(ctx context.Context, what string, id ring.NodeID, state ring.MemberState, with func(*ring.Record, ring.NodeID) (*ring.Record, error)) time.Duration {
+	m.propose(ctx, what, func(r *ring.Record) (*ring.Record, error) {
+		if is := r.Member(id); is == nil || is.State != state || !hasNothing(r, id) {
+			return nil, errNothing
+		}
+		return with(r, id)
+	})
+	return idleMax // the new record wakes the loop
 }
 
 // steward is the member whose part the duties are: the first active one that is
@@ -51,26 +62,19 @@ func (m *Mover) steward(r *ring.Record) ring.NodeID {
 }
 
 // hasNothing says that a member has no slots, and gets or gives none.
-func (m *Mover) hasNothing(r *ring.Record, id ring.NodeID) bool {
+func hasNothing(r *ring.Record, id ring.NodeID) bool {
 	return r.HomeCount(id) == 0 && !slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.From == id || move.To == id })
 }
 
-// endSelf ends what this member has begun when it hands over its slots: only it
-// knows that nobody needs anything of it any more.
-func (m *Mover) endSelf(ctx context.Context, r *ring.Record) bool {
-	if r.Member(m.cfg.Self).State != ring.Leaving {
-		return false
+// leave takes this member out, which has handed over its slots: only it knows that
+// nobody needs anything of it any more.
+func (m *Mover) leave(ctx context.Context) time.Duration {
+	why := m.cfg.Owes()
+	m.say(why)
+	if why != "" {
+		return lookMax
 	}
-	if why := m.cfg.Owes(); why != "" {
-		m.say(why)
-		return true
-	}
-	return m.propose(ctx, "this member has handed over all it had and goes", func(r *ring.Record) (*ring.Record, error) {
-		if is := r.Member(m.cfg.Self); is == nil || is.State != ring.Leaving || !m.hasNothing(r, m.cfg.Self) {
-			return nil, errNothing
-		}
-		return r.WithoutMember(m.cfg.Self)
-	})
+	return m.end(ctx, "this member has handed over all it had and goes", m.cfg.Self, ring.Leaving, (*ring.Record).WithoutMember)
 }
 
 // queue has the record ask for what is missing between the table and the plan.

@@ -17,8 +17,11 @@ const (
 	lookMax = time.Second
 	idleMax = 5 * time.Second
 	// stepEvery is the least time between two records for steps, unless nothing
-	// else is to be waited for.
-	stepEvery = time.Second
+	// else is to be waited for; recordEvery is that between any record and the
+	// next one from here. Requests follow records: each costs those some time
+	// that meet it.
+	stepEvery   = time.Second
+	recordEvery = 100 * time.Millisecond
 	// proposeMax bounds one try to have a record decided.
 	proposeMax = 10 * time.Second
 	// asideMin and asideMore are how long the loop, once woken, waits for what
@@ -36,7 +39,9 @@ type Mover struct {
 	// Of the loop alone.
 	pulls    map[ring.Partition]*pull
 	failures map[ring.Partition]*failure
-	stepped  time.Time // when steps were proposed last
+	latest   *ring.Record // that the loop has seen
+	since    time.Time    // when it saw that first
+	stepped  time.Time    // when steps were proposed last
 	denied   denials
 	settled  [32]byte                 // digest of the record whose queue is as it should be
 	queued   time.Time                // when the queue was looked at last
@@ -79,6 +84,9 @@ func (m *Mover) round(ctx context.Context) time.Duration {
 	if r == nil || !r.Founded() || r.Member(m.cfg.Self) == nil {
 		return idleMax
 	}
+	if r != m.latest {
+		m.latest, m.since = r, time.Now()
+	}
 	m.observe(r)
 	agenda := m.agenda(r)
 	m.pull(ctx, r, agenda.Pulls)
@@ -117,7 +125,7 @@ func (m *Mover) step(ctx context.Context, agenda ring.Agenda) time.Duration {
 	if since := time.Since(m.stepped); len(agenda.Pulls) > 0 && since < stepEvery {
 		return stepEvery - since
 	}
-	if wait := m.denied.wait(); wait > 0 {
+	if wait := m.holdOff(); wait > 0 {
 		return wait
 	}
 	m.stepped = time.Now()
@@ -171,8 +179,11 @@ func (d *denials) add(chance *rand.Rand) {
 	d.until = time.Now().Add(pause/2 + time.Duration(chance.Int64N(int64(pause/2))))
 }
 
-// wait is how long nothing should be proposed.
-func (d *denials) wait() time.Duration { return time.Until(d.until) }
+// holdOff is how long nothing should be proposed: the newest record is too young, or
+// proposals fail.
+func (m *Mover) holdOff() time.Duration {
+	return max(time.Until(m.denied.until), time.Until(m.since.Add(recordEvery)))
+}
 
 // wake has the loop look again.
 func (m *Mover) wake() {
