@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/gossip"
+	"github.com/kithdb/kith/node/heal"
 	"github.com/kithdb/kith/node/kv"
 	"github.com/kithdb/kith/ring"
 )
@@ -73,6 +74,16 @@ type Config struct {
 	// ForgetAfter is how old a deleted key is at least when it is forgotten;
 	// default 1 minute. It is no part of what makes that safe.
 	ForgetAfter time.Duration
+	// AutoHeal has the slots of a member that is dead given to a standby, or to all
+	// others: one member at a time, only while a majority of members can be reached
+	// from here.
+	AutoHeal bool
+	// DeadAfter is how long a member must be away, by gossip and by requests, to be
+	// dead, 10 seconds to 30 days; default 5 minutes.
+	DeadAfter time.Duration
+	// OnMemberDead is what a shell runs when a member is dead, once for as long as it
+	// stays away; see heal.Shell for what it is told.
+	OnMemberDead string
 	// Insecure allows addresses other than loopback, without encryption of
 	// data and without authentication.
 	Insecure bool
@@ -98,6 +109,7 @@ const (
 	auditEveryMin, auditEveryMax = time.Second, 30 * 24 * time.Hour
 	scrubEveryMin, scrubEveryMax = time.Minute, 366 * 24 * time.Hour
 	repairRateMin, repairRateMax = 64 << 10, 1 << 30
+	deadAfterMin, deadAfterMax   = heal.AfterMin, 30 * 24 * time.Hour
 )
 
 // ErrConfig says that a Config breaks a rule, which the error names: nothing was
@@ -122,6 +134,7 @@ func (c Config) complete() (Config, error) {
 	c.AuditEvery = cmp.Or(c.AuditEvery, AuditEveryDefault)
 	c.ScrubEvery = cmp.Or(c.ScrubEvery, ScrubEveryDefault)
 	c.RepairRate = cmp.Or(c.RepairRate, RepairRateDefault)
+	c.DeadAfter = cmp.Or(c.DeadAfter, heal.AfterDefault)
 	if c.WriteBuffer > 0 {
 		c.WriteBuffer = max(c.WriteBuffer, 2*(c.ValueMax+recordRoom))
 	}
@@ -158,6 +171,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("scrub every %v: the bound is %v to %v", c.ScrubEvery, scrubEveryMin, scrubEveryMax)
 	case c.RepairRate < repairRateMin || c.RepairRate > repairRateMax:
 		return fmt.Errorf("repair at %d bytes a second: the bound is %d to %d", c.RepairRate, repairRateMin, repairRateMax)
+	case c.DeadAfter < deadAfterMin || c.DeadAfter > deadAfterMax:
+		return fmt.Errorf("dead after %v: the bound is %v to %v", c.DeadAfter, deadAfterMin, deadAfterMax)
 	case len(c.Name) > gossip.NameMax:
 		return fmt.Errorf("name has %d bytes: up to %d", len(c.Name), gossip.NameMax)
 	case len(c.Zone) > gossip.ZoneMax:

@@ -215,6 +215,10 @@ func (h *Healer) heal(ctx context.Context, r *ring.Record) error {
 		h.log.Warn("a dead member could not be given up, trying on", "member", name(dead), "error", err)
 		return err
 	}
+	if d.Over {
+		h.log.Warn("a dead member has nothing any more and is taken out", "member", name(dead), "epoch", next.Epoch)
+		return nil
+	}
 	h.gave = time.Now()
 	to := "all others"
 	if m := next.Member(d.Successor); m != nil {

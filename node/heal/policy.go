@@ -3,6 +3,7 @@ package heal
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -34,6 +35,9 @@ type Decision struct {
 	// Successor is the standby that is to get its slots; zero if all others share
 	// them.
 	Successor ring.NodeID
+	// Over says that it was given up before and has nothing any more: it is to be no
+	// member any longer.
+	Over bool
 	// Waits says what keeps it from giving up a member that has been away for long
 	// enough; empty if there is no such member, or nothing does.
 	Waits string
@@ -58,18 +62,41 @@ func (p Policy) dead(r *ring.Record, s Sight) (dead []ring.Member) {
 	return dead
 }
 
+// over is a member that is to leave, has nothing any more, and has been away for long
+// enough: it will not take itself out. Zero if there is none.
+func (p Policy) over(r *ring.Record, s Sight) ring.NodeID {
+	for _, m := range r.Members {
+		at, away := s.Away(m.ID)
+		if m.ID != s.Self && m.State == ring.Leaving && away && s.Now.Sub(at) >= p.After && hasNothing(r, m.ID) {
+			return m.ID
+		}
+	}
+	return ring.NodeID{}
+}
+
+// hasNothing says that a member has no slots, and gets or gives none.
+func hasNothing(r *ring.Record, id ring.NodeID) bool {
+	return r.HomeCount(id) == 0 && !slices.ContainsFunc(r.Moves, func(m ring.Move) bool { return m.From == id || m.To == id })
+}
+
 // Decide finds the member to be given up, if there is one. It is a pure function.
 func (p Policy) Decide(r *ring.Record, s Sight) Decision {
-	dead := p.dead(r, s)
-	if len(dead) == 0 || !r.Founded() {
+	if !r.Founded() {
 		return Decision{}
 	}
-	d := Decision{Dead: dead[0].ID}
+	var d Decision
+	if over := p.over(r, s); !over.IsZero() {
+		d = Decision{Dead: over, Over: true}
+	} else if dead := p.dead(r, s); len(dead) > 0 {
+		d.Dead = dead[0].ID
+	} else {
+		return d
+	}
 	wait := func(format string, args ...any) Decision { return Decision{Waits: fmt.Sprintf(format, args...)} }
 	if self := r.Member(s.Self); self == nil || self.State == ring.Lost {
 		return wait("this node is no member")
 	}
-	if m := given(r, s.Away); m != nil {
+	if m := given(r, s.Away); m != nil && !d.Over {
 		return wait("member %s was given up, and still has %d slots: one at a time", name(*m), r.HomeCount(m.ID))
 	}
 	there, all, active := 0, 0, 0
@@ -85,12 +112,15 @@ func (p Policy) Decide(r *ring.Record, s Sight) Decision {
 		switch {
 		case m.State == ring.Active:
 			active++
-		case m.State == ring.Standby && d.Successor.IsZero():
+		case m.State == ring.Standby && d.Successor.IsZero() && !d.Over:
 			d.Successor = m.ID
 		}
 	}
 	if 2*there <= all {
 		return wait("only %d of %d members can be reached from here, which is no majority", there, all)
+	}
+	if d.Over {
+		return d
 	}
 	if !d.Successor.IsZero() {
 		active++
@@ -123,7 +153,15 @@ var errOther = errors.New("another member has been given up meanwhile")
 // that it can help if it comes back before all has moved.
 func (d Decision) change(r *ring.Record, away func(ring.NodeID) (time.Time, bool)) (*ring.Record, error) {
 	m := r.Member(d.Dead)
-	if m == nil || m.State != ring.Active {
+	switch {
+	case m == nil:
+		return r, nil
+	case d.Over:
+		if m.State != ring.Leaving || !hasNothing(r, d.Dead) {
+			return r, nil
+		}
+		return r.WithLost(d.Dead) // whoever is Lost and has nothing is taken out
+	case m.State != ring.Active:
 		return r, nil
 	}
 	if given(r, away) != nil {

@@ -38,6 +38,21 @@ func record(t interface{ Fatal(...any) }, active, standbys, replicas int) *ring.
 	return r
 }
 
+// leavingStandby has a sixth member that is to leave and has nothing.
+func leavingStandby(t *testing.T) *ring.Record {
+	r, err := record(t, 5, 0, 3).WithJoin(member(6))
+	if err == nil {
+		r, err = r.WithLeave(id(6))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !hasNothing(r, id(6)) {
+		t.Fatalf("the sixth member has something: %v", r.Moves)
+	}
+	return r
+}
+
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // sight is that of member 1 at noon, with members away for some time.
@@ -68,6 +83,7 @@ func TestDecide(t *testing.T) {
 		away            map[int]time.Duration
 		gave            time.Duration // ago; 0 is never
 		dead, successor int           // 0 is none
+		over            bool
 		waits           string
 	}{
 		{what: "all are there", r: record(t, 5, 1, 3)},
@@ -83,6 +99,9 @@ func TestDecide(t *testing.T) {
 		{what: "a standby is enough", r: record(t, 3, 1, 3), away: map[int]time.Duration{2: long}, dead: 2, successor: 4},
 		{what: "one at a time", r: leaving(record(t, 7, 0, 3), 3), away: map[int]time.Duration{2: long, 3: long}, waits: "one at a time"},
 		{what: "one that leaves and is there is no reason to wait", r: leaving(record(t, 7, 0, 3), 3), away: map[int]time.Duration{2: long}, dead: 2},
+		{what: "who leaves and has nothing is taken out", r: leavingStandby(t), away: map[int]time.Duration{6: long}, dead: 6, over: true},
+		{what: "not while it is there", r: leavingStandby(t)},
+		{what: "nor by a minority", r: leavingStandby(t), away: map[int]time.Duration{6: long, 2: long, 3: long}, waits: "3 of 6 members"},
 		{what: "a while between two", r: record(t, 5, 0, 3), away: map[int]time.Duration{2: long}, gave: time.Minute, waits: "in 4m0s"},
 		{what: "the while is over", r: record(t, 5, 0, 3), away: map[int]time.Duration{2: long}, gave: 6 * time.Minute, dead: 2},
 	} {
@@ -101,6 +120,9 @@ func TestDecide(t *testing.T) {
 			}
 			if d.Dead != dead || d.Dead != (ring.NodeID{}) && d.Successor != successor {
 				t.Errorf("gives up %v for %v, want %v for %v (waits: %q)", d.Dead, d.Successor, dead, successor, d.Waits)
+			}
+			if d.Over != test.over {
+				t.Errorf("it is over with the member: %v", d.Over)
 			}
 			if test.waits == "" && d.Waits != "" || !strings.Contains(d.Waits, test.waits) {
 				t.Errorf("waits because %q, want %q", d.Waits, test.waits)
@@ -155,6 +177,13 @@ func TestADecisionKeepsItsRules(t *testing.T) {
 			}
 		}
 		since, gone := s.Away(d.Dead)
+		if d.Over {
+			next, err := d.change(r, s.Away)
+			if err != nil || next.Follows(r) != nil || !gone || noon.Sub(since) < policy.After || !hasNothing(r, d.Dead) || r.Member(d.Dead).State != ring.Leaving || 2*there <= len(r.Members) {
+				t.Fatalf("%v is taken out: away %v since %v, %d of %d there: %v", d.Dead, gone, since, there, len(r.Members), err)
+			}
+			return
+		}
 		switch {
 		case !gone || noon.Sub(since) < policy.After || r.HomeCount(d.Dead) == 0:
 			t.Fatalf("%v is given up: away %v since %v, with %d slots", d.Dead, gone, since, r.HomeCount(d.Dead))
