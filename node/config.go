@@ -102,6 +102,7 @@ const (
 	AuditEveryDefault = 10 * time.Minute
 	ScrubEveryDefault = 24 * time.Hour
 	RepairRateDefault = 64 << 20
+	DeadAfterDefault  = heal.AfterDefault
 )
 
 // Bounds of Config.
@@ -134,7 +135,7 @@ func (c Config) complete() (Config, error) {
 	c.AuditEvery = cmp.Or(c.AuditEvery, AuditEveryDefault)
 	c.ScrubEvery = cmp.Or(c.ScrubEvery, ScrubEveryDefault)
 	c.RepairRate = cmp.Or(c.RepairRate, RepairRateDefault)
-	c.DeadAfter = cmp.Or(c.DeadAfter, heal.AfterDefault)
+	c.DeadAfter = cmp.Or(c.DeadAfter, DeadAfterDefault)
 	if c.WriteBuffer > 0 {
 		c.WriteBuffer = max(c.WriteBuffer, 2*(c.ValueMax+recordRoom))
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kithdb/kith/node"
-	"github.com/kithdb/kith/node/heal"
 	"github.com/kithdb/kith/ring"
 )
 
@@ -44,8 +43,11 @@ const (
 	forgetAfterMax     = 366 * 24 * time.Hour
 )
 
-// deadAfterMax is the longest --dead-after.
-const deadAfterMax = 30 * 24 * time.Hour
+// Of --dead-after: less is a network that flaps, or a server that is started again.
+const (
+	deadAfterMin = 10 * time.Second
+	deadAfterMax = 30 * 24 * time.Hour
+)
 
 func (a *app) serverCommand() *cobra.Command {
 	s := &serverFlags{}
@@ -121,7 +123,7 @@ func (s *serverFlags) add(f *pflag.FlagSet) {
 	s.repair = node.RepairRateDefault
 	f.Var(&s.repair, "repair-rate", "most bytes a second that are fetched from other homes to repair copies")
 	f.BoolVar(&s.cfg.AutoHeal, "auto-heal", false, "give the slots of a dead member to a standby or to all others, one member at a time")
-	f.DurationVar(&s.cfg.DeadAfter, "dead-after", heal.AfterDefault, "how long a member must be away to be dead, for --auto-heal and --on-member-dead")
+	f.DurationVar(&s.cfg.DeadAfter, "dead-after", node.DeadAfterDefault, "how long a member must be away to be dead, for --auto-heal and --on-member-dead")
 	f.StringVar(&s.cfg.OnMemberDead, "on-member-dead", "", "what a shell runs when a member is dead; KITH_MEMBER_ID, _NAME, _ZONE and _ADDR, KITH_DEAD_SINCE and KITH_FIRST tell of it")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "allow addresses other than loopback, open to everybody who reaches them")
 	s.addLog(f, "info")
@@ -163,8 +165,8 @@ func (s *serverFlags) complete(a *app) (node.Config, error) {
 		return cfg, usagef("--standby joins a cluster without a share of it and --expect %d founds one: use --join instead", cfg.Expect)
 	case cfg.Standby && cfg.Replace != "":
 		return cfg, usagef("--replace takes the place of a member and --standby takes none: give one of them")
-	case cfg.DeadAfter < heal.AfterMin || cfg.DeadAfter > deadAfterMax:
-		return cfg, usagef("--dead-after %v: want %v to %v", cfg.DeadAfter, heal.AfterMin, deadAfterMax)
+	case cfg.DeadAfter < deadAfterMin || cfg.DeadAfter > deadAfterMax:
+		return cfg, usagef("--dead-after %v: want %v to %v", cfg.DeadAfter, deadAfterMin, deadAfterMax)
 	case s.repair > math.MaxInt32: // far over the node's own bound
 		return cfg, usagef("--repair-rate %s: want at most 1GiB", s.repair.String())
 	}
