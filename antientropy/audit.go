@@ -63,7 +63,7 @@ func (r *Repair) audit(ctx context.Context, with ring.NodeID, p ring.Partition, 
 // auditWith audits partitions with one home and counts what came of it. An error
 // means that the home was not asked about all of them.
 func (r *Repair) auditWith(ctx context.Context, with ring.NodeID, partitions []ring.Partition, full bool) (auditOutcome, error) {
-	a := &pairAudit{r: r, with: with, full: full}
+	a := &pairAudit{r: r, with: with, full: full, atOnce: full}
 	err := a.run(ctx, partitions)
 	if err == nil {
 		a.out.Audited = len(partitions) - len(a.out.Skipped)
@@ -77,8 +77,13 @@ func (r *Repair) auditWith(ctx context.Context, with ring.NodeID, partitions []r
 type pairAudit struct {
 	r    *Repair
 	with ring.NodeID
+	// full compares whole lists, and not only what the trees show.
 	full bool
-	out  auditOutcome
+	// atOnce mends what differs without a second look, which makes no anomaly.
+	atOnce bool
+	// epoch is that of the move for which this is done, 0 for none.
+	epoch uint64
+	out   auditOutcome
 }
 
 // cursor is how far the lists of one partition are compared.
@@ -110,7 +115,7 @@ func (a *pairAudit) run(ctx context.Context, partitions []ring.Partition) error 
 	for len(cursors) > 0 {
 		var suspects []suspect
 		suspects, cursors = a.suspects(ctx, cursors)
-		if len(suspects) > 0 && !a.full {
+		if len(suspects) > 0 && !a.atOnce {
 			if err := sleep(ctx, lookAgain); err != nil {
 				return err
 			}
@@ -167,8 +172,10 @@ func (a *pairAudit) suspects(ctx context.Context, cursors []cursor) (found []sus
 // page compares one page of both lists and moves the cursor behind it.
 func (a *pairAudit) page(ctx context.Context, c *cursor, room int) (differ [][]byte, more bool, err error) {
 	req := &listRequest{Partition: c.p, Leaves: c.leaves, After: c.after}
-	if rec := a.r.cfg.Rings.Current(); rec != nil {
-		req.Epoch = rec.Epoch
+	if req.Epoch = a.epoch; a.epoch == 0 {
+		if rec := a.r.cfg.Rings.Current(); rec != nil {
+			req.Epoch = rec.Epoch
+		}
 	}
 	page, err := askMuch(ctx, a.r, a.with, listRoute, req)
 	if err == nil {
@@ -216,7 +223,7 @@ func (a *pairAudit) settle(ctx context.Context, s suspect) error {
 		n := min(len(keys), keysMax)
 		some := keys[:n]
 		keys = keys[n:]
-		if !a.full {
+		if !a.atOnce {
 			var err error
 			if some, err = a.still(ctx, s.p, some); err != nil {
 				return err

@@ -66,7 +66,7 @@ func claimsOf(mine []version.Dot, clock *store.Clock, theirs *version.Record, an
 // why.
 func (a *pairAudit) judge(p ring.Partition, key []byte, mine *held, clock *store.Clock, theirs *version.Record, got *fetchedKey, left string) {
 	here, there := claimsOf(mine.dots, clock, theirs, got.Claims)
-	if left == "" && (a.full || !anomalous(here, there, mine.dead, isDead(theirs, a.r.deadBy()))) {
+	if left == "" && (a.atOnce || !anomalous(here, there, mine.dead, isDead(theirs, a.r.deadBy()))) {
 		return
 	}
 	leaf := version.LeafOf(got.Record)

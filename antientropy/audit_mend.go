@@ -128,7 +128,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 	}
 	a.out.Bytes += size
 	a.r.pulledBytes.Add(size)
-	if a.full && len(left) > 0 {
+	if a.atOnce && len(left) > 0 {
 		// What it holds may be what all others have forgotten.
 		return nil, fmt.Errorf("audit: %d keys of partition %d, with %s: %w", len(left), p, a.r.nameOf(a.with), errUndecided)
 	}

@@ -55,14 +55,15 @@ func askMuch[Req, Resp any](ctx context.Context, r *Repair, id ring.NodeID, rout
 	return resp, err
 }
 
-// between says whether this node and the asker are both homes of a partition.
+// between says whether this node and the asker both hold a partition: audits are made
+// between homes, but one that ends the first pull of a move.
 func (r *Repair) between(from rpc.Peer, p ring.Partition) error {
 	rec := r.current()
 	if rec == nil {
 		return fmt.Errorf("%w: no ring record", api.ErrNotReady)
 	}
 	for _, id := range []ring.NodeID{r.cfg.Self, from.ID} {
-		if rec.HomeIndex(p, id) < 0 {
+		if !rec.Holds(p, id) {
 			return fmt.Errorf("%w: partition %d at epoch %d: %s", api.ErrNotHome, p, rec.Epoch, id.Short())
 		}
 	}

@@ -24,7 +24,8 @@ import (
 //  2. A fenced member refuses whole every record with a dot of the actor that neither
 //     it nor another fenced member holds. (store.Refused)
 //  3. The actor's dots are what all of them hold together. They are fixed only when
-//     every home holds all of them, by the homes of the newest ring record. (agreed)
+//     every home holds all of them, by the homes of the newest ring record; both ends
+//     of a move count as homes. (agreed)
 //  4. For ever after, a record with another dot of the actor is refused whole: to drop
 //     only the dot would let its context end siblings that were acknowledged.
 //     (store.Refused)
@@ -81,15 +82,17 @@ func compareEnding(e store.Ending, actor version.Actor) int {
 	return 0
 }
 
-// asked are those whom a closing must ask: all members, the homes first.
+// asked are those whom a closing must ask: all members, and first those who must hold
+// what is left of the actor: the homes and, while a slot moves, its target.
 func asked(rec *ring.Record, p ring.Partition) (all []ring.NodeID, homes int) {
-	all = slices.Clone(rec.Homes(p))
+	all = holders(rec, p)
+	homes = len(all)
 	for i := range rec.Members {
-		if id := rec.Members[i].ID; rec.HomeIndex(p, id) < 0 {
+		if id := rec.Members[i].ID; !rec.Holds(p, id) {
 			all = append(all, id)
 		}
 	}
-	return all, len(rec.Homes(p))
+	return all, homes
 }
 
 // agreed says whether the dots of an actor are fixed, and which they are as far as the

@@ -207,9 +207,6 @@ type closingOf struct {
 func (r *Repair) closeActors(ctx context.Context, rec *ring.Record, p ring.Partition, actors []version.Actor) (int, []cause, error) {
 	c := &closingOf{r: r, rec: rec, p: p, era: r.cfg.Store.Era()}
 	c.all, c.homes = asked(rec, p)
-	if rec.MoveOf(p) != nil {
-		c.block(r.cfg.Self, "is home of a partition that is being moved")
-	}
 	for _, id := range c.all {
 		if id != r.cfg.Self && !r.reachable(id) {
 			c.block(id, whyAway)

@@ -26,6 +26,11 @@ import (
 //  4. Catch-up and audit say what the other home does not hold and has
 //     incorporated, also of a key of which it has no record. (verdicts)
 //
+// While a slot moves, its target counts as one of the homes: it may have pulled what was
+// deleted since. It confirms nothing before it claims what its source claimed. Whoever
+// adopts the move's record refuses to confirm by an older one: a record that all homes
+// hold dead by then is all that a target can pull.
+//
 // forget_model_test.go plays random histories by these rules, and without each.
 
 // forgetSkew is how far the clocks of two homes may be apart, twice the bound on one

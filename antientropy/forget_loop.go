@@ -258,23 +258,20 @@ func (f *forgetter) page(p ring.Partition, after []byte) (page deadPage, next []
 	return page, next, err
 }
 
-// forget removes those of some dead records that every home confirms. It says how
+// forget removes those of some dead records that everybody confirms who holds the
+// partition. It says how
 // many are gone here, and adds to blocked what the others wait for.
 func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, blocked map[cause]int) (int, error) {
 	rec := r.current()
 	if rec == nil || rec.HomeIndex(p, r.cfg.Self) < 0 {
 		return 0, fmt.Errorf("%w: partition %d", api.ErrNotHome, p)
 	}
-	homes := r.others(rec, p)
-	for _, id := range homes {
+	holders := r.otherHolders(rec, p)
+	for _, id := range holders {
 		if !r.reachable(id) {
 			blocked[cause{id, whyAway}] += len(items)
 			return 0, nil
 		}
-	}
-	if rec.MoveOf(p) != nil {
-		blocked[cause{r.cfg.Self, "is home of a partition that is being moved"}] += len(items)
-		return 0, nil
 	}
 	items, err := r.confirmAll(ctx, rec, p, items, blocked)
 	if err != nil || len(items) == 0 {
@@ -285,7 +282,7 @@ func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, 
 		req.Items = append(req.Items, purgedKey{items[i].Key, items[i].Leaf})
 	}
 	// A home that does not hear of it is told by the verdicts of an audit.
-	for _, id := range homes {
+	for _, id := range holders {
 		if _, err := ask(ctx, r, id, purgeRoute, req); err != nil {
 			r.auditing.owe(id, p)
 			r.log.Debug("purge", "at", id.Short(), "partition", p, "error", err)
@@ -301,8 +298,8 @@ func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, 
 	return n, err
 }
 
-// confirmAll gives those of the items that all homes, this one too, have confirmed
-// with one and the same context.
+// confirmAll gives those of the items that all who hold the partition, this node too,
+// have confirmed with one and the same context.
 func (r *Repair) confirmAll(ctx context.Context, rec *ring.Record, p ring.Partition, items []deadKey, blocked map[cause]int) ([]deadKey, error) {
 	var confirmed []deadKey
 	for round := 0; len(items) > 0; round++ {
@@ -315,7 +312,7 @@ func (r *Repair) confirmAll(ctx context.Context, rec *ring.Record, p ring.Partit
 			return nil, err
 		}
 		hear(states, r.cfg.Self, answers)
-		for _, id := range r.others(rec, p) {
+		for _, id := range r.otherHolders(rec, p) {
 			resp, err := ask(ctx, r, id, confirmRoute, &confirmRequest{p, rec.Epoch, items})
 			if err == nil && len(resp.Answers) != len(items) {
 				err = fmt.Errorf("%d answers about %d keys", len(resp.Answers), len(items))

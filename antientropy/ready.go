@@ -53,9 +53,11 @@ func (r *Repair) readyLoop(ctx context.Context) error {
 func (r *Repair) judgeReady(rec *ring.Record, settled bool) (left int) {
 	for p := range ring.Partition(rec.Partitions) {
 		switch {
-		case rec.HomeIndex(p, r.cfg.Self) < 0:
+		case !rec.Holds(p, r.cfg.Self):
 			r.ready.clear(p)
 		case r.ready.has(p):
+		case rec.HomeIndex(p, r.cfg.Self) < 0:
+			r.readyTarget(rec, p)
 		case r.comparedWithAll(rec, p, settled):
 			r.ready.set(p)
 		default:
@@ -63,6 +65,15 @@ func (r *Repair) judgeReady(rec *ring.Record, settled bool) (left int) {
 		}
 	}
 	return left
+}
+
+// readyTarget has the copies of a move's target count once it has pulled all that whoever
+// answered before it held. They count on when it is a home: nothing is to be waited for
+// while a slot changes hands.
+func (r *Repair) readyTarget(rec *ring.Record, p ring.Partition) {
+	if rec.HomeIndex(p, r.cfg.Self) < 0 && rec.Answers(p, r.cfg.Self, r.cfg.Store.Pulled(p)) {
+		r.ready.set(p)
+	}
 }
 
 // comparedWithAll says that this node's copies of a partition lack nothing that a

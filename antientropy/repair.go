@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,6 +175,21 @@ func (r *Repair) others(rec *ring.Record, p ring.Partition) []ring.NodeID {
 		}
 	}
 	return out
+}
+
+// holders are those who keep a partition's keys: its homes, by slot, and who takes its
+// writes as the target of a move. What is to be true of all copies is asked of them.
+func holders(rec *ring.Record, p ring.Partition) []ring.NodeID {
+	out := slices.Clone(rec.Homes(p))
+	if m := rec.MoveOf(p); m != nil && rec.Holds(p, m.To) {
+		out = append(out, m.To)
+	}
+	return out
+}
+
+// otherHolders are the holders beside this node.
+func (r *Repair) otherHolders(rec *ring.Record, p ring.Partition) []ring.NodeID {
+	return slices.DeleteFunc(holders(rec, p), func(id ring.NodeID) bool { return id == r.cfg.Self })
 }
 
 // eraToTell is the store's era as other homes are told it.

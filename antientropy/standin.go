@@ -134,6 +134,10 @@ func (r *Repair) sendAllHome(ctx context.Context, rec *ring.Record, home ring.No
 		p, after = last.Partition, last.Record.Key
 		for len(page) > 0 {
 			n := oneMessage(page)
+			if awaitsMove(rec, home, page[0].Partition) {
+				page = page[n:]
+				continue
+			}
 			if err := r.sendSome(ctx, rec, home, page[:n]); err != nil {
 				r.log.Debug("stand-ins did not go home", "home", home.Short(), "partition", page[0].Partition, "error", err)
 				if ok = false; ctx.Err() != nil || !r.anyReachable(rec, home, page[0].Partition) {
@@ -165,6 +169,14 @@ func goTo(rec *ring.Record, home ring.NodeID, p ring.Partition) []ring.NodeID {
 		return []ring.NodeID{home}
 	}
 	return rec.Homes(p)
+}
+
+// awaitsMove says that what is kept for a home stays here until a move is over: an end of
+// the move may drop the partition soon, and the other one may not know yet what was
+// forgotten.
+func awaitsMove(rec *ring.Record, home ring.NodeID, p ring.Partition) bool {
+	m := rec.MoveOf(p)
+	return m != nil && m.Phase > ring.PhasePlan && (home == m.From || home == m.To || rec.HomeIndex(p, home) < 0)
 }
 
 func (r *Repair) anyReachable(rec *ring.Record, home ring.NodeID, p ring.Partition) bool {

@@ -140,6 +140,9 @@ func (r *Repair) endSync(ctx context.Context, y *syncing, pull ring.Pull) error 
 			}
 		}
 	}
+	if err := r.settleFirst(ctx, y); err != nil {
+		return err
+	}
 	if !r.cfg.Store.CountsForRead(p) {
 		if err := r.refilledBySync(y, pull); err != nil {
 			return err
@@ -151,6 +154,33 @@ func (r *Repair) endSync(ctx context.Context, y *syncing, pull ring.Pull) error 
 		}
 	}
 	r.syncs.end(y)
+	if rec := r.current(); rec != nil && movable(rec, p, y.since, r.cfg.Self) == nil {
+		r.readyTarget(rec, p)
+	}
+	return nil
+}
+
+// settleFirst compares the trees of both ends after a first pull, and mends what differs.
+// Until it claimed what its source claimed, this node could not tell a late packet's
+// value from a new one: what was forgotten may have come back here, and here alone. That
+// is found now, or by an audit later; it says nothing about what was pulled.
+func (r *Repair) settleFirst(ctx context.Context, y *syncing) error {
+	for _, id := range sortedIDs(y.sources) {
+		if from := y.sources[id]; !from.done || !from.whole {
+			continue
+		}
+		a := &pairAudit{r: r, with: id, atOnce: true, epoch: y.since}
+		err := a.run(ctx, []ring.Partition{y.p})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && len(a.out.Skipped) > 0 {
+			err = a.out.Skipped[0].why
+		}
+		if err != nil {
+			r.log.Debug("the ends of a move were not compared", "partition", y.p, "with", id.Short(), "error", err)
+		}
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -375,6 +376,7 @@ func TestSyncFromOtherHomesUnitesThem(t *testing.T) {
 		w.cut(w.b, w.a)
 		for k := range 60 {
 			at := []int{w.a, w.b}[k%2]
+			w.nodes[at].put(fmt.Sprintf("k-%d", k), "replaced", true, false)
 			w.nodes[at].put(fmt.Sprintf("k-%d", k), "v", true, k%5 == 0)
 		}
 		w.halt(w.from)
@@ -412,4 +414,60 @@ func TestSyncWithoutAMoveIsRefused(t *testing.T) {
 			w.t.Errorf("of a partition that does not exist: %v", err)
 		}
 	})
+}
+
+// midway is a store in which something happens while it is read.
+type midway struct {
+	Store
+	happens atomic.Pointer[func()]
+}
+
+// Scan implements Store.
+func (m *midway) Scan(p ring.Partition, after []byte, limit int, each func(key, record []byte) bool) error {
+	return m.Store.Scan(p, after, limit, func(key, record []byte) bool {
+		more := each(key, record)
+		if happens := m.happens.Swap(nil); happens != nil {
+			(*happens)()
+		}
+		return more
+	})
+}
+
+// The fence is checked when all was read, too: the one page that there is was read while
+// the source adopted a newer record, or lost something.
+func TestSyncIsCheckedBehindTheReading(t *testing.T) {
+	for _, fences := range []bool{true, false} {
+		inMoveWorld(t, worldOptions{seed: 14, stopped: true}, func(w *moveWorld) {
+			source := w.nodes[w.from]
+			between := new(midway)
+			source.tune = func(c *Config) {
+				between.Store = c.Store
+				c.Store = between
+			}
+			for _, i := range w.everybody() {
+				w.start(i)
+			}
+			w.fill(3, 100)
+			w.step(ring.StepDual, w.everybody()...)
+			pull := w.pull(w.from)
+			happens := func() {
+				if fences {
+					w.step(ring.StepReadNew, w.from)
+				} else if err := source.disk.DeclareLossOf(movedPartition, "test"); err != nil {
+					w.t.Error(err)
+				}
+			}
+			between.happens.Store(&happens)
+			err := w.nodes[w.to].repair.Sync(context.Background(), pull)
+			if between.happens.Load() != nil {
+				w.t.Fatal("nothing was read")
+			}
+			if fences && !errors.Is(err, api.ErrFenced) || !fences && err == nil {
+				w.t.Errorf("fences %v: %v", fences, err)
+			}
+			if note := w.nodes[w.to].disk.Pulled(movedPartition); len(note.From) > 0 {
+				w.t.Errorf("fences %v: noted %+v", fences, note)
+			}
+		})
+	}
 }
