@@ -35,8 +35,12 @@ type amount struct {
 	now, most int64
 }
 
-// amounts are what a running machine keeps now, with the bounds of that.
+// amounts are what a machine keeps now, with the bounds of that; nothing if it is
+// down.
 func (m *Machine) amounts() []amount {
+	if m.node == nil {
+		return nil
+	}
 	load, open := m.node.Load(), m.host.Open()
 	clients, _ := m.mux.InFlight(rpc.ClassClient)
 	out := []amount{
@@ -84,7 +88,8 @@ func (c *Cluster) CheckRest(before int) error {
 			busy[m.Name+" "+a.what] = a
 		}
 	}
-	most := before + strayMax*len(c.Machines)
+	more := len(c.Machines) - c.opts.Nodes
+	most := before + more*(before/c.opts.Nodes+1) + strayMax*len(c.Machines)
 	for deadline := time.Now().Add(restMax); ; time.Sleep(restLook) {
 		for _, m := range c.Machines {
 			for _, a := range m.amounts() {

@@ -142,7 +142,7 @@ func (c *Client) Write(w Write) *Op {
 
 // ReceiptOf is what a history keeps of a client's receipt.
 func ReceiptOf(r client.Receipt) *Receipt {
-	return &Receipt{Epoch: r.Epoch, Need: r.Need, Answered: r.Answered}
+	return &Receipt{Epoch: r.Epoch, Need: r.Need, Answered: r.Answered, Repaired: r.Repaired}
 }
 
 // padded makes a value that begins with its name.
@@ -204,21 +204,31 @@ func (c *Cluster) Final(h *History, limit time.Duration) (map[string][]string, e
 
 // final is Final at a level. Below All, homes are not asked one by one.
 func (c *Cluster) final(h *History, level client.Level, limit time.Duration) (map[string][]string, error) {
-	readers := make([]*Client, len(c.Machines))
+	readers := make([]*Client, 0, len(c.Machines))
+	place := map[int]int{} // of a machine's reader
 	for i, m := range c.Machines {
+		if m.retired {
+			continue
+		}
 		reader, err := c.Direct(nil, i)
 		if err != nil {
 			return nil, err
 		}
 		defer reader.Close()
 		reader.Name = m.Name
-		readers[i] = reader
+		place[i] = len(readers)
+		readers = append(readers, reader)
 	}
 	record, err := c.Ring()
 	if err != nil {
 		return nil, err
 	}
-	homes := func(key string) []int { return c.homes(record, key) }
+	homes := func(key string) (at []int) {
+		for _, i := range c.homes(record, key) {
+			at = append(at, place[i])
+		}
+		return at
+	}
 	if level != client.All {
 		homes = func(string) []int { return nil }
 	}

@@ -70,8 +70,10 @@ type Cluster struct {
 	log     *logBook
 	rings   *Rings
 	clients int
-	prober  *network.Host
-	broken  *Machine // whose disk a fault has broken; nil for none
+	// operators are those who ask for changes of the ring.
+	operators sync.WaitGroup
+	prober    *network.Host
+	broken    *Machine // whose disk a fault has broken; nil for none
 	// equalAfter is how long it took until copies were equal by themselves
 	// after a story's heal.
 	equalAfter time.Duration

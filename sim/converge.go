@@ -62,6 +62,9 @@ func (c *Cluster) converged(r *ring.Record) error {
 		}
 	}
 	for _, m := range c.Machines {
+		if m.retired {
+			continue
+		}
 		homes, err := m.node.Store().StandInHomes()
 		if err != nil {
 			return fmt.Errorf("stand-ins of %s: %w", m.Name, err)
@@ -127,6 +130,9 @@ func (c *Cluster) CheckTrees() error {
 		return err
 	}
 	for _, m := range c.Machines {
+		if m.retired {
+			continue
+		}
 		for p := range ring.Partition(r.Partitions) {
 			if r.HomeIndex(p, m.ID()) < 0 {
 				continue

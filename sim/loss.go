@@ -12,7 +12,7 @@ import (
 // breaking is the machine whose disk LossFaults break. From then on nobody wonders
 // if it cannot be read.
 func (c *Cluster) breaking() *Machine {
-	c.broken = c.Machines[c.opts.Seed%uint64(len(c.Machines))]
+	c.broken = c.Machines[c.opts.Seed%uint64(c.opts.Nodes)]
 	return c.broken
 }
 
@@ -22,6 +22,9 @@ var tableRot = Fault{"table rot", func(c *Cluster, rng *rand.Rand) (string, func
 	m := c.breaking()
 	if !m.Running() {
 		return m.Name + " is down already", nil
+	}
+	if m.makesUp() {
+		return m.Name + " has lost enough already", nil
 	}
 	m.Stop()
 	if err := m.revive(); err != nil {
@@ -42,7 +45,7 @@ var tableRot = Fault{"table rot", func(c *Cluster, rng *rand.Rand) (string, func
 var lostDisk = Fault{"lost disk", func(c *Cluster, _ *rand.Rand) (string, func() error) {
 	m := c.breaking()
 	r, err := c.Ring()
-	if !m.Running() || err != nil || r.HomeCount(m.ID()) == 0 {
+	if !m.Running() || err != nil || r.HomeCount(m.ID()) == 0 || !m.mayLose() {
 		return m.Name + " has nothing to lose now", nil
 	}
 	m.LoseDisk()
@@ -55,6 +58,9 @@ var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() e
 	m := c.breaking()
 	if !m.Running() {
 		return m.Name + " is down already", nil
+	}
+	if m.makesUp() {
+		return m.Name + " has lost enough already", nil
 	}
 	m.Stop()
 	if err := m.revive(); err != nil {
@@ -81,8 +87,8 @@ var rotBehindCut = Fault{"rot behind a cut", func(c *Cluster, rng *rand.Rand) (s
 	misses, knows := order[0], order[1]
 	c.Isolate(misses)
 	rest(context.Background(), time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
-	if !m.Running() {
-		return m.Name + " is down already", c.healNetwork
+	if !m.Running() || m.makesUp() {
+		return m.Name + " is down already, or has lost enough", c.healNetwork
 	}
 	m.Stop()
 	if err := m.revive(); err != nil {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -36,7 +37,12 @@ type Machine struct {
 	id      ring.NodeID                 // of the last start
 	lost    ring.NodeID                 // whose place the next start takes; zero for none
 	gone    []ring.NodeID               // whose disks this machine has lost
+	removed []ring.NodeID               // of these, those that an operator has had removed
 	disks   int                         // that were built in
+
+	retired  bool // the node is no member any more, and does not start again
+	newcomer bool // the disk was built in when the cluster was there already
+	standby  bool // the node takes no share until it is told to
 }
 
 func machineName(i int) string { return fmt.Sprintf("n%d", i+1) }
@@ -121,10 +127,14 @@ func (m *Machine) Start() error {
 	if f := m.cluster.opts.Node; f != nil {
 		f(m.index, &cfg)
 	}
-	if !m.lost.IsZero() {
-		cfg.Replace, cfg.Expect = m.lost.String(), 0
+	if m.newcomer || !m.lost.IsZero() {
+		cfg.Expect = 0
 		cfg.Join = []string{m.cluster.Machines[(m.index+1)%len(m.cluster.Machines)].Addr}
 	}
+	if !m.lost.IsZero() {
+		cfg.Replace = m.lost.String()
+	}
+	cfg.Standby = m.standby
 	n, err := node.StartIn(node.Env{
 		Disk:       m.Disk.Open(),
 		Now:        m.Clock.Now,
@@ -229,16 +239,21 @@ func (m *Machine) LoseDisk() {
 
 // lookUp is what an operator does before typing whose place a node shall take: status
 // says which of those that had this machine's disks is a home. None is where the last
-// one had not got its place yet.
+// one had not got its place yet. Who was removed, or had handed all over, has no place
+// to be taken.
 func (m *Machine) lookUp() {
 	r, err := m.cluster.Ring()
 	if err != nil {
 		return
 	}
 	for _, id := range m.gone {
-		if r.HomeCount(id) > 0 {
+		if r.HomeCount(id) > 0 && !m.removedIn(r, id) {
 			m.lost = id
 		}
+	}
+	nowhere := r.HomeCount(m.lost) == 0 && r.Member(m.id) == nil
+	if !m.lost.IsZero() && (nowhere || m.removedIn(r, m.lost)) {
+		m.provide(false) // a directory that remembers whose place to take is of no use
 	}
 }
 
@@ -246,8 +261,15 @@ func (m *Machine) lookUp() {
 // it is if what was lost is who the node was. That must never happen to a disk that
 // no fault has broken.
 func (m *Machine) revive() error {
+	if m.retired {
+		return nil
+	}
 	before := m.id
 	err := m.restart()
+	if errors.Is(err, ring.ErrBanned) {
+		m.retire()
+		return nil
+	}
 	if err == nil && m.id != before && !before.IsZero() {
 		err = fmt.Errorf("%s: node %s came back as %s", m.Name, before.Short(), m.id.Short())
 	}
@@ -268,7 +290,12 @@ func (m *Machine) supervise() error {
 	}
 	select {
 	case <-m.node.Done():
+		err := m.node.Err()
 		m.Stop()
+		if errors.Is(err, ring.ErrBanned) {
+			m.retire()
+			return nil
+		}
 		// What was on its way when a disk was lost may have been decided since.
 		m.lookUp()
 		return m.revive()

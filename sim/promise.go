@@ -23,6 +23,8 @@ const (
 	// Repaired is without a read, TreesTrue of trees against what lies on disk.
 	Repaired  Promise = "copies become equal by themselves"
 	TreesTrue Promise = "hash trees are those of the records"
+	// ChangesEnd is of the ring, once everything is healed.
+	ChangesEnd Promise = "every change of the ring comes to its end"
 	// Intersect is of receipts and the ring records that nodes have held.
 	Intersect Promise = "quorums of overlapping epochs intersect"
 	// Bounded is of every node, while a story is played and when it is over.

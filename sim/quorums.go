@@ -19,7 +19,8 @@ import (
 //     else;
 //   - a read that asked for a majority has asked somebody who had part in every
 //     write of a majority, and every read of one, in the same partition that ended
-//     before it began, whichever of the two was the older epoch's. A member that got
+//     before it began, whichever of the two was the older epoch's. Of a read that
+//     wrote what it has shown nobody knows whom it asked. A member that got
 //     its part after that was given everything before it answered: the other
 //     promises see to whether it really was.
 //
@@ -45,6 +46,9 @@ type Receipt struct {
 	Epoch    uint64
 	Need     int
 	Answered []ring.NodeID
+	// Repaired says that a read has written what it has shown: then Answered are
+	// those that have that, as of a write.
+	Repaired bool
 }
 
 func (r *Receipt) String() string {
@@ -66,11 +70,14 @@ type quorums struct {
 type usage struct {
 	partition ring.Partition
 	record    *ring.Record
-	read      bool
+	read      bool          // and has written nothing
 	answered  []ring.NodeID // sorted
 	first     *Op           // the one that ended first
 	last      *Op           // the one that began last
 }
+
+// asks says that those who answered a read are those that it has asked.
+func (o *Op) asks() bool { return o.Read && !o.Receipt.Repaired }
 
 // enter takes one operation.
 func (q *quorums) enter(o *Op) error {
@@ -86,10 +93,11 @@ func (q *quorums) enter(o *Op) error {
 		return nil // less than a majority meets nobody
 	}
 	set := slices.SortedFunc(slices.Values(o.Receipt.Answered), ring.NodeID.Compare)
-	name := fmt.Sprint(p, r.Epoch, o.Read, set)
+	read := o.asks()
+	name := fmt.Sprint(p, r.Epoch, read, set)
 	u := q.used[name]
 	if u == nil {
-		u = &usage{partition: p, record: r, read: o.Read, answered: set, first: o, last: o}
+		u = &usage{partition: p, record: r, read: read, answered: set, first: o, last: o}
 		q.used[name] = u
 	}
 	if o.Ended.Before(u.first.Ended) {
@@ -132,7 +140,7 @@ func rowsOf(r *ring.Record, p ring.Partition) string {
 func counted(r *ring.Record, p ring.Partition, o *Op) error {
 	now, then, reading := rows(r, p)
 	those, of := now, [][]ring.NodeID{now, then}
-	if o.Read {
+	if o.asks() {
 		those, of = reading, [][]ring.NodeID{reading}
 	} else {
 		those = append(slices.Clone(now), then...)

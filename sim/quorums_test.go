@@ -71,6 +71,10 @@ func (s *script) read(epoch uint64, answered ...ring.NodeID) *Op {
 	return s.told(Op{Read: true}, epoch, answered...)
 }
 
+func (s *script) repaired(epoch uint64, answered ...ring.NodeID) {
+	s.read(epoch, answered...).Receipt.Repaired = true
+}
+
 func TestQuorumsThatBreakTheirRulesAreFound(t *testing.T) {
 	k := courseOf(t)
 	a, b, c, d := k.a, k.b, k.c, k.d
@@ -108,6 +112,9 @@ func TestQuorumsThatBreakTheirRulesAreFound(t *testing.T) {
 		"a reader that meets it":       {func(s *script) { s.wrote(k.done, d, b); s.read(k.idle, a, b) }, ""},
 		"shown, and not seen again":    {func(s *script) { s.read(k.readNew, d, b); s.read(k.dual, a, c) }, apart},
 		"shown, and gone after a turn": {func(s *script) { s.read(k.aborted, a, b); s.read(k.readNew, c, d) }, apart},
+		"shown, written, and not seen": {func(s *script) { s.repaired(k.done, d, b); s.read(k.idle, a, c) }, apart},
+		"shown, and half written":      {func(s *script) { s.repaired(k.dual, b, d) }, "1 have answered"},
+		"written to others than asked": {func(s *script) { s.wrote(k.done, d, b); s.repaired(k.idle, a, c) }, ""},
 		"two moves later": {func(s *script) {
 			s.wrote(k.idle, b, c)
 			s.read(k.regained, a, d)

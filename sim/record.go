@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -94,6 +95,20 @@ func (rec *recorder) told(t Told) {
 	rec.faults = append(rec.faults, t)
 }
 
+// order puts the answers that several operators had at one instant into one order,
+// behind the faults of that instant.
+func (rec *recorder) order() {
+	answer := func(t Told) string {
+		if t.Fault == answered {
+			return t.Note
+		}
+		return ""
+	}
+	slices.SortStableFunc(rec.faults, func(a, b Told) int {
+		return cmp.Or(a.At.Compare(b.At), strings.Compare(answer(a), answer(b)))
+	})
+}
+
 // finish hashes what is left, and what clients and faults have done.
 func (rec *recorder) finish(run *trace.Run) {
 	rec.mu.Lock()
@@ -119,6 +134,7 @@ func (rec *recorder) trace(r *Result) *trace.Run {
 	for i := range r.Options.Nodes {
 		out.Nodes = append(out.Nodes, trace.Node{Name: machineName(i)})
 	}
+	rec.order()
 	for _, t := range rec.faults {
 		e := trace.Event{At: t.At.Sub(r.History.began), Kind: kindOf(t), Note: t.String()}
 		if slices.ContainsFunc(out.Nodes, func(n trace.Node) bool { return n.Name == t.Note }) {
@@ -224,7 +240,7 @@ func (r *Result) Key() string {
 func checks(err error) []trace.Check {
 	broke := (&Result{Err: err}).Promise()
 	var out []trace.Check
-	for _, p := range append(Promises(), InTime, Converged, OneRing, Intersect, Repaired, TreesTrue, Bounded, CanBePlayed) {
+	for _, p := range append(Promises(), InTime, Converged, OneRing, ChangesEnd, Intersect, Repaired, TreesTrue, Bounded, CanBePlayed) {
 		c := trace.Check{Name: string(p), OK: p != broke}
 		if !c.OK {
 			c.Detail, _, _ = strings.Cut(err.Error(), "\n")

@@ -24,6 +24,8 @@ type Result struct {
 	// EqualAfter is how long it took, once the cluster was healed, until it served
 	// and all copies had become equal by themselves.
 	EqualAfter time.Duration
+	// Rings are the ring records that nodes have held.
+	Rings *Rings
 	// Log has the nodes' words.
 	Log     string
 	Virtual time.Duration
@@ -56,6 +58,7 @@ func (r *Result) play() {
 		r.Err = err
 		return
 	}
+	r.Rings = c.rings
 	defer func() {
 		r.Log = c.Log()
 		c.Close()
@@ -114,6 +117,9 @@ func (c *Cluster) checkRings() error {
 func (c *Cluster) oneRing() error {
 	var first *ring.Record
 	for _, m := range c.Machines {
+		if m.retired {
+			continue
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		resp, err := api.Ring.Call(ctx, c.probe(), m.Peer(), &api.RingRequest{})
 		cancel()

@@ -53,7 +53,7 @@ func ParseSchedule(text string) ([]Step, error) {
 }
 
 func faultNamed(name string) (Fault, error) {
-	all := append(AllFaults(), LossFaults()...)
+	all := slices.Concat(AllFaults(), LossFaults(), RingFaults())
 	i := slices.IndexFunc(all, func(f Fault) bool { return f.Name == name })
 	if i < 0 {
 		return Fault{}, fmt.Errorf("there is no fault %q", name)

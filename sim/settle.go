@@ -19,7 +19,7 @@ const (
 
 // settle heals the cluster and lets it repair itself, checks the history against
 // what is there then, and looks again when deletes were forgotten.
-func (c *Cluster) settle(h *History, loses bool) error {
+func (c *Cluster) settle(h *History, rots bool) error {
 	if err := CheckQuorums(h, c.rings); err != nil {
 		return err
 	}
@@ -30,10 +30,13 @@ func (c *Cluster) settle(h *History, loses bool) error {
 	if err := c.WaitReady(2 * time.Minute); err != nil {
 		return err
 	}
+	if err := c.CheckSettled(settledMax); err != nil {
+		return err
+	}
 	if err := c.checkRings(); err != nil {
 		return err
 	}
-	if loses {
+	if rots {
 		rest(context.Background(), max(c.opts.Pace.Scrub, scrubMin)*3/2) // what is rotten is found
 	}
 	if _, err := c.Converge(convergeMax); err != nil {

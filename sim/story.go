@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -38,6 +39,8 @@ type Story struct {
 	Strays bool
 	// Mortal has clients write values that expire.
 	Mortal bool
+	// Changes has operators change the ring, beside the faults.
+	Changes bool
 	// Sloppy has clients let stand-ins count for homes now and then.
 	Sloppy bool
 }
@@ -60,6 +63,10 @@ func (s *Story) setDefaults(c *Cluster) {
 	}
 	if s.Steps == nil {
 		s.Steps = draw(c.Chance("faults"), s.Faults, s.Length)
+		if s.Changes {
+			s.Steps = append(s.Steps, draw(c.Chance("operators"), RingFaults(), s.Length)...)
+			slices.SortStableFunc(s.Steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
+		}
 	}
 }
 
@@ -79,7 +86,7 @@ func (c *Cluster) Play(s Story) (*History, error) {
 	}
 	told, err := c.runStory(s, h)
 	if err == nil {
-		err = c.settle(h, s.loses())
+		err = c.settle(h, s.rots())
 	}
 	if err == nil {
 		err = c.CheckRest(before)
@@ -102,6 +109,7 @@ func (c *Cluster) runStory(s Story, h *History) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Length)
 	defer cancel()
 	var clients sync.WaitGroup
+	defer c.operators.Wait()
 	defer clients.Wait()
 	for i := range s.Clients {
 		rng := c.Chance(fmt.Sprintf("client %d", i))
@@ -119,9 +127,15 @@ func (c *Cluster) runStory(s Story, h *History) ([]string, error) {
 }
 
 // loses says that what one machine alone has kept may be lost.
-func (s *Story) loses() bool {
+func (s *Story) loses() bool { return s.rots() || s.hasOne([]Fault{removes, replaces}) }
+
+// rots says that what lies on a disk may be damaged, and nobody knows yet.
+func (s *Story) rots() bool { return s.hasOne(LossFaults()) }
+
+// hasOne says that one of some faults is in the schedule.
+func (s *Story) hasOne(faults []Fault) bool {
 	return slices.ContainsFunc(s.Steps, func(step Step) bool {
-		return slices.ContainsFunc(LossFaults(), func(f Fault) bool { return f.Name == step.Fault })
+		return slices.ContainsFunc(faults, func(f Fault) bool { return f.Name == step.Fault })
 	})
 }
 

@@ -11,20 +11,24 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kithdb/kith/sim"
 )
 
 func main() {
-	search := flag.String("search", "swarm", "the search to use: swarm, founding, loss, repair")
+	search := flag.String("search", "swarm", "the search to use: "+strings.Join(slices.Sorted(maps.Keys(searches)), ", "))
 	from := flag.Uint64("from", 0, "the first seed")
 	seeds := flag.Uint64("seeds", 2000, "how many seeds to play at most")
 	length := flag.Duration("length", 15*time.Second, "the virtual length of a story")
 	shrink := flag.Int("shrink", 60, "how many runs to shrink with at most; 0 does not shrink")
+	words := flag.Bool("words", false, "print the nodes' words of the run that failed to standard error")
 	flag.Parse()
 	draw, ok := searches[*search]
 	if !ok || flag.NArg() > 0 {
@@ -36,6 +40,9 @@ func main() {
 	f := hunt(draw, *from, *seeds, *length)
 	if f.failed != nil && *shrink > 0 {
 		f.shrink(*shrink)
+	}
+	if f.failed != nil && *words {
+		fmt.Fprint(os.Stderr, f.failed.Log)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(f.Found); err != nil {
 		fmt.Fprintln(os.Stderr, "hunt:", err)
@@ -87,6 +94,7 @@ func hunt(draw search, from, seeds uint64, length time.Duration) *found {
 func (f *found) shrink(runs int) {
 	began := time.Now()
 	short := sim.Shrink(f.failed, runs)
+	f.failed = short
 	f.After, f.Shrunk, f.Error = len(short.Story.Steps), short.Schedule(), short.Err.Error()
 	f.Shrinking = time.Since(began)
 }

@@ -87,6 +87,18 @@ var searches = map[string]search{
 		one(rand.New(rand.NewPCG(seed, 2)), &s, "late power cut")
 		return o, s
 	},
+	// moves has operators change the ring all the time, while homes miss what happens:
+	// they are away, or stop, or their packets come late.
+	"moves": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, length)
+		o.Nodes, o.Partitions = max(o.Nodes, 4), min(o.Partitions, 8)
+		o.Replicas = 3
+		s.Changes = true
+		s.Clients, s.Keys = max(s.Clients, 4), 4
+		s.Pause = min(s.Pause, 400*time.Millisecond)
+		s.Faults = faults("halves", "isolate", "one way", "late messages", "pause", "kill", "power cut", "wrong view")
+		return o, s
+	},
 	// repair has nodes audit and forget as often as they can, values expire and
 	// stand-ins count, while machines are away for some time and packets come
 	// late.

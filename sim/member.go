@@ -1,0 +1,46 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/kithdb/kith/ring"
+)
+
+// What operators do about the node of a machine.
+
+// removedIn says that what an operator asked for is decided: the member is given up.
+func (m *Machine) removedIn(r *ring.Record, id ring.NodeID) bool {
+	if !slices.Contains(m.removed, id) {
+		return false
+	}
+	member := r.Member(id)
+	return member == nil || member.State == ring.Lost
+}
+
+// makesUp says that somebody who was removed, and had this machine's disk, still has
+// slots: while what was lost with that disk is not made up for, the machine must not
+// lose anything again.
+func (m *Machine) makesUp() bool {
+	r := m.cluster.rings.At(m.cluster.rings.Last())
+	return slices.ContainsFunc(m.removed, func(id ring.NodeID) bool { return r.HomeCount(id) > 0 && m.removedIn(r, id) })
+}
+
+// mayLose says that the machine may lose its disk now, and that there is something on
+// it.
+func (m *Machine) mayLose() bool {
+	r := m.cluster.rings.At(m.cluster.rings.Last())
+	return m.Running() && r.HomeCount(m.ID()) > 0 && !m.makesUp()
+}
+
+// retire leaves the machine without a node: the one that it had is no member any more.
+func (m *Machine) retire() { m.retired = true }
+
+// provide builds an empty disk into a machine without a node. The next Start is that
+// of a newcomer.
+func (m *Machine) provide(standby bool) {
+	if m.starts > 0 {
+		m.install()
+	}
+	m.retired, m.newcomer, m.standby = false, true, standby
+	m.id, m.lost = ring.NodeID{}, ring.NodeID{}
+}
