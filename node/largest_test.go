@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,5 +48,42 @@ func TestTheLargestValueIsTaken(t *testing.T) {
 		if err != nil || len(got.Values) != 1 || !bytes.Equal(got.Values[0].Data, value) {
 			t.Errorf("read through %s: %d values, %v", n.ID().Short(), len(got.Values), err)
 		}
+	}
+}
+
+// A batch that asks for more than one message holds is answered in parts: some of
+// its keys are read, and the others are to be asked for again.
+func TestABatchOfLargestValuesIsAnsweredInParts(t *testing.T) {
+	c := found(t, 1, 1)
+	const keys = 24
+	value := strings.Repeat("v", kv.ValueMaxDefault)
+	req := &api.GetAllRequest{}
+	for i := range keys {
+		key := fmt.Sprintf("large-%d", i)
+		if err := c.put(c.nodes[0], key, value); err != nil {
+			t.Fatal(err)
+		}
+		req.Keys = append(req.Keys, []byte(key))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+	defer cancel()
+	for len(req.Keys) > 0 {
+		resp, err := api.GetAll.Call(ctx, c.net, rpc.Peer{Addr: c.nodes[0].Addr()}, req)
+		if err != nil {
+			t.Fatalf("%d keys: %v", len(req.Keys), err)
+		}
+		var left [][]byte
+		for i, got := range resp.Results {
+			switch err := rpc.ParseError(got.Error); {
+			case len(got.Error) > 0 && errors.Is(err, rpc.ErrOverloaded):
+				left = append(left, req.Keys[i])
+			case len(got.Error) > 0 || len(got.Response.Values) != 1 || len(got.Response.Values[0].Data) != len(value):
+				t.Fatalf("key %s: %d values, %v", req.Keys[i], len(got.Response.Values), err)
+			}
+		}
+		if len(left) == len(req.Keys) {
+			t.Fatalf("of %d keys none was read", len(left))
+		}
+		req.Keys = left
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
 )
@@ -11,9 +12,18 @@ import (
 // Batches are many single operations with one request and one response: each
 // item has an outcome of its own.
 
-// batchBytesMax bounds the values of one response. What comes when it is full is
-// refused, to be asked for again.
-const batchBytesMax = 16 << 20
+const (
+	// batchBytesMax bounds one response. What comes when it is full is refused, to
+	// be asked for again.
+	batchBytesMax = 16 << 20
+	// batchRoom is what a response may have beside as many of the largest values as
+	// a message holds.
+	batchRoom = 1 << 20
+	// itemRoom and partRoom are more than an item, and each value or zone in it, have
+	// beside the bytes that are counted.
+	itemRoom = 512
+	partRoom = 32
+)
 
 // putBatch answers once every item has its outcome.
 type putBatch struct {
@@ -59,10 +69,9 @@ type getBatch struct {
 	call    *rpc.Call
 	resp    api.GetAllResponse
 	pending atomic.Int64
-	bytes   atomic.Int64 // of values
+	bytes   atomic.Int64 // of items
+	most    int64        // of bytes
 }
-
-var errBatchFull = fmt.Errorf("%w: the response is full with %d bytes: ask for the other keys again", rpc.ErrOverloaded, batchBytesMax)
 
 type getItem struct {
 	batch *getBatch
@@ -71,6 +80,7 @@ type getItem struct {
 
 func (c *Coordinator) getAll(call *rpc.Call, req *api.GetAllRequest) {
 	b := &getBatch{call: call, resp: api.GetAllResponse{Results: make([]api.GetResult, len(req.Keys))}}
+	b.most = int64(min(batchBytesMax, (ring.ReplicasMax+1)*c.cfg.ValueMax+batchRoom))
 	b.pending.Store(int64(len(req.Keys)) + 1)
 	for i, key := range req.Keys {
 		c.Get(&api.GetRequest{Key: key, R: req.R, Stamp: req.Stamp, Zone: req.Zone}, call.Deadline(), &getItem{b, i})
@@ -82,7 +92,7 @@ func (c *Coordinator) getAll(call *rpc.Call, req *api.GetAllRequest) {
 func (g *getItem) GetDone(resp *api.GetResponse, err error) {
 	result := &g.batch.resp.Results[g.i]
 	if err == nil && !g.batch.take(resp) {
-		err = errBatchFull
+		err = fmt.Errorf("%w: the response is full with %d bytes: ask for the other keys again", rpc.ErrOverloaded, g.batch.most)
 	}
 	if err != nil {
 		result.Error = rpc.AppendError(nil, err)
@@ -94,8 +104,8 @@ func (g *getItem) GetDone(resp *api.GetResponse, err error) {
 
 // take makes room for a response. One that is alone always fits.
 func (b *getBatch) take(resp *api.GetResponse) bool {
-	size := int64(valueBytes(resp))
-	if now := b.bytes.Add(size); now > batchBytesMax && now != size {
+	size := int64(itemBytes(resp))
+	if now := b.bytes.Add(size); now > b.most && now != size {
 		b.bytes.Add(-size)
 		return false
 	}
@@ -106,4 +116,13 @@ func (b *getBatch) done() {
 	if b.pending.Add(-1) == 0 {
 		b.call.Reply(&b.resp)
 	}
+}
+
+// itemBytes is about what a response takes on the wire, and no less.
+func itemBytes(resp *api.GetResponse) int {
+	n := itemRoom + len(resp.Context) + valueBytes(resp) + partRoom*(len(resp.Values)+len(resp.Receipt.Zones))
+	for i := range resp.Receipt.Zones {
+		n += len(resp.Receipt.Zones[i].Zone)
+	}
+	return n
 }
