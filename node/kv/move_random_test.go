@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -165,7 +166,7 @@ func (m *movers) work(i int) {
 	if slices.Contains(m.paused, i) {
 		return
 	}
-	a := r.Agenda(h.id, ring.Pace{In: 8}, h.notes.of, func(id ring.NodeID) bool { return !m.meets(i, m.node(id)) })
+	a := r.Agenda(h.id, ring.Pace{In: 8}, h.store.Pulled, func(id ring.NodeID) bool { return !m.meets(i, m.node(id)) })
 	for _, p := range a.Pulls {
 		for _, from := range p.From {
 			m.pull(i, m.node(from), r, p)
@@ -215,10 +216,17 @@ func (m *movers) pull(i, from int, r *ring.Record, p ring.Pull) {
 		merge.Sink = committed(func(err error) { done <- err })
 		h.store.Merge(merge)
 	}
+	var failed error
 	for range merges {
-		if err := <-done; err != nil {
-			m.w.t.Fatal(err)
-		}
+		failed = errors.Join(failed, <-done)
 	}
-	h.notes.add(p.Partition, h.id, p.Since, source.id)
+	if failed == nil {
+		failed = h.store.NotePulled(p.Partition, ring.Pulled{By: h.id, Since: p.Since, From: []ring.NodeID{source.id}})
+	}
+	switch {
+	case errors.Is(failed, store.ErrDropping):
+		time.Sleep(10 * time.Millisecond) // drops take moments
+	case failed != nil && !errors.Is(failed, store.ErrFenced): // by a request, meanwhile
+		m.w.t.Fatal(failed)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,33 +15,12 @@ import (
 	"github.com/kithdb/kith/store/version"
 )
 
-// notes are what a node has noted durably of the partitions that it has pulled.
-type notes struct {
-	mu sync.Mutex
-	by map[ring.Partition]ring.Pulled // guarded by mu
-}
-
-func (n *notes) of(p ring.Partition) ring.Pulled {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	known := n.by[p]
-	known.From = slices.Clone(known.From)
-	return known
-}
-
-// add notes one source more; those of another epoch are forgotten.
-func (n *notes) add(p ring.Partition, by ring.NodeID, since uint64, from ring.NodeID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.by == nil {
-		n.by = map[ring.Partition]ring.Pulled{}
+// note has node i note one source more for its pull of a partition.
+func (w *world) note(i int, p ring.Partition, since uint64, from int) {
+	w.t.Helper()
+	if err := w.nodes[i].store.NotePulled(p, ring.Pulled{By: nodeID(i), Since: since, From: []ring.NodeID{nodeID(from)}}); err != nil {
+		w.t.Fatal(err)
 	}
-	known := n.by[p]
-	if known.Since != since {
-		known = ring.Pulled{By: by, Since: since}
-	}
-	known.From = append(slices.Clone(known.From), from)
-	n.by[p] = known
 }
 
 // moving is a key whose partition moves its last slot: the nodes of the other homes,
@@ -156,7 +134,7 @@ func TestReadsAskTheEndThatHasPulled(t *testing.T) {
 					t.Errorf("%v: the coordinator has not pulled: %v", phase, err)
 				}
 			}
-			w.nodes[reader].notes.add(m.p, nodeID(reader), r.Since[m.p], nodeID(before))
+			w.note(reader, m.p, r.Since[m.p], before)
 			for via := range w.nodes {
 				resp, err := w.get(via, m.key, api.All)
 				if err != nil {
@@ -218,7 +196,13 @@ func TestTheTargetOfAMoveStandsInForNobody(t *testing.T) {
 // keep stores a value at one node alone, as a write that was acknowledged nowhere.
 func (w *world) keep(i int, m moving, value string) {
 	w.t.Helper()
-	r := version.Record{Key: []byte(m.key)}.Put(nil, version.NewSibling(version.Dot{Actor: 77, Seq: 1}, 1, 0, []byte(value)))
+	w.keepAs(i, m, version.Dot{Actor: 77, Seq: 1}, value)
+}
+
+// keepAs is keep for several keys, each with a dot of its own.
+func (w *world) keepAs(i int, m moving, dot version.Dot, value string) {
+	w.t.Helper()
+	r := version.Record{Key: []byte(m.key)}.Put(nil, version.NewSibling(dot, 1, 0, []byte(value)))
 	done := make(chan error, 1)
 	w.nodes[i].store.Merge(&store.Merge{Partition: m.p, Record: r, Encoded: r.Append(nil), Sink: committed(func(err error) { done <- err })})
 	if err := <-done; err != nil {
@@ -242,7 +226,7 @@ func TestWhatAReadWritesBackCountsAtBothEnds(t *testing.T) {
 			if phase == ring.PhaseReadNew {
 				reader, before = m.to, m.from
 			}
-			w.nodes[reader].notes.add(m.p, nodeID(reader), r.Since[m.p], nodeID(before))
+			w.note(reader, m.p, r.Since[m.p], before)
 			w.keep(m.a, m, "shown")
 			w.nodes[m.b].host.Pause()
 			w.nodes[before].host.Pause()

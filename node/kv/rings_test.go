@@ -27,20 +27,27 @@ func (r *rings) init(h *home, first *ring.Record) {
 }
 
 // store makes the fences of the current record durable.
-func (r *rings) store() error { return r.fence(r.held.Load()) }
+func (r *rings) store() error { return r.fence(r.held.Load(), nil) }
 
-func (r *rings) fence(next *ring.Record) error {
-	return r.h.store.Adopt(next.Encode(), func(p ring.Partition) uint64 { return next.Since[p] }, next.Partitions, nil)
+func (r *rings) fence(next *ring.Record, drops []ring.Partition) error {
+	return r.h.store.Adopt(next.Encode(), func(p ring.Partition) uint64 { return next.Since[p] }, next.Partitions, drops)
 }
 
 // adopt takes a record if it is newer.
 func (r *rings) adopt(next *ring.Record) error {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
-	if r.held.Load().Epoch >= next.Epoch {
+	prev := r.held.Load()
+	if prev.Epoch >= next.Epoch {
 		return nil
 	}
-	if err := r.fence(next); err != nil {
+	var drops []ring.Partition
+	for p := range ring.Partition(next.Partitions) {
+		if next.Drops(prev, p, r.h.id) {
+			drops = append(drops, p)
+		}
+	}
+	if err := r.fence(next, drops); err != nil {
 		return err
 	}
 	r.held.Store(next)

@@ -51,7 +51,6 @@ type home struct {
 	frozen atomic.Int64  // what its clock shows if it stands still, in nanoseconds since 1970
 	behind atomic.Bool   // its repair says that its copies do not count
 	deaf   atomic.Uint64 // bit i: it has not heard yet where node i is
-	notes  notes         // of what it has pulled for moves
 }
 
 // now is the node's wall clock.
@@ -88,13 +87,19 @@ func inWorld(t *testing.T, n, replicas int, f func(w *world)) {
 
 // inSeededWorld is inWorld with another source of chance.
 func inSeededWorld(t *testing.T, seed uint64, n, replicas int, f func(w *world)) {
+	inZones(t, seed, make([]string, n), replicas, f)
+}
+
+// inZones is inSeededWorld with a node in each of the zones named.
+func inZones(t *testing.T, seed uint64, zones []string, replicas int, f func(w *world)) {
+	n := len(zones)
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, net: network.New(network.Config{
 			Seed:       seed,
 			Duplicable: func(route string) bool { return route == "kv.merge" || route == "kv.read" },
 		})}
 		for i := range n {
-			w.members = append(w.members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Weight: 1, State: ring.Active})
+			w.members = append(w.members, ring.Member{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Zone: zones[i], Weight: 1, State: ring.Active})
 		}
 		first, err := ring.Found(ring.ClusterID{1}, "test", w.members[0], 64, replicas)
 		if err != nil {
@@ -144,7 +149,7 @@ func (w *world) start(i int) {
 	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{})
 	h.kv = kv.New(kv.Config{
 		Self: h.id, Store: h.store, Rings: &h.rings, Members: h, Transport: h.guard, Circuits: h.guard,
-		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Pulled: h.notes.of, Logger: slog.New(slog.DiscardHandler),
+		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.mux = rpc.NewMux(rpc.MuxConfig{})
 	h.kv.Register(h.mux)
@@ -182,9 +187,14 @@ func (w *world) put(i int, req api.PutRequest) (*api.PutResponse, error) {
 
 // get reads through node i.
 func (w *world) get(i int, key string, r api.Level) (*api.GetResponse, error) {
+	return w.getIn(i, "", key, r)
+}
+
+// getIn is get for somebody in a zone.
+func (w *world) getIn(i int, zone, key string, r api.Level) (*api.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return api.Get.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &api.GetRequest{Key: []byte(key), R: r})
+	return api.Get.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &api.GetRequest{Key: []byte(key), R: r, Zone: zone})
 }
 
 func (w *world) mustPut(i int, key, value string, context []byte) *api.PutResponse {
