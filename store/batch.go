@@ -31,8 +31,8 @@ type batch struct {
 	newKeys int // less those removed
 	// clocked are the partitions whose clock goes to disk with the batch.
 	clocked []ring.Partition
-	claims  []*claim // of Incorporate
-	notes   []*pulled
+	claims  []*claim   // of Incorporate
+	notes   []*control // of NotePulled
 	// dropped are partitions whose drop begins with the batch, ended those of
 	// which it ends.
 	dropped, ended []ring.Partition

@@ -258,8 +258,8 @@ func (c *committer) publish(b *batch) {
 		c.clocks.incorporated(w.partition, &w.rec, c.actors.current(w.partition).actor, loggedAs{key: w.key})
 	}
 	c.publishClaims(b.ops)
-	c.publishNotes(b)
 	c.clocks.mu.Unlock()
+	c.publishNotes(b)
 	c.trees.publish(b.records)
 	c.dotLog.written(b.number)
 	c.publishDrops(b)

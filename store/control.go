@@ -84,7 +84,7 @@ func (c *committer) applyControl(ctl *control) {
 	case ctl.ending != nil:
 		err = c.applyEnding(ctl)
 	case ctl.pulled != nil:
-		err = c.applyPulled(ctl.pulled)
+		err = c.applyPulled(ctl)
 	case ctl.drop != nil:
 		err = c.applyDropPiece(ctl.drop)
 	}

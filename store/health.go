@@ -116,7 +116,11 @@ func (v *vouching) lose(p ring.Partition, format string, args ...any) bool {
 			v.again = make(map[ring.Partition]struct{})
 		}
 		v.again[p] = struct{}{}
-		return false
+		if v.clocks.pulled(p).Since == 0 {
+			return false
+		}
+		v.clocks.forget(p) // its note is of what was pulled since it was lossy
+		return true
 	}
 	all := v.losses.All
 	v.losses.lose(p, format, args...)
@@ -176,6 +180,19 @@ func (v *vouching) repaired(p ring.Partition, era uint64) ([]byte, error) {
 	v.mirror()
 	v.wake()
 	return v.losses.encode(), nil
+}
+
+// moreLost says that more was lost of a partition that was lossy already, and voids
+// what its clock and note say: once.
+func (v *vouching) moreLost(p ring.Partition) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, more := v.again[p]
+	if more {
+		delete(v.again, p)
+		v.clocks.forget(p)
+	}
+	return more
 }
 
 // known is a copy of the losses.

@@ -72,7 +72,8 @@ type pulled struct {
 	now       uint64  // the era in which it was applied
 }
 
-func (c *committer) applyPulled(n *pulled) error {
+func (c *committer) applyPulled(ctl *control) error {
+	n := ctl.pulled
 	p := n.partition
 	if fence := c.fences[p].Load(); n.note.Since < fence {
 		return fmt.Errorf("%w: partition %d: %d < %d", ErrFenced, p, n.note.Since, fence)
@@ -83,6 +84,7 @@ func (c *committer) applyPulled(n *pulled) error {
 	if c.drops.busy(p) {
 		return fmt.Errorf("%w: partition %d", ErrDropping, p)
 	}
+	c.vouch.moreLost(p)
 	n.now = c.clocks.eraOf(p)
 	if n.era != nil && *n.era < n.now {
 		return fmt.Errorf("%w: partition %d: era %d, now %d", ErrEra, p, *n.era, n.now)
@@ -92,7 +94,7 @@ func (c *committer) applyPulled(n *pulled) error {
 		known = joinPulled(known, under.note)
 	}
 	n.note = joinPulled(known, n.note)
-	c.building.notes = append(c.building.notes, n)
+	c.building.notes = append(c.building.notes, ctl)
 	c.building.put(pulledKey(p), encodePulled(c.clocks.generationNow(), n.note))
 	return nil
 }
@@ -103,8 +105,8 @@ func (c *committer) notes(p ring.Partition, era uint64) (out []*pulled) {
 		if b == nil {
 			continue
 		}
-		for _, n := range b.notes {
-			if n.partition == p && n.now == era {
+		for _, ctl := range b.notes {
+			if n := ctl.pulled; n.partition == p && n.now == era {
 				out = append(out, n)
 			}
 		}
@@ -122,19 +124,37 @@ func joinPulled(known, next ring.Pulled) ring.Pulled {
 	return ring.Pulled{By: next.By, Since: next.Since, From: slices.Compact(from)}
 }
 
-// publishNotes lets everybody see the notes of a batch that is on disk. One of
-// whose partition more was lost meanwhile counts for nothing: the loss removes it.
-// c.clocks.mu is held.
+// publishNotes lets everybody see the notes of a batch that is on disk. One of whose
+// partition something was lost meanwhile counts for nothing.
 func (c *committer) publishNotes(b *batch) {
-	for _, n := range b.notes {
-		if c.clocks.eraIn(n.partition) == n.now {
-			c.clocks.notes[n.partition] = n.note
+	if len(b.notes) == 0 {
+		return
+	}
+	c.clocks.keep(b.notes)
+	for _, ctl := range b.notes {
+		// A loss that did not see the note does not take it away.
+		n := ctl.pulled
+		c.vouch.moreLost(n.partition)
+		if now := c.clocks.eraOf(n.partition); now != n.now {
+			if len(c.notes(n.partition, now)) == 0 {
+				c.building.delete(pulledKey(n.partition))
+			}
+			ctl.err = fmt.Errorf("%w: partition %d: era %d, now %d", ErrEra, n.partition, n.now, now)
 		}
 	}
-	if len(b.notes) > 0 {
-		close(c.clocks.noted)
-		c.clocks.noted = make(chan struct{})
+}
+
+// keep takes notes, each if the clock was not emptied since it was applied.
+func (c *clocks) keep(notes []*control) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ctl := range notes {
+		if n := ctl.pulled; c.eraIn(n.partition) == n.now {
+			c.notes[n.partition] = n.note
+		}
 	}
+	close(c.noted)
+	c.noted = make(chan struct{})
 }
 
 // pulled is the note of a partition.

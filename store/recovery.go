@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 
 	"github.com/syndtr/goleveldb/leveldb"
@@ -327,15 +326,15 @@ func (o opening) weigh(out *opened, ev evidence, m manifest, j journals) {
 		}
 	}
 	// A partition that was lossy in this process may have lost more since its
-	// clock was stored.
-	for p := range out.clocks {
-		if o.remembered.has(p) {
+	// clock, or its note, was stored.
+	for p := range ring.Partition(ring.SlotCount) {
+		_, clock := out.clocks[p]
+		if _, note := out.notes[p]; (clock || note) && o.remembered.has(p) {
 			delete(out.clocks, p)
 			delete(out.notes, p)
 			out.voided = append(out.voided, p)
 		}
 	}
-	slices.Sort(out.voided)
 }
 
 // begin writes the first batch of this opening.
