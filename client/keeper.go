@@ -235,7 +235,7 @@ func dialError(errs []error) error {
 
 // frameMax bounds a message: a record of the largest values that a cluster can
 // be set to take, with siblings.
-const frameMax = 5 * ValueMax
+const frameMax = (ring.ReplicasMax + 1) * ValueMax
 
 // Bounds of connectTime.
 const (
