@@ -189,6 +189,36 @@ func (a *app) changeLimit(cmd *cobra.Command, wait bool) (context.Context, conte
 	return cmd.Context(), func() {}
 }
 
+// behindPause and behindTries are for nodes that have not heard yet of a member that
+// another one has told of.
+const (
+	behindPause = 200 * time.Millisecond
+	behindTries = 15
+)
+
+// told asks for what needs the members of r, again where the node that was asked does
+// not know them yet.
+func told[T any](ctx context.Context, r *ring.Record, req client.RingRequest, ask func(context.Context, client.RingRequest) (T, error)) (T, error) {
+	known := true
+	for _, text := range []string{req.Member, req.With} {
+		m, err := memberOf(r, text)
+		known = known && (text == "" || err == nil && m != nil)
+	}
+	for try := 1; ; try++ {
+		got, err := ask(ctx, req)
+		if !known || !errors.Is(err, client.ErrBadRequest) || try == behindTries {
+			return got, err
+		}
+		t := time.NewTimer(behindPause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return got, err
+		}
+	}
+}
+
 // name fills in the IDs of those that the request speaks of, as far as the ring
 // knows them; what it does not know is left for the node that is asked to judge.
 func (a *app) name(ctx context.Context, r *ring.Record, ch *change, req *client.RingRequest) error {
@@ -250,9 +280,9 @@ func (a *app) change(ctx context.Context, ch *change, req client.RingRequest, f 
 	}
 	var plan *client.RingPlan
 	if a.format == formatTable {
-		plan, _ = c.Plan(ctx, req) // the change itself says what is wrong
+		plan, _ = told(ctx, view.Record, req, c.Plan) // the change itself says what is wrong
 	}
-	done, err := c.Change(ctx, req)
+	done, err := told(ctx, view.Record, req, c.Change)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (a *app) dev(ctx context.Context, d *devFlags) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
 	}
 	nodes, failed := a.startDev(d, data)
-	ended := make(chan error, len(nodes))
+	ended := make(chan *node.Node, len(nodes))
 	ready := make(chan error, 1)
 	waiting, stop := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
@@ -88,7 +88,7 @@ func (a *app) dev(ctx context.Context, d *devFlags) (err error) {
 		tasks.Go(func() {
 			select {
 			case <-n.Done():
-				ended <- n.Err()
+				ended <- n
 			case <-waiting.Done():
 			}
 		})
@@ -104,8 +104,15 @@ func (a *app) dev(ctx context.Context, d *devFlags) (err error) {
 				a.welcome(d, nodes)
 			}
 			ready = nil
-		case err := <-ended:
-			return &exitError{status: exitUnexpected, err: err}
+		case n := <-ended:
+			if !hasLeft(n) {
+				return &exitError{status: exitUnexpected, err: n.Err()}
+			}
+			a.hint("the node at %s has left the cluster; the others go on", n.Addr())
+			tasks.Go(func() {
+				linger(waiting)
+				n.Close()
+			})
 		case <-ctx.Done():
 			a.hint("stopping")
 			return nil

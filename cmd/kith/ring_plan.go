@@ -64,7 +64,7 @@ func (a *app) plan(ctx context.Context, ch *change, req client.RingRequest) erro
 	if err := a.name(ctx, view.Record, ch, &req); err != nil {
 		return err
 	}
-	plan, err := c.Plan(ctx, req)
+	plan, err := told(ctx, view.Record, req, c.Plan)
 	if err != nil {
 		return err
 	}

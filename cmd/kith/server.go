@@ -225,9 +225,30 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 		cfg.Logger.Info("stopped", "node", n.ID())
 		return nil
 	case <-n.Done():
+		if hasLeft(n) {
+			cfg.Logger.Info("no member any more: requests of clients that do not know it yet are passed on for a while", "time", lingerTime)
+			linger(ctx)
+		}
 		return &exitError{status: exitUnexpected, err: errors.Join(n.Err(), n.Close())}
 	}
 }
+
+// lingerTime is how long a node that is no member any more goes on passing requests
+// to those that are. Clients hear of the new ring with the next answer of any node;
+// one whose write met a closing door could not tell whether it was done.
+const lingerTime = 5 * time.Second
+
+func linger(ctx context.Context) {
+	t := time.NewTimer(lingerTime)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// hasLeft says that a node has ended because it is no member any more.
+func hasLeft(n *node.Node) bool { return errors.Is(n.Err(), ring.ErrBanned) }
 
 func splitAddress(addr string) (host, port string, err error) {
 	host, port, err = net.SplitHostPort(addr)

@@ -249,10 +249,10 @@ func (a *app) printStatus(st *client.Status) error {
 // scanned tells people of the dear way to fetch what was missed; empty if it was
 // not needed.
 func scanned(r *client.RepairStatus) string {
-	if r.Scans == 0 {
+	if r.Scans == 0 || r.PulledKeys == 0 {
 		return ""
 	}
-	return fmt.Sprintf("fetched %d keys (%s) since its start, with %d scans of whole partitions: it was away for longer than the others' logs of writes reach back",
+	return fmt.Sprintf("has fetched %d keys (%s) since its start to catch up, and others scanned whole partitions for them %d times: their logs of writes did not reach back",
 		r.PulledKeys, byteSize(r.PulledBytes), r.Scans)
 }
 

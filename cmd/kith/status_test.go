@@ -93,13 +93,14 @@ func TestTotalOfRepairAddsUpAllMembers(t *testing.T) {
 
 func TestStatusTellsPeopleOfScans(t *testing.T) {
 	st := members("ready", "ready")
+	st.Members[0].Repair.Scans = 3 // for moves of slots
 	st.Members[1].Repair.Scans, st.Members[1].Repair.PulledKeys, st.Members[1].Repair.PulledBytes = 4, 50, 2048
 	var out strings.Builder
 	a := &app{out: &out, format: formatTable}
 	if err := a.printStatus(st); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "n2: fetched 50 keys (2.0 KiB) since its start, with 4 scans of whole partitions") {
+	if !strings.Contains(out.String(), "n2: has fetched 50 keys (2.0 KiB) since its start to catch up, and others scanned whole partitions for them 4 times") {
 		t.Errorf("no word of the scans:\n%s", &out)
 	}
 	if strings.Contains(out.String(), "n1: ") {
