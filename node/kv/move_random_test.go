@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
 	"github.com/kithdb/kith/sim"
 	"github.com/kithdb/kith/sim/network"
 	"github.com/kithdb/kith/store"
@@ -21,14 +22,28 @@ import (
 // its agenda; sim.Check holds in the end what every key shows against what the
 // clients were told.
 func TestRandomMovesAgainstTheOracle(t *testing.T) {
-	seeds := 12
+	randomMoves(t, 12, make([]string, 5), 3, 5, lastingLevels)
+}
+
+// With one home every request needs both ends of a move, and reads wait for pulls.
+func TestRandomMovesOfTheOnlyHome(t *testing.T) {
+	one := []asking{{level: api.Quorum, strict: true}}
+	randomMoves(t, 6, make([]string, 4), 1, 4, asks{reads: one, writes: one})
+}
+
+// randomMoves plays so many seeds, and many more with KITH_LONG. At most so many members
+// leave at a time.
+func randomMoves(t *testing.T, seeds int, zones []string, replicas, leaving int, asks asks) {
 	if os.Getenv("KITH_LONG") != "" {
 		seeds = 2000
 	}
 	done, moved := 0, 0
 	for seed := range uint64(seeds) {
-		inSeededWorld(t, seed, 5, 3, func(w *world) {
-			m := &movers{randomRun: &randomRun{w: w, seed: seed, history: sim.NewHistory()}, tip: w.record, chance: rand.New(rand.NewPCG(seed, 77))}
+		inZones(t, seed, zones, replicas, func(w *world) {
+			m := &movers{
+				randomRun: &randomRun{w: w, seed: seed, history: sim.NewHistory(), asks: asks},
+				tip:       w.record, chance: rand.New(rand.NewPCG(seed, 77)), leaving: leaving,
+			}
 			m.run()
 			done += m.history.Count(sim.Done)
 			moved += m.moved
@@ -46,10 +61,11 @@ func TestRandomMovesAgainstTheOracle(t *testing.T) {
 // movers are the nodes' moving parts: one goroutine for all of them, in turns.
 type movers struct {
 	*randomRun
-	tip    *ring.Record // the newest that was decided
-	chance *rand.Rand
-	moved  int
-	calm   bool // no new wishes, and nobody is away
+	tip     *ring.Record // the newest that was decided
+	chance  *rand.Rand
+	moved   int
+	leaving int  // most members at a time
+	calm    bool // no new wishes, and nobody is away
 }
 
 func (m *movers) run() {
@@ -108,6 +124,15 @@ func (m *movers) turn() {
 // wish has somebody leave, or take its leave back.
 func (m *movers) wish(i int) {
 	next, err := m.tip.WithLeave(nodeID(i))
+	leaving := 0
+	for _, member := range m.tip.Members {
+		if member.State == ring.Leaving {
+			leaving++
+		}
+	}
+	if leaving >= m.leaving {
+		err = errors.New("too many")
+	}
 	if state := m.tip.Member(nodeID(i)).State; state == ring.Leaving {
 		next, err = m.tip.WithJoin(ring.Member{ID: nodeID(i)})
 	}

@@ -33,7 +33,7 @@ func TestRandomFaultsAgainstTheOracle(t *testing.T) {
 	told := map[sim.Outcome]int{}
 	for seed := range uint64(seeds) {
 		inSeededWorld(t, seed, 5, 3, func(w *world) {
-			r := &randomRun{w: w, seed: seed, history: sim.NewHistory(), epoch: w.record.Epoch}
+			r := &randomRun{w: w, seed: seed, history: sim.NewHistory(), epoch: w.record.Epoch, asks: anyLevels}
 			r.run()
 			for _, o := range []sim.Outcome{sim.Done, sim.Refused, sim.Unknown} {
 				told[o] += r.history.Count(o)
@@ -53,10 +53,30 @@ type randomRun struct {
 	w       *world
 	seed    uint64
 	history *sim.History
+	asks    asks
 	epoch   uint64
 	paused  []int
 	down    []int
 }
+
+// asks are what clients ask for: each once for every time that it stands there.
+type asks struct{ reads, writes []asking }
+
+// asking is a level, in a zone or where the coordinator is. Strict ones meet each other:
+// such reads never go backwards, and see all such writes.
+type asking struct {
+	level  api.Level
+	zone   string
+	strict bool
+}
+
+// anyLevels are those of a cluster without zones; lastingLevels leave out writes that may
+// be given up with one home that is away.
+var (
+	quorums       = []asking{{level: 2, strict: true}, {level: 3, strict: true}, {level: api.Quorum, strict: true}, {level: api.Quorum, strict: true}, {level: api.All, strict: true}, {level: api.Default, strict: true}}
+	anyLevels     = asks{reads: append(quorums[:6:6], asking{level: api.One}), writes: append(quorums[:6:6], asking{level: api.One})}
+	lastingLevels = asks{reads: anyLevels.reads, writes: quorums}
+)
 
 const (
 	randomKeys    = 4
@@ -99,7 +119,7 @@ func (r *randomRun) run() {
 	r.w.net.SetDefault(network.Link{Latency: time.Millisecond})
 	time.Sleep(time.Minute)
 	if r.epoch > r.w.record.Epoch {
-		r.w.adopt(r.w.ring(r.epoch, 0, 1, 2, 3, 4), 0)
+		r.w.adopt(r.w.ring(r.epoch, r.w.everyone()...), 0)
 	}
 	r.check()
 }
@@ -135,7 +155,7 @@ func (r *randomRun) fault(chance *rand.Rand) {
 		// The same homes at a new epoch, which one node knows.
 		if !slices.Contains(r.down, i) && w.nodes[i].store.Health().Failed == nil {
 			r.epoch++
-			if err := w.nodes[i].rings.adopt(w.ring(r.epoch, 0, 1, 2, 3, 4)); err != nil {
+			if err := w.nodes[i].rings.adopt(w.ring(r.epoch, r.w.everyone()...)); err != nil {
 				// Its disk has failed meanwhile. It may hold the fence without
 				// the record, which nobody knows until the end.
 				w.t.Logf("seed %d: %v", r.seed, err)
@@ -171,20 +191,20 @@ type read struct {
 func (r *randomRun) client(i int, chance *rand.Rand) {
 	name := fmt.Sprint("c", i)
 	known := map[string]read{}
-	levels := []api.Level{api.One, 2, 3, api.Quorum, api.Quorum, api.All, api.Default}
 	for n := range randomOps {
 		time.Sleep(time.Duration(chance.IntN(500)) * time.Millisecond)
-		key, via, level := randomKey(chance.IntN(randomKeys)), chance.IntN(len(r.w.nodes)), levels[chance.IntN(len(levels))]
-		o := &sim.Op{Client: name, Key: key, Strict: level != api.One}
+		key, via := randomKey(chance.IntN(randomKeys)), chance.IntN(len(r.w.nodes))
 		if chance.IntN(2) == 0 {
-			o.Read = true
-			if resp := r.get(r.history.Begin(o), via, level); resp != nil {
+			a := r.asks.reads[chance.IntN(len(r.asks.reads))]
+			o := &sim.Op{Client: name, Key: key, Strict: a.strict, Read: true}
+			if resp := r.get(r.history.Begin(o), via, a); resp != nil {
 				known[key] = read{o, resp.Context}
 			}
 			continue
 		}
-		o.Value = fmt.Sprintf("%s.%d", name, n)
-		req := api.PutRequest{Key: []byte(key), W: level}
+		a := r.asks.writes[chance.IntN(len(r.asks.writes))]
+		o := &sim.Op{Client: name, Key: key, Strict: a.strict, Value: fmt.Sprintf("%s.%d", name, n)}
+		req := api.PutRequest{Key: []byte(key), W: a.level, Zone: a.zone}
 		if k := known[key]; k.op != nil && chance.IntN(5) > 0 {
 			o.After, req.Context = k.op, k.context
 			o.Delete = chance.IntN(5) == 0
@@ -196,13 +216,13 @@ func (r *randomRun) client(i int, chance *rand.Rand) {
 	}
 }
 
-func (r *randomRun) get(o *sim.Op, via int, level api.Level) *api.GetResponse {
-	resp, err := r.w.get(via, o.Key, level)
+func (r *randomRun) get(o *sim.Op, via int, a asking) *api.GetResponse {
+	resp, err := r.w.getIn(via, a.zone, o.Key, a.level)
 	if err != nil {
 		r.history.End(o, sim.Refused, nil, err.Error())
 		return nil
 	}
-	r.history.End(o, sim.Done, liveValues(resp), fmt.Sprint("through ", via))
+	r.history.End(o, sim.Done, liveValues(resp), fmt.Sprintf("through %d: %+v", via, resp.Receipt))
 	return resp
 }
 

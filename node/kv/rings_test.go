@@ -147,3 +147,11 @@ func (w *world) homesIn(r *ring.Record, key string) []int {
 	}
 	return nodes
 }
+
+// everyone is all nodes.
+func (w *world) everyone() (nodes []int) {
+	for i := range w.nodes {
+		nodes = append(nodes, i)
+	}
+	return nodes
+}
