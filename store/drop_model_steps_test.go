@@ -28,7 +28,7 @@ func (m *slowMap) put(t *rapid.T) {
 
 // write puts a key. It is false if the store refused; may says that it may.
 func (m *slowMap) write(t *rapid.T, p ring.Partition, q *slowPartition, key string, may bool) bool {
-	put := putAt(p, q.fence, key, fmt.Sprint(key, m.epoch))
+	put := putAt(p, m.s.Fence(p), key, fmt.Sprint(key, m.epoch))
 	if rapid.IntRange(0, 3).Draw(t, "tombstone") == 0 {
 		put.Tombstone, put.Value, put.ValueDigest = true, nil, version.Digest{}
 	}
@@ -253,7 +253,7 @@ func (q *slowPartition) begunAnew(err error, do func() error) error {
 }
 
 func (m *slowMap) drawNote(t *rapid.T, p ring.Partition, q *slowPartition) (do func() error, next ring.Pulled) {
-	n := ring.Pulled{By: ring.NodeID{byte(rapid.IntRange(1, 2).Draw(t, "by"))}, Since: q.fence}
+	n := ring.Pulled{By: ring.NodeID{byte(rapid.IntRange(1, 2).Draw(t, "by"))}, Since: m.s.Fence(p)}
 	for _, id := range rapid.SliceOfN(rapid.IntRange(1, 4), 1, 3).Draw(t, "from") {
 		n.From = append(n.From, ring.NodeID{byte(id)})
 	}
@@ -268,11 +268,12 @@ func (m *slowMap) drawNote(t *rapid.T, p ring.Partition, q *slowPartition) (do f
 
 func (m *slowMap) note(t *rapid.T) {
 	p, q := m.partition(t)
-	if q.fence == 0 {
+	fence := m.s.Fence(p)
+	if fence == 0 {
 		t.Skip("no fence")
 	}
-	if q.fence > 1 {
-		wantError(t, m.s.NotePulled(p, ring.Pulled{By: ring.NodeID{1}, Since: q.fence - 1, From: []ring.NodeID{{2}}}), store.ErrFenced)
+	if fence > 1 {
+		wantError(t, m.s.NotePulled(p, ring.Pulled{By: ring.NodeID{1}, Since: fence - 1, From: []ring.NodeID{{2}}}), store.ErrFenced)
 	}
 	do, next := m.drawNote(t, p, q)
 	if err := q.begunAnew(do(), do); err != nil {
@@ -283,7 +284,7 @@ func (m *slowMap) note(t *rapid.T) {
 
 func (m *slowMap) noteAndCrash(t *rapid.T) {
 	p, q := m.partition(t)
-	if q.fence == 0 {
+	if m.s.Fence(p) == 0 {
 		t.Skip("no fence")
 	}
 	do, next := m.drawNote(t, p, q)
@@ -373,7 +374,7 @@ func (m *slowMap) failedSync(t *rapid.T) {
 	p, q := m.partition(t)
 	key := drawKey(t)
 	m.d.FailSync(disk.Of(storage.TypeJournal), 1, rapid.Bool().Draw(t, "persists"), syscall.EIO)
-	put := putAt(p, q.fence, key, fmt.Sprint(key, m.epoch, "failed"))
+	put := putAt(p, m.s.Fence(p), key, fmt.Sprint(key, m.epoch, "failed"))
 	o := start(m.s, put)
 	err := o.wait()
 	m.d.Heal()
