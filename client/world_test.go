@@ -47,6 +47,7 @@ type far struct {
 
 	mu        sync.Mutex
 	puts      []api.PutRequest               // guarded by mu; as they came
+	reads     []string                       // guarded by mu; route, level and zone of each
 	refuse    func(key []byte) error         // guarded by mu; nil answers properly
 	swallow   bool                           // guarded by mu: take requests, answer none
 	record    *ring.Record                   // guarded by mu; nil is the world's
@@ -110,6 +111,7 @@ func (w *world) start(id ring.NodeID, addr string) *far {
 		}
 	})
 	api.Get.HandleInline(n.mux, rpc.ClassClient, func(c *rpc.Call, req *api.GetRequest) {
+		n.noteRead("get", req.R, req.Zone)
 		if resp, err := n.get(req.Key); err != nil {
 			c.Fail(err)
 		} else if resp != nil {
@@ -206,7 +208,16 @@ func (n *far) put(req *api.PutRequest) (*api.PutResponse, error) {
 }
 
 func (n *far) receipt() api.Receipt {
-	return api.Receipt{Epoch: n.current().Epoch, Coordinator: n.id, Need: 2, Answered: []ring.NodeID{n.id, {99}}, Siblings: 1}
+	return api.Receipt{
+		Epoch: n.current().Epoch, Coordinator: n.id, Need: 2, Answered: []ring.NodeID{n.id, {99}}, Siblings: 1,
+		Zones: []api.ZoneReceipt{{Zone: "eu", Need: 2, Got: 3, Homes: 4}},
+	}
+}
+
+func (n *far) noteRead(route string, level api.Level, zone string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.reads = append(n.reads, fmt.Sprintf("%s %d %s", route, level, zone))
 }
 
 func (n *far) get(key []byte) (*api.GetResponse, error) {
@@ -249,6 +260,7 @@ func (n *far) answerPutAll(c *rpc.Call, req *api.PutAllRequest) {
 }
 
 func (n *far) answerGetAll(c *rpc.Call, req *api.GetAllRequest) {
+	n.noteRead("getall", req.R, req.Zone)
 	n.mu.Lock()
 	script := n.getAll
 	n.mu.Unlock()
@@ -274,6 +286,7 @@ func (n *far) answerGetAll(c *rpc.Call, req *api.GetAllRequest) {
 }
 
 func (n *far) answerScan(c *rpc.Call, req *api.ScanRequest) {
+	n.noteRead("scan", req.R, req.Zone)
 	n.mu.Lock()
 	refuse, swallow := n.refuse, n.swallow
 	n.mu.Unlock()
