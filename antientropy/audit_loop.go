@@ -36,7 +36,10 @@ type auditing struct {
 	// owed are partitions of which a member did not hear that something was
 	// purged, until it can be reached; due are those of members that can.
 	owed, due map[ring.NodeID]map[ring.Partition]struct{}
-	job       *auditJob // the latest; nil before the first
+	// met are the members with whom this node has caught up since its start. What
+	// the life before was in the middle of with each of them nobody knows.
+	met map[ring.NodeID]struct{}
+	job *auditJob // the latest; nil before the first
 }
 
 func (a *auditing) init() {
@@ -44,6 +47,7 @@ func (a *auditing) init() {
 	a.urgent = map[ring.Partition]struct{}{}
 	a.owed = map[ring.NodeID]map[ring.Partition]struct{}{}
 	a.due = map[ring.NodeID]map[ring.Partition]struct{}{}
+	a.met = map[ring.NodeID]struct{}{}
 }
 
 // auditSoon has a partition audited with all homes that can be reached, without
@@ -60,21 +64,41 @@ func (r *Repair) auditSoon(p ring.Partition) {
 func (a *auditing) owe(id ring.NodeID, p ring.Partition) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.owed[id] == nil {
-		a.owed[id] = map[ring.Partition]struct{}{}
-	}
-	a.owed[id][p] = struct{}{}
+	put(a.owed, id, p)
 }
 
-// settle says that a member can be reached.
-func (a *auditing) settle(id ring.NodeID) {
+// settle says that a member can be reached, and that this node has caught up with it.
+// What is owed to it is audited now, the first time all that the two share: but for the
+// partitions that lack something of another home's, which comes by catch-up.
+func (r *Repair) settle(id ring.NodeID) {
+	a, rec, mine := &r.auditing, r.current(), r.mine()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if some := a.owed[id]; some != nil {
-		delete(a.owed, id)
-		a.due[id] = some
+	if _, again := a.met[id]; !again {
+		a.met[id] = struct{}{}
+		for _, p := range mine {
+			if rec.HomeIndex(p, id) >= 0 {
+				put(a.owed, id, p)
+			}
+		}
+	}
+	for p := range a.owed[id] {
+		if r.Counts(p) {
+			delete(a.owed[id], p)
+			put(a.due, id, p)
+		}
+	}
+	if len(a.due[id]) > 0 {
 		a.soon.up()
 	}
+}
+
+// put adds a partition of a member's.
+func put(of map[ring.NodeID]map[ring.Partition]struct{}, id ring.NodeID, p ring.Partition) {
+	if of[id] == nil {
+		of[id] = map[ring.Partition]struct{}{}
+	}
+	of[id][p] = struct{}{}
 }
 
 // takeDue gives and forgets what is due, by member.
@@ -153,7 +177,18 @@ func (r *Repair) auditUrgent(ctx context.Context) {
 			rec := r.current()
 			return rec.HomeIndex(p, r.cfg.Self) < 0 || rec.HomeIndex(p, id) < 0
 		})
-		r.auditBatches(ctx, id, some, nil)
+		r.auditBatches(ctx, id, some, func(batch []ring.Partition, out auditOutcome, err error) {
+			again := batch
+			if err == nil {
+				again = nil
+				for _, s := range out.Skipped {
+					again = append(again, s.p)
+				}
+			}
+			for _, p := range again {
+				r.auditing.owe(id, p)
+			}
+		})
 	}
 }
 

@@ -67,7 +67,7 @@ func (r *Repair) round(ctx context.Context, pt *partner) (next time.Duration, re
 	r.refillAll(ctx, pt, to, over)
 	r.pullDue(ctx, pt, to, over)
 	if len(pt.gaps) == 0 {
-		r.auditing.settle(pt.id)
+		r.settle(pt.id)
 	}
 	return jittered(pt.chance, r.cfg.ClocksEvery), true
 }

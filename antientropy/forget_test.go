@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,34 @@ func (d *deaf) PurgeAll(p ring.Partition, records []store.Purged, now uint64) ([
 		return make([]bool, len(records)), store.ErrFailed
 	}
 	return d.Store.PurgeAll(p, records, now)
+}
+
+// Who drives a purge may end in the middle of it, and with it its memory of who heard.
+// Nobody waits for the next scheduled audit then, either.
+func TestPurgeWhoseDriverDiedIsMadeUpForSoon(t *testing.T) {
+	fails := 0
+	inWorld(t, worldOptions{tune: func(c *Config) {
+		soonForgetting(c)
+		c.AuditEvery = 24 * time.Hour
+		c.Store = &deaf{c.Store, fails}
+	}}, func(w *world) {
+		driver := slices.IndexFunc(w.nodes, func(h *home) bool { return h.id == w.rec.Homes(w.partitionOf("k"))[0] })
+		w.halt(driver)
+		fails = 1 << 30
+		w.start(driver)
+		w.write(0, "k", "v", 1, 2)
+		w.remove(1, "k", 0, 2)
+		w.eventually(10*time.Minute, "all others have purged it", func() error {
+			if at := w.holders("k"); !slices.Equal(at, []int{driver}) {
+				return fmt.Errorf("%v have it", at)
+			}
+			return nil
+		})
+		w.halt(driver)
+		fails = 0
+		w.start(driver)
+		w.eventually(time.Minute, "it is gone everywhere", w.gone("k"))
+	})
 }
 
 // A home that did not hear of a purge does not keep the dead record until the next

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,7 @@ type server struct {
 	cmd                      *exec.Cmd
 	log                      *os.File
 	exited                   chan struct{}
+	left                     bool // it was a member, and has gone for good
 }
 
 // cluster is some servers that found a cluster through the first one.
@@ -170,10 +172,15 @@ func (c *cluster) killAll() {
 	}
 }
 
+// here are the servers that have not left.
+func (c *cluster) here() []*server {
+	return slices.DeleteFunc(slices.Clone(c.servers), func(s *server) bool { return s.left })
+}
+
 // addrs are all client addresses, joined for --addr.
 func (c *cluster) addrs() string {
 	var list []string
-	for _, s := range c.servers {
+	for _, s := range c.here() {
 		list = append(list, s.addr)
 	}
 	return strings.Join(list, ",")
@@ -221,13 +228,16 @@ func (c *cluster) must(args ...string) string {
 // a circuit to one that was away closes a moment later.
 func (c *cluster) waitReady() {
 	c.t.Helper()
-	for _, s := range c.servers {
+	for _, s := range c.here() {
 		r := run(c.t, c.bin, os.Environ(), "status", "--addr", s.addr, "--wait", "ready", "--timeout", "60s")
 		if r.code != 0 {
 			c.t.Fatalf("%s does not become ready: exit status %d\n%s%s", s.name, r.code, r.stdout, r.stderr)
 		}
 	}
 	for via, s := range c.servers {
+		if s.left {
+			continue
+		}
 		until(c.t, s.name+" reaches all others", time.Minute, func() bool {
 			reached := map[string]bool{}
 			for _, m := range c.status(via).Members {
@@ -235,7 +245,7 @@ func (c *cluster) waitReady() {
 					reached[m.Name] = true
 				}
 			}
-			return len(reached) == len(c.servers)
+			return len(reached) == len(c.here())
 		})
 	}
 }
