@@ -22,29 +22,52 @@ import (
 // its agenda; sim.Check holds in the end what every key shows against what the
 // clients were told.
 func TestRandomMovesAgainstTheOracle(t *testing.T) {
-	randomMoves(t, 12, make([]string, 5), 3, 5, lastingLevels)
+	randomMoves(t, 12, course{zones: make([]string, 5), replicas: 3, leaving: 5, asks: lastingLevels})
+}
+
+// Kills, with and without the loss of unsynced bytes, in any phase of any move: what was
+// held durably goes on, and the rest was promised to nobody.
+func TestFault19_KillsDuringMovesLoseNothing(t *testing.T) {
+	randomMoves(t, 12, course{zones: make([]string, 5), replicas: 3, leaving: 5, asks: lastingLevels, kills: true})
 }
 
 // With one home every request needs both ends of a move, and reads wait for pulls.
 func TestRandomMovesOfTheOnlyHome(t *testing.T) {
 	one := []asking{{level: api.Quorum, strict: true}}
-	randomMoves(t, 6, make([]string, 4), 1, 4, asks{reads: one, writes: one})
+	randomMoves(t, 6, course{zones: make([]string, 4), replicas: 1, leaving: 4, asks: asks{reads: one, writes: one}})
+	randomMoves(t, 6, course{zones: make([]string, 4), replicas: 1, leaving: 4, asks: asks{reads: one, writes: one}, kills: true})
 }
 
-// randomMoves plays so many seeds, and many more with KITH_LONG. At most so many members
-// leave at a time.
-func randomMoves(t *testing.T, seeds int, zones []string, replicas, leaving int, asks asks) {
+// With two homes a quorum is both of them.
+func TestRandomMovesOfTwoHomes(t *testing.T) {
+	two := []asking{{level: api.Quorum, strict: true}}
+	reads := append(two, asking{level: api.One})
+	randomMoves(t, 4, course{zones: make([]string, 4), replicas: 2, leaving: 4, asks: asks{reads: reads, writes: two}, kills: true})
+}
+
+// course is what a random run of moves is like.
+type course struct {
+	zones    []string // a node in each
+	replicas int
+	leaving  int // members at a time, at most
+	kills    bool
+	asks     asks
+}
+
+// randomMoves plays so many seeds, and many more with KITH_LONG.
+func randomMoves(t *testing.T, seeds int, c course) {
 	if os.Getenv("KITH_LONG") != "" {
 		seeds = 2000
 	}
-	done, moved := 0, 0
+	done, moved, killed := 0, 0, 0
 	for seed := range uint64(seeds) {
-		inZones(t, seed, zones, replicas, func(w *world) {
+		inZones(t, seed, c.zones, c.replicas, func(w *world) {
 			m := &movers{
-				randomRun: &randomRun{w: w, seed: seed, history: sim.NewHistory(), asks: asks},
-				tip:       w.record, chance: rand.New(rand.NewPCG(seed, 77)), leaving: leaving,
+				randomRun: &randomRun{w: w, seed: seed, history: sim.NewHistory(), asks: c.asks},
+				tip:       w.record, chance: rand.New(rand.NewPCG(seed, 77)), course: c,
 			}
 			m.run()
+			killed += m.killed
 			done += m.history.Count(sim.Done)
 			moved += m.moved
 		})
@@ -52,20 +75,21 @@ func randomMoves(t *testing.T, seeds int, zones []string, replicas, leaving int,
 			t.Fatalf("seed %d", seed)
 		}
 	}
-	t.Logf("%d requests done, %d moves", done, moved)
-	if done < 20*seeds || moved < 10*seeds {
-		t.Errorf("%d requests were done and %d moves, in %d runs", done, moved, seeds)
+	t.Logf("%d requests done, %d moves, %d kills", done, moved, killed)
+	if done < 20*seeds || moved < 10*seeds || c.kills && killed < seeds {
+		t.Errorf("%d requests were done and %d moves, with %d kills, in %d runs", done, moved, killed, seeds)
 	}
 }
 
 // movers are the nodes' moving parts: one goroutine for all of them, in turns.
 type movers struct {
 	*randomRun
-	tip     *ring.Record // the newest that was decided
-	chance  *rand.Rand
-	moved   int
-	leaving int  // most members at a time
-	calm    bool // no new wishes, and nobody is away
+	course
+	tip    *ring.Record // the newest that was decided
+	chance *rand.Rand
+	moved  int
+	killed int
+	calm   bool // no new wishes, and nobody is away
 }
 
 func (m *movers) run() {
@@ -143,14 +167,33 @@ func (m *movers) wish(i int) {
 
 // trouble cuts or stops somebody, or ends what was cut and stopped.
 func (m *movers) trouble(i int) {
-	switch m.chance.IntN(4) {
+	kinds := 4
+	if m.kills {
+		kinds = 8
+	}
+	switch m.chance.IntN(kinds) {
 	case 0:
 		m.w.net.Cut(m.w.nodes[i].host.Name(), m.w.nodes[m.chance.IntN(len(m.w.nodes))].host.Name())
 	case 1:
-		if len(m.paused) == 0 {
+		if len(m.paused) == 0 && !m.gone(i) {
 			m.paused = append(m.paused, i)
 			m.w.nodes[i].host.Pause()
 		}
+	case 4, 5, 6, 7:
+		if m.gone(i) {
+			return
+		}
+		m.killed++
+		m.w.nodes[i].host.Crash()
+		if m.chance.IntN(2) == 0 {
+			m.w.nodes[i].disk.PowerCut()
+		}
+		m.w.halt(i)
+		if m.chance.IntN(2) == 0 && len(m.down) == 0 {
+			m.down = append(m.down, i) // for a while
+			return
+		}
+		m.w.revive(i)
 	default:
 		m.heal()
 	}
@@ -166,7 +209,7 @@ func (m *movers) queue() *ring.Record {
 
 // decide makes a record the next one, and node i the first to hold it.
 func (m *movers) decide(i int, next *ring.Record) {
-	if next != m.tip && !slices.Contains(m.paused, i) {
+	if next != m.tip && !m.gone(i) {
 		m.tip = next
 		m.adopts(i, next)
 	}
@@ -178,17 +221,20 @@ func (m *movers) adopts(i int, r *ring.Record) {
 	}
 }
 
+// gone says that a node does nothing now.
+func (m *movers) gone(i int) bool { return slices.Contains(m.paused, i) || slices.Contains(m.down, i) }
+
 // meets says that two nodes can talk to each other.
 func (m *movers) meets(i, j int) bool {
 	a, b := m.w.nodes[i].host.Name(), m.w.nodes[j].host.Name()
-	return !slices.Contains(m.paused, i) && !slices.Contains(m.paused, j) && m.w.net.Reaches(a, b) && m.w.net.Reaches(b, a)
+	return !m.gone(i) && !m.gone(j) && m.w.net.Reaches(a, b) && m.w.net.Reaches(b, a)
 }
 
 // work lets node i do one thing of its agenda, by the record that it holds.
 func (m *movers) work(i int) {
 	h := m.w.nodes[i]
 	r := h.rings.Current()
-	if slices.Contains(m.paused, i) {
+	if m.gone(i) {
 		return
 	}
 	a := r.Agenda(h.id, ring.Pace{In: 8}, h.store.Pulled, func(id ring.NodeID) bool { return !m.meets(i, m.node(id)) })

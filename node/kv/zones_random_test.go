@@ -65,6 +65,6 @@ func TestRandomFaultsInZones(t *testing.T) {
 // member leaves at a time, so that each zone keeps two homes.
 func TestRandomMovesInZones(t *testing.T) {
 	for name, asks := range map[string]asks{"each-quorum": eachAnywhere, "local-quorum": localInA} {
-		t.Run(name, func(t *testing.T) { randomMoves(t, 5, twoZones, 4, 1, asks) })
+		t.Run(name, func(t *testing.T) { randomMoves(t, 5, course{zones: twoZones, replicas: 4, leaving: 1, asks: asks}) })
 	}
 }
