@@ -32,6 +32,7 @@ type bubble struct {
 
 	partitions, replicas int
 	boxes                []*box
+	checkers             []*checker
 
 	mu    sync.Mutex // guards names
 	names map[ring.NodeID]string
@@ -46,6 +47,7 @@ type box struct {
 	founder    int // how many it founds a cluster with; 0 for who joins
 	change     func(*node.Config)
 	starts     uint64
+	gone       bool // it is no member any more, and knows
 
 	node   *node.Node // nil while it is down
 	host   *network.Host
@@ -68,6 +70,9 @@ func inBubble(t *testing.T, seed uint64, partitions, replicas int, f func(b *bub
 		})
 		b.me = b.net.HostNamed("me", rpc.Peer{Addr: "10.9.9.9:1"}, nil)
 		defer func() {
+			for _, c := range b.checkers {
+				c.halt()
+			}
 			for _, x := range b.boxes {
 				x.stop()
 			}
@@ -140,8 +145,15 @@ func (b *bubble) box() *box {
 // start begins a life of the machine's process.
 func (x *box) start() {
 	x.t.Helper()
+	if err := x.boot(); err != nil {
+		x.t.Fatalf("start of %s: %v", x.name, err)
+	}
+}
+
+// boot is start where it may be refused.
+func (x *box) boot() error {
 	if x.node != nil {
-		return
+		return nil
 	}
 	x.starts++
 	cfg := node.Config{
@@ -159,10 +171,10 @@ func (x *box) start() {
 		Network:    x.plug,
 		Membership: x.join,
 	}, cfg)
-	if err != nil {
-		x.t.Fatalf("start of %s: %v", x.name, err)
+	if err == nil {
+		x.node = n
 	}
-	x.node = n
+	return err
 }
 
 // socket is a node's way to the network.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/rpc/api"
 )
 
@@ -18,12 +19,13 @@ type checker struct {
 	*bubble
 	keys []*checked
 	stop chan struct{}
+	once sync.Once
 	work sync.WaitGroup
 
 	mu                             sync.Mutex // guards the rest
 	acked, refused, unknown, reads int
 	failed                         error // the first one
-	nodes                          func() []*box
+	nodes                          func() []rpc.Peer
 }
 
 // checked is one key. Its values are numbers that rise with each write; it has one
@@ -36,9 +38,23 @@ type checked struct {
 	floor int // acknowledged, or read
 }
 
-// check starts writers and readers that ask the machines that nodes gives.
-func (b *bubble) check(keys int, pause time.Duration, nodes func() []*box) *checker {
+// check starts writers and readers that ask some machines.
+func (b *bubble) check(keys int, pause time.Duration, nodes ...*box) *checker {
+	peers := peersOf(nodes)
+	return b.checkAt(keys, pause, func() []rpc.Peer { return peers })
+}
+
+func peersOf(boxes []*box) (peers []rpc.Peer) {
+	for _, x := range boxes {
+		peers = append(peers, x.peer())
+	}
+	return peers
+}
+
+// checkAt starts writers and readers that ask whom nodes gives: any goroutine calls it.
+func (b *bubble) checkAt(keys int, pause time.Duration, nodes func() []rpc.Peer) *checker {
 	c := &checker{bubble: b, stop: make(chan struct{}), nodes: nodes}
+	b.checkers = append(b.checkers, c)
 	for i := range keys {
 		k := &checked{name: fmt.Sprintf("key-%d", i)}
 		c.keys = append(c.keys, k)
@@ -63,9 +79,7 @@ func (b *bubble) check(keys int, pause time.Duration, nodes func() []*box) *chec
 	return c
 }
 
-func (c *checker) pick(rng *rand.Rand) *box {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *checker) pick(rng *rand.Rand) rpc.Peer {
 	nodes := c.nodes()
 	return nodes[rng.IntN(len(nodes))]
 }
@@ -75,17 +89,31 @@ func (c *checker) write(k *checked, rng *rand.Rand) {
 	k.next++
 	n := k.next
 	k.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), putFor)
 	defer cancel()
-	x := c.pick(rng)
-	_, err := api.Put.Call(ctx, c.me, x.peer(), &api.PutRequest{Key: []byte(k.name), Value: []byte(strconv.Itoa(n)), W: api.Quorum})
+	_, err := api.Put.Call(ctx, c.me, c.pick(rng), &api.PutRequest{Key: []byte(k.name), Value: []byte(strconv.Itoa(n)), W: api.Quorum})
 	c.count(err, true)
-	if err == nil {
+	switch {
+	case err == nil:
 		k.mu.Lock()
 		k.floor = max(k.floor, n)
 		k.mu.Unlock()
+	case !errors.Is(err, api.ErrUnavailable) && !errors.Is(err, api.ErrNotReady) && !rpc.NotSent(err):
+		// It may still be minted, in the place of what is written next: but not
+		// after its deadline.
+		select {
+		case <-time.After(unknownFor):
+		case <-c.stop:
+		}
 	}
 }
+
+const (
+	// putFor is the patience of a write, unknownFor how long after its failure it
+	// may still be carried out, clocks being apart by two seconds at most.
+	putFor     = 5 * time.Second
+	unknownFor = putFor + 3*time.Second
+)
 
 func (c *checker) read(k *checked, rng *rand.Rand) {
 	k.mu.Lock()
@@ -105,10 +133,10 @@ func (c *checker) read(k *checked, rng *rand.Rand) {
 }
 
 // valueOf is the largest number that a machine reads of a key at quorum; 0 for none.
-func (c *checker) valueOf(x *box, key string) (n int, err error) {
+func (c *checker) valueOf(at rpc.Peer, key string) (n int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	resp, err := api.Get.Call(ctx, c.me, x.peer(), &api.GetRequest{Key: []byte(key), R: api.Quorum})
+	resp, err := api.Get.Call(ctx, c.me, at, &api.GetRequest{Key: []byte(key), R: api.Quorum})
 	if err != nil {
 		return 0, err
 	}
@@ -142,16 +170,21 @@ func (c *checker) count(err error, write bool) {
 	}
 }
 
+// halt stops the checker.
+func (c *checker) halt() {
+	c.once.Do(func() { close(c.stop) })
+	c.work.Wait()
+}
+
 // end stops the checker, and reads every key from every machine once more.
 func (c *checker) end() {
 	c.t.Helper()
-	close(c.stop)
-	c.work.Wait()
+	c.halt()
 	for _, k := range c.keys {
 		for _, x := range c.up() {
 			var n int
 			var err error
-			c.until(k.name+" can be read", func() bool { n, err = c.valueOf(x, k.name); return err == nil })
+			c.until(k.name+" can be read", func() bool { n, err = c.valueOf(x.peer(), k.name); return err == nil })
 			if n < k.floor {
 				c.t.Errorf("seed %d: in the end %s reads as %d at %s, and was %d", c.seed, k.name, n, x.name, k.floor)
 			}

@@ -15,7 +15,7 @@ import (
 func TestAClusterGrowsAndShrinksUnderLoad(t *testing.T) {
 	inBubble(t, 1, 16, 3, func(b *bubble) {
 		b.found(3)
-		c := b.check(24, 40*time.Millisecond, func() []*box { return b.boxes[:3] })
+		c := b.check(24, 40*time.Millisecond, b.boxes[:3]...)
 		time.Sleep(time.Second)
 		for range 2 {
 			b.box().start()

@@ -32,7 +32,7 @@ func TestADeadMemberIsGivenUpWhereThatIsAskedFor(t *testing.T) {
 		if m := b.boxes[0].record().Member(dead.id); m == nil || m.State != ring.Active {
 			t.Fatalf("after 50 seconds the dead member is %+v", m)
 		}
-		c := b.check(16, 100*time.Millisecond, func() []*box { return b.boxes[:2] })
+		c := b.check(16, 100*time.Millisecond, b.boxes[:2]...)
 		b.settled(b.boxes[:4]...)
 		c.end()
 		b.until("the dead member is none any more", func() bool { return b.boxes[0].record().Member(dead.id) == nil })

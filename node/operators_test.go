@@ -17,7 +17,7 @@ import (
 func TestFault46_ThreeJoinAtTheSameMoment(t *testing.T) {
 	inBubble(t, 70, 16, 3, func(b *bubble) {
 		b.found(3)
-		c := b.check(24, 50*time.Millisecond, func() []*box { return b.boxes[:3] })
+		c := b.check(24, 50*time.Millisecond, b.boxes[:3]...)
 		for range 3 {
 			b.box()
 		}
@@ -37,7 +37,7 @@ func TestContradictingOperatorsAreBothToldTheTruth(t *testing.T) {
 		inBubble(t, 80+seed, 8, 3, func(b *bubble) {
 			b.found(4)
 			target := b.boxes[3]
-			c := b.check(8, 100*time.Millisecond, func() []*box { return b.boxes[:3] })
+			c := b.check(8, 100*time.Millisecond, b.boxes[:3]...)
 			var asked sync.WaitGroup
 			epochs := make([]uint64, 2)
 			for i, verb := range []api.Verb{api.VerbLeave, api.VerbJoin} {
@@ -75,7 +75,7 @@ func TestAKeeperLeaves(t *testing.T) {
 		}
 		leaver := b.boxes[i]
 		stay := append(append([]*box{}, b.boxes[:i]...), b.boxes[i+1:]...)
-		c := b.check(16, 50*time.Millisecond, func() []*box { return stay })
+		c := b.check(16, 50*time.Millisecond, stay...)
 		leaver.must(api.ChangeRequest{Verb: api.VerbLeave})
 		<-leaver.node.Done()
 		r = b.settled(stay...)
@@ -99,7 +99,7 @@ func TestFault52_AReplacementTakesThePlace(t *testing.T) {
 				b.until("the heir is on standby", func() bool { r := heir.record(); return r != nil && r.Member(heir.id) != nil })
 				old := b.boxes[3]
 				before := b.boxes[0].record()
-				c := b.check(16, 50*time.Millisecond, func() []*box { return b.boxes[:3] })
+				c := b.check(16, 50*time.Millisecond, b.boxes[:3]...)
 				if dead {
 					old.kill()
 					time.Sleep(20 * time.Second)
@@ -133,7 +133,7 @@ func TestFault52_AReplacementTakesThePlace(t *testing.T) {
 func TestASingleHomeMovesWhileItIsThere(t *testing.T) {
 	inBubble(t, 110, 8, 1, func(b *bubble) {
 		b.found(2)
-		c := b.check(16, 50*time.Millisecond, func() []*box { return b.boxes[:1] })
+		c := b.check(16, 50*time.Millisecond, b.boxes[:1]...)
 		b.box().start()
 		b.settled(b.boxes...)
 		b.boxes[0].must(api.ChangeRequest{Verb: api.VerbLeave, Member: b.boxes[1].name})
