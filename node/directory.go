@@ -30,14 +30,37 @@ func openDirectory(dir string) (storage.Storage, error) {
 	if err := checkMark(dir); err != nil {
 		return nil, err
 	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, usedDirectory(dir, err)
+	}
 	disk, err := storage.OpenFile(filepath.Join(dir, "db"), false)
 	if err != nil {
-		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, storage.ErrLocked) {
-			return nil, fmt.Errorf("data directory %s: another process is using it", dir)
-		}
-		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+		_ = lock.Close()
+		return nil, usedDirectory(dir, err)
 	}
-	return disk, nil
+	return &directory{disk, lock}, nil
+}
+
+// directory is a disk that is locked until it is closed.
+type directory struct {
+	storage.Storage
+	lock *os.File // nil where directories cannot be locked
+}
+
+// Close implements storage.Storage.
+func (d *directory) Close() error {
+	err := d.Storage.Close()
+	_ = d.lock.Close()
+	return err
+}
+
+// usedDirectory says why a directory could not be opened.
+func usedDirectory(dir string, err error) error {
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, storage.ErrLocked) {
+		return fmt.Errorf("data directory %s: another process is using it", dir)
+	}
+	return fmt.Errorf("data directory %s: %w", dir, err)
 }
 
 // checkMark refuses a directory of somebody else, or of a later format.
