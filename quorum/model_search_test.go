@@ -113,6 +113,23 @@ func twoMoves(homes int) [][]ring.Move {
 	return append(oneMove(homes), second)
 }
 
+// anyMove is of any slot, to the first target.
+func anyMove(homes int) [][]ring.Move {
+	var moves []ring.Move
+	for slot := range homes {
+		moves = append(moves, ring.Move{Slot: uint8(slot), To: modelMember(homes)})
+	}
+	return [][]ring.Move{moves}
+}
+
+// inZones are moves between zones a and b, of two homes each, of any slot to a member of
+// a zone.
+func inZones(name string, w, r uint8, to string) *search {
+	return with(name+", to zone "+to, func(s *search) {
+		s.homes, s.w, s.r, s.zones, s.in, s.moves = 4, w, r, "aabb"+to, "a", anyMove(4)
+	})
+}
+
 func long() bool { return os.Getenv("KITH_LONG") != "" }
 
 // limit bounds a search that need not come to its end.
@@ -162,6 +179,62 @@ func TestMovesLoseNothingInAnyHistory(t *testing.T) {
 		if must := s.homes < 3 || s.name == "quorums" || long() && s.name != "two moves"; must && !all {
 			t.Errorf("%s: not all states were seen", s.name)
 		}
+	}
+}
+
+// The same with quorums in zones: in the zone of the slot that moves, in another one, and
+// in the zone that it moves to.
+func TestMovesLoseNothingInZones(t *testing.T) {
+	for _, s := range []*search{
+		inZones("local-quorum", levelLocal, levelLocal, "a"),
+		inZones("local-quorum", levelLocal, levelLocal, "b"),
+		inZones("each-quorum is read at local-quorum", levelEach, levelLocal, "a"),
+		inZones("each-quorum is read at local-quorum", levelEach, levelLocal, "b"),
+		inZones("local-quorum is read at each-quorum", levelLocal, levelEach, "a"),
+		inZones("each-quorum is read at quorum", levelEach, levelQuorum, "b"),
+	} {
+		states, story, all := s.exhaust(t, limit()/3)
+		t.Logf("%s: %d states, all: %v", s.name, states, all)
+		if story != nil {
+			t.Errorf("%s:\n\t%s", s.name, strings.Join(story, "\n\t"))
+		}
+	}
+	walks := 100
+	if long() {
+		walks = 50_000
+	}
+	for seed, s := range []*search{
+		{name: "local-quorum", w: levelLocal, r: levelLocal},
+		{name: "each-quorum is read at local-quorum", w: levelEach, r: levelLocal},
+		{name: "local-quorum is read at each-quorum", w: levelLocal, r: levelEach},
+		{name: "what local-quorum has shown", w: levelLocal, r: levelLocal, shown: true},
+	} {
+		s.homes, s.zones, s.in, s.moves, s.aborts, s.retry, s.queued = 4, "aabbab", "a", twoMoves(4), 2, true, true
+		kept, story := s.walk(t, walks, uint64(seed))
+		if story != nil {
+			t.Errorf("%s:\n\t%s", s.name, strings.Join(story, "\n\t"))
+		}
+		if kept < walks/50 {
+			t.Errorf("%s: the write was kept in %d of %d histories only", s.name, kept, walks)
+		}
+	}
+}
+
+// A quorum in a zone with one home is that home. While it is there and is pulled from, its
+// slot moves without a loss; where others stand for it, because it is away, what it alone
+// has is lost, as at any level below a majority.
+func TestAQuorumOfOneHomeLastsAsLongAsThatHome(t *testing.T) {
+	s := with("local-quorum of one home", func(s *search) {
+		s.homes, s.w, s.r, s.zones, s.in, s.moves = 3, levelLocal, levelLocal, "abba", "a", anyMove(3)
+	})
+	if _, story, _ := s.exhaust(t, limit()); story == nil {
+		t.Error("a home that is away was not missed")
+	}
+	s.direct = true
+	states, story, _ := s.exhaust(t, limit())
+	t.Logf("%d states", states)
+	if story != nil {
+		t.Errorf("it was there:\n\t%s", strings.Join(story, "\n\t"))
 	}
 }
 

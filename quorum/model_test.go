@@ -47,6 +47,8 @@ type search struct {
 	name     string
 	homes    int
 	w, r     uint8
+	zones    string        // of the members, a letter each; empty for none
+	in       string        // the zone of the reader and the writer
 	moves    [][]ring.Move // what may be moved first, second, and so on
 	aborts   uint8         // how often moves may be turned back
 	retry    bool          // the write is sent once more, at another epoch
@@ -93,7 +95,11 @@ func (s *search) prepare(t testing.TB) {
 	t.Helper()
 	var members []ring.Member
 	for i := range s.homes + len(s.moves) {
-		members = append(members, ring.Member{ID: ring.NodeID{byte(i + 1)}})
+		m := ring.Member{ID: modelMember(i)}
+		if s.zones != "" {
+			m.Zone = s.zones[i : i+1]
+		}
+		members = append(members, m)
 	}
 	r, err := ring.Found(ring.ClusterID{1}, "model", members[0], 1, s.homes)
 	if err == nil {
@@ -166,18 +172,14 @@ func (s *search) station(r *ring.Record) uint16 {
 }
 
 func (s *search) tallies(st *station, seats *Seats) {
-	write, err := seats.Write(s.w, "")
-	if err != nil {
-		panic(err)
+	tally := func(make func(uint8, string) (Tally, error), level uint8) Tally {
+		t, err := make(level, s.in)
+		if err != nil && level != levelLocal {
+			panic(err)
+		}
+		return t // of a zone without homes: never met
 	}
-	read, err := seats.Read(s.r, "")
-	if err != nil {
-		panic(err)
-	}
-	back, err := seats.Write(s.r, "")
-	if err != nil {
-		panic(err)
-	}
+	write, read, back := tally(seats.Write, s.w), tally(seats.Read, s.r), tally(seats.Write, s.r)
 	if s.backOneRow {
 		back = read
 	}
