@@ -116,10 +116,9 @@ func (m *Mover) Status() api.MovesResponse {
 		if r.Driver(move.Partition) == m.cfg.Self {
 			p := under[move.Partition]
 			s.Keys, s.Bytes, s.Of = p.Keys, p.Bytes, p.Of
-			s.Waits = waits[move.Partition]
 		}
-		if s.Waits == "" {
-			s.Waits = m.obstacle(r, move, startable)
+		if s.Waits = m.obstacle(r, move, startable); s.Waits == "" {
+			s.Waits = waits[move.Partition]
 		}
 		resp.Moves = append(resp.Moves, s)
 	}
