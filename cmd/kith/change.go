@@ -45,7 +45,8 @@ var changes = []change{
 NODE is its name, its ID, or at least the first 8 digits of that; without it,
 the one node of --addr is meant.
 
-A server with --join does this by itself, unless it has --standby.`,
+A server with --join does this by itself, unless it has --standby; with --wait, a
+server that was just started is waited for, until it has its share.`,
 		example: []string{"%s n4", "%s --addr 127.0.0.1:7640"},
 		fits:    inState(ring.Standby, ring.Leaving, ring.Retreating),
 	},
@@ -247,6 +248,31 @@ func (a *app) name(ctx context.Context, r *ring.Record, ch *change, req *client.
 	return nil
 }
 
+// newcomer waits until somebody who was just started is a member, for as long as one
+// operation may take, and gives the ring of which it is one.
+func (a *app) newcomer(ctx context.Context, c *client.Client, view client.RingView, name string) (client.RingView, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	for {
+		if m, err := memberOf(view.Record, name); m != nil || err != nil || name == "" {
+			return view, nil
+		}
+		t := time.NewTimer(behindPause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return view, ctx.Err()
+			}
+			return view, &exitError{exitWait, fmt.Errorf("join: no member is called %q after %v", name, a.timeout), "see kith status, and the server's log"}
+		}
+		if next, err := c.Ring(ctx); err == nil {
+			view = next
+		}
+	}
+}
+
 // changeJSON is the document of a change.
 type changeJSON struct {
 	Schema  string `json:"schema"`
@@ -269,6 +295,11 @@ func (a *app) change(ctx context.Context, ch *change, req client.RingRequest, f 
 	view, err := c.Ring(ctx)
 	if err != nil {
 		return err
+	}
+	if ch.verb == client.RingJoin && f.wait {
+		if view, err = a.newcomer(ctx, c, view, req.Member); err != nil {
+			return err
+		}
 	}
 	if err := a.name(ctx, view.Record, ch, &req); err != nil {
 		return err
