@@ -35,7 +35,7 @@ type glance struct {
 // only if nothing was lost meanwhile.
 func (r *Repair) look(p ring.Partition, keys [][]byte, each func(i int, encoded []byte, record *version.Record) bool) (glance, error) {
 	s := r.cfg.Store
-	era := s.Era()
+	era := s.EraOf(p)
 	g := glance{verdict: s.CountsForRead(p), clock: s.ClockOf(p)}
 	for i, key := range keys {
 		encoded, err := s.Get(p, key)
@@ -52,7 +52,7 @@ func (r *Repair) look(p ring.Partition, keys [][]byte, each func(i int, encoded 
 			break
 		}
 	}
-	g.verdict = g.verdict && s.Era() == era && s.CountsForRead(p)
+	g.verdict = g.verdict && s.EraOf(p) == era && s.CountsForRead(p)
 	return g, nil
 }
 

@@ -85,17 +85,40 @@ func (pt *partner) failed() int {
 	return pt.failures
 }
 
-// reset forgets all that the partner has told: its answers are for another ring,
-// or this node has lost what it had pulled.
-func (pt *partner) reset(era, epoch uint64) {
-	pt.mine, pt.epoch, pt.theirEra, pt.since, pt.fresh = era, epoch, 0, 0, true
-	clear(pt.gaps)
-	pt.mu.Lock()
-	defer pt.mu.Unlock()
-	pt.whole = false
-	clear(pt.missing)
-	clear(pt.tries)
+// renew forgets what the partner has told where that counts for nothing any more: both
+// are homes of other partitions now, or this node has lost what it had pulled.
+func (r *Repair) renew(pt *partner, rec *ring.Record) {
+	era := r.cfg.Store.Era()
+	if pt.mine == era && pt.epoch == rec.Epoch {
+		return
+	}
+	shared := map[ring.Partition]struct{}{}
+	for p := range ring.Partition(rec.Partitions) {
+		if rec.HomeIndex(p, r.cfg.Self) < 0 || rec.HomeIndex(p, pt.id) < 0 {
+			continue
+		}
+		shared[p] = struct{}{}
+		if _, before := pt.shared[p]; !before || r.cfg.Store.EraOf(p) > pt.mine {
+			pt.anew[p] = struct{}{}
+		}
+	}
+	maps.DeleteFunc(pt.anew, func(p ring.Partition, _ struct{}) bool { _, ok := shared[p]; return !ok })
+	for p := range pt.gaps {
+		_, ok := shared[p]
+		if _, again := pt.anew[p]; !ok || again {
+			delete(pt.gaps, p)
+			pt.note(p, 0)
+		}
+	}
+	pt.mine, pt.epoch, pt.shared = era, rec.Epoch, shared
+	if len(pt.anew) == len(shared) { // which saves a question
+		pt.theirEra, pt.since, pt.fresh = 0, 0, true
+	}
 }
+
+// emptied says that this node has lost what it had pulled of a partition, since the
+// partner was looked at last.
+func (r *Repair) emptied(pt *partner, p ring.Partition) bool { return r.cfg.Store.EraOf(p) > pt.mine }
 
 // exchange asks for the clocks that have changed and notes what is missing here.
 func (r *Repair) exchange(ctx context.Context, pt *partner, to rpc.Peer) error {
@@ -103,9 +126,7 @@ func (r *Repair) exchange(ctx context.Context, pt *partner, to rpc.Peer) error {
 	if rec == nil {
 		return fmt.Errorf("%w: no ring record", api.ErrNotReady)
 	}
-	if era := r.cfg.Store.Era(); pt.mine != era || pt.epoch != rec.Epoch {
-		pt.reset(era, rec.Epoch)
-	}
+	r.renew(pt, rec)
 	told, ends, theirEra, now, err := r.askClocks(ctx, pt, to, rec)
 	if err != nil {
 		return err
@@ -129,13 +150,11 @@ func (r *Repair) exchange(ctx context.Context, pt *partner, to rpc.Peer) error {
 	for _, p := range slices.Sorted(maps.Keys(pt.gaps)) {
 		r.lookAt(pt, p, time.Now())
 	}
-	if r.cfg.Store.Era() != pt.mine {
-		return fmt.Errorf("%w: this node's clocks were emptied meanwhile", api.ErrNotReady)
-	}
 	pt.theirEra, pt.since, pt.fresh = theirEra, now, false
+	clear(pt.anew)
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
-	pt.whole, pt.compared, pt.by, pt.failures = true, pt.mine, pt.epoch, 0
+	pt.whole, pt.by, pt.failures = true, pt.epoch, 0
 	return nil
 }
 
@@ -158,8 +177,12 @@ func (r *Repair) askClocks(ctx context.Context, pt *partner, to rpc.Peer, rec *r
 			}
 		}
 		ends = append(ends, resp.Ends...)
-		if !resp.More {
+		if !resp.More && (era != pt.theirEra || len(req.Only) > 0 || len(pt.anew) == 0) {
 			return told, ends, era, now, nil
+		}
+		if !resp.More { // now those of which all is to be told again
+			req = &clocksRequest{Epoch: rec.Epoch, Era: era, Only: slices.Sorted(maps.Keys(pt.anew))}
+			continue
 		}
 		if resp.Next <= req.From {
 			return nil, nil, 0, 0, fmt.Errorf("%w: clocks of %s do not go on behind partition %d", wire.ErrMalformed, pt.id.Short(), req.From)
@@ -177,7 +200,10 @@ func callClocks(ctx context.Context, t rpc.Transport, to rpc.Peer, req *clocksRe
 // begun drops what the partner told before it began anew and does not say again.
 // A pull under way goes on behind the keys that are merged here already.
 func (pt *partner) begun(told []partitionClock) {
-	pt.fresh = true
+	// Where nothing has failed since the last time, what is new may be on its way.
+	if s := pt.standing(0); !s.whole || s.failures > 0 {
+		pt.fresh = true
+	}
 	again := map[ring.Partition]*store.Clock{}
 	for i := range told {
 		again[told[i].Partition] = &told[i].Clock
@@ -203,10 +229,11 @@ func (r *Repair) lookAt(pt *partner, p ring.Partition, now time.Time) {
 		g.taken = nil
 	}
 	missing := g.lacks(g.theirs.Minus(&own))
+	_, again := pt.anew[p]
 	switch {
 	case len(missing) == 0:
 		g.suspects, g.due = nil, false
-	case pt.fresh:
+	case pt.fresh || again:
 		g.suspects, g.due, g.first, g.rejoined = missing, true, now, true
 	case g.due: // what was due before comes first
 	case len(g.suspects) > 0 && now.Sub(g.first) < flightMax:

@@ -20,6 +20,9 @@ type clocksRequest struct {
 	// From is the first partition of interest: an answer that was cut goes on
 	// there.
 	From ring.Partition
+	// Only are the partitions, sorted, of which all is asked for; none for those
+	// that have changed since.
+	Only []ring.Partition
 }
 
 // clocksResponse has clocks in the order of their partitions.
@@ -44,11 +47,16 @@ type partitionClock struct {
 
 // AppendWire implements wire.Appender.
 func (m *clocksRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendArray(b, 4)
+	b = wire.AppendArray(b, 5)
 	b = wire.AppendUint(b, m.Epoch)
 	b = wire.AppendUint(b, m.Era)
 	b = wire.AppendUint(b, m.Since)
-	return wire.AppendUint(b, uint64(m.From))
+	b = wire.AppendUint(b, uint64(m.From))
+	b = wire.AppendArray(b, len(m.Only))
+	for _, p := range m.Only {
+		b = wire.AppendUint(b, uint64(p))
+	}
+	return b
 }
 
 // ParseWire implements wire.Parser.
@@ -58,6 +66,20 @@ func (m *clocksRequest) ParseWire(r *wire.Reader) error {
 	m.Era = s.Uint()
 	m.Since = s.Uint()
 	m.From = partitionOf(&s)
+	n := s.Array()
+	if n > ring.SlotCount {
+		return wire.ErrMalformed
+	}
+	for i := range n {
+		p := ring.Partition(r.UintMax(ring.SlotCount - 1))
+		if i > 0 && p <= m.Only[i-1] {
+			r.Fail()
+		}
+		if r.Err() != nil {
+			return r.Err()
+		}
+		m.Only = append(m.Only, p)
+	}
 	return s.End()
 }
 

@@ -40,9 +40,12 @@ func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequ
 	}
 	changed, now := s.ClocksChanged(since)
 	resp.Now = now
+	if len(req.Only) > 0 {
+		changed, since = req.Only, 0
+	}
 	size := 0
 	for _, p := range changed {
-		if p < req.From || rec.HomeIndex(p, from.ID) < 0 || rec.HomeIndex(p, r.cfg.Self) < 0 {
+		if p < req.From || int(p) >= rec.Partitions || rec.HomeIndex(p, from.ID) < 0 || rec.HomeIndex(p, r.cfg.Self) < 0 {
 			continue
 		}
 		if size >= answerMax {

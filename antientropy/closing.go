@@ -139,7 +139,7 @@ func (r *Repair) endsHere(ctx context.Context, rec *ring.Record, req *endRequest
 	if err != nil {
 		return nil, fmt.Errorf("ends of actors in partition %d: %w", p, err)
 	}
-	era := s.Era()
+	era := s.EraOf(p)
 	_, _, counted := s.TreeOf(p)
 	clock := s.ClockOf(p)
 	ends, _ := s.Endings(p)
@@ -154,7 +154,7 @@ func (r *Repair) endsHere(ctx context.Context, rec *ring.Record, req *endRequest
 		return nil, err
 	}
 	switch {
-	case !s.CountsForRead(p) || s.Era() != era:
+	case !s.CountsForRead(p) || s.EraOf(p) != era:
 		resp.Word = endLossy
 	case !counted:
 		resp.Word = endCounting

@@ -205,7 +205,7 @@ type closingOf struct {
 // whoever is the first home then: what is fenced stays so, and all come to the same
 // end.
 func (r *Repair) closeActors(ctx context.Context, rec *ring.Record, p ring.Partition, actors []version.Actor) (int, []cause, error) {
-	c := &closingOf{r: r, rec: rec, p: p, era: r.cfg.Store.Era()}
+	c := &closingOf{r: r, rec: rec, p: p, era: r.cfg.Store.EraOf(p)}
 	c.all, c.homes = asked(rec, p)
 	for _, id := range c.all {
 		if id != r.cfg.Self && !r.reachable(id) {
@@ -376,7 +376,7 @@ func (c *closingOf) fix(ends []store.Ending) (int, error) {
 	if now := c.r.current(); now == nil || now.Epoch != c.rec.Epoch {
 		return 0, fmt.Errorf("the ring record is not that of epoch %d any more", c.rec.Epoch)
 	}
-	if s.Era() != c.era {
+	if s.EraOf(c.p) != c.era {
 		return 0, fmt.Errorf("clocks of this node were emptied")
 	}
 	if err := s.End(c.p, ends, c.rec.Epoch); err != nil {

@@ -35,7 +35,13 @@ func genMessage(t *rapid.T) message {
 	n := rapid.Uint64()
 	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
-		return &clocksRequest{n.Draw(t, "epoch"), n.Draw(t, "era"), n.Draw(t, "since"), p()}
+		m := &clocksRequest{Epoch: n.Draw(t, "epoch"), Era: n.Draw(t, "era"), Since: n.Draw(t, "since"), From: p()}
+		for range rapid.IntRange(0, 3).Draw(t, "only") {
+			m.Only = append(m.Only, p())
+		}
+		slices.Sort(m.Only)
+		m.Only = slices.Compact(m.Only)
+		return m
 	case 1:
 		m := &clocksResponse{Era: n.Draw(t, "era"), Now: n.Draw(t, "now")}
 		ps := rapid.SliceOfNDistinct(rapid.IntRange(0, ring.SlotCount-2), 0, 5, rapid.ID[int]).Draw(t, "partitions")
@@ -148,7 +154,7 @@ func someClock() store.Clock {
 }
 
 func FuzzClocksRequest(f *testing.F) {
-	fuzzMessage(f, func() message { return new(clocksRequest) }, &clocksRequest{1, 2, 3, 4})
+	fuzzMessage(f, func() message { return new(clocksRequest) }, &clocksRequest{1, 2, 3, 4, []ring.Partition{5, 6}})
 }
 
 func FuzzClocksResponse(f *testing.F) {

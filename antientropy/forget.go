@@ -117,7 +117,7 @@ func (r *Repair) serveConfirm(_ context.Context, from rpc.Peer, req *confirmRequ
 // says of the clock is on disk before it says so, or a crash could leave this
 // node with less, and a late packet would find the hole.
 func (r *Repair) confirmHere(p ring.Partition, items []deadKey) ([]deadAnswer, error) {
-	if err := r.cfg.Store.Incorporate(p, nil, r.cfg.Store.Era()); err != nil {
+	if err := r.cfg.Store.Incorporate(p, nil, r.cfg.Store.EraOf(p)); err != nil {
 		return nil, fmt.Errorf("confirm: %w", err)
 	}
 	keys := make([][]byte, len(items))

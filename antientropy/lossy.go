@@ -30,14 +30,14 @@ const (
 type lossyBook struct {
 	turn wake // something has changed
 
-	mu sync.Mutex // guards what follows
-	// era in which the audits counted here were made.
-	era   uint64
+	mu    sync.Mutex // guards what follows
 	parts map[ring.Partition]*refill
 }
 
 // refill is how far one partition is.
 type refill struct {
+	// era of the partition in which the audits counted here were made.
+	era uint64
 	// done are the homes that it is equal with, and what they claimed before. That
 	// is incorporated here only when enough were compared: one of them may have
 	// lost what another one holds, and both must be asked before the first is
@@ -51,16 +51,16 @@ func (b *lossyBook) init() {
 	b.parts = map[ring.Partition]*refill{}
 }
 
-// of gives the refill of a partition in an era; b.mu is held.
+// of gives the refill of a partition in an era, which counts for nothing if that is past;
+// b.mu is held.
 func (b *lossyBook) of(p ring.Partition, era uint64) *refill {
-	if b.era != era {
-		b.era = era
-		clear(b.parts)
-	}
 	f := b.parts[p]
-	if f == nil {
-		f = &refill{done: map[ring.NodeID]store.Clock{}, failed: map[ring.NodeID]int{}}
-		b.parts[p] = f
+	if f == nil || f.era != era {
+		past := f != nil && f.era > era
+		f = &refill{era: era, done: map[ring.NodeID]store.Clock{}, failed: map[ring.NodeID]int{}}
+		if !past {
+			b.parts[p] = f
+		}
 	}
 	return f
 }
@@ -76,6 +76,13 @@ func (b *lossyBook) audited(p ring.Partition, era uint64, id ring.NodeID, told s
 	}
 	f.done[id] = told
 	delete(f.failed, id)
+}
+
+// end forgets a partition that is whole again.
+func (b *lossyBook) end(p ring.Partition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.parts, p)
 }
 
 // has says that the partition is equal with a home's.
@@ -168,11 +175,11 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 	if rec == nil || s.Health().Failed != nil {
 		return len(lost) > 0
 	}
-	era := s.Era()
 	for _, p := range lost {
 		if s.CountsForRead(p) {
 			continue
 		}
+		era := s.EraOf(p)
 		if ctx.Err() != nil {
 			return false
 		}
@@ -192,6 +199,7 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 			r.log.Debug("a partition was not declared repaired", "partition", p, "error", err)
 			return true
 		}
+		r.lossy.end(p)
 		if home {
 			r.log.Debug("partition repaired: it holds again what was lost, as far as other homes have it", "partition", p)
 			r.auditSoon(p)
@@ -218,7 +226,7 @@ func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over t
 			if _, again := failed[p]; again || !r.toRefill(rec, pt, p) {
 				continue
 			}
-			if ctx.Err() != nil || time.Now().After(over) || !r.reachable(pt.id) || r.cfg.Store.Era() != pt.mine {
+			if ctx.Err() != nil || time.Now().After(over) || !r.reachable(pt.id) || r.emptied(pt, p) {
 				return
 			}
 			mine, free := r.turns.take(p, pt.id)
@@ -226,6 +234,7 @@ func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over t
 				busy = free
 				continue
 			}
+			era := r.cfg.Store.EraOf(p)
 			told, err := r.refill(ctx, pt, to, p)
 			r.turns.give(p)
 			if ctx.Err() != nil {
@@ -234,7 +243,7 @@ func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over t
 			if g := pt.gaps[p]; g != nil && err == nil {
 				g.taken = unite(g.taken, told.Minus(new(store.Clock)))
 			}
-			r.lossy.audited(p, pt.mine, pt.id, told, err)
+			r.lossy.audited(p, era, pt.id, told, err)
 			r.lossy.turn.up()
 			if err != nil {
 				failed[p] = struct{}{}
@@ -251,7 +260,7 @@ func (r *Repair) refillAll(ctx context.Context, pt *partner, to rpc.Peer, over t
 // from the partner since.
 func (r *Repair) toRefill(rec *ring.Record, pt *partner, p ring.Partition) bool {
 	return rec != nil && rec.HomeIndex(p, r.cfg.Self) >= 0 && rec.HomeIndex(p, pt.id) >= 0 &&
-		!r.cfg.Store.CountsForRead(p) && !r.lossy.has(p, pt.mine, pt.id)
+		!r.cfg.Store.CountsForRead(p) && !r.lossy.has(p, r.cfg.Store.EraOf(p), pt.id)
 }
 
 // refill compares a lost partition with a partner's, key by key, and merges both
@@ -271,7 +280,7 @@ func (r *Repair) refill(ctx context.Context, pt *partner, to rpc.Peer, p ring.Pa
 	if err != nil {
 		return told, fmt.Errorf("asking whether clocks still hold: %w", err)
 	}
-	if era := r.cfg.Store.Era(); era != pt.mine {
+	if r.emptied(pt, p) {
 		return told, fmt.Errorf("partition %d: clocks of this node were emptied", p)
 	}
 	return told, nil

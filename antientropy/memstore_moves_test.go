@@ -15,7 +15,27 @@ func (s *memStore) Fence(p ring.Partition) uint64 {
 }
 
 // EraOf implements Store.
-func (s *memStore) EraOf(ring.Partition) uint64 { return s.Era() }
+func (s *memStore) EraOf(p ring.Partition) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.emptiedAt(p)
+}
+
+// emptiedAt is the era in which a partition's clock was emptied last; mu is held.
+func (s *memStore) emptiedAt(p ring.Partition) uint64 {
+	if q := s.parts[p]; q != nil {
+		return max(s.emptied, q.emptied)
+	}
+	return s.emptied
+}
+
+// nextEra begins an era, and empties all clocks in it or the caller does one; mu is held.
+func (s *memStore) nextEra(all bool) {
+	s.era += 1 + s.draw()>>32
+	if all {
+		s.emptied = s.era
+	}
+}
 
 // adopt raises fences and drops partitions, all at once.
 func (s *memStore) adopt(rec *ring.Record, drops []ring.Partition) {
@@ -25,7 +45,9 @@ func (s *memStore) adopt(rec *ring.Record, drops []ring.Partition) {
 		s.fences[ring.Partition(p)] = max(s.fences[ring.Partition(p)], since)
 	}
 	for _, p := range drops {
-		delete(s.parts, p)
+		s.nextEra(false)
+		s.parts[p] = nil
+		s.part(p).emptied = s.era
 		delete(s.ends, p)
 		delete(s.notes, p)
 	}
@@ -38,7 +60,7 @@ func (s *memStore) NotePulledIn(p ring.Partition, note ring.Pulled, era uint64) 
 	switch known := s.notes[p]; {
 	case s.dead != nil:
 		return s.dead
-	case era != s.era:
+	case s.emptiedAt(p) > era:
 		return errMemEra
 	case note.Since < s.fences[p]:
 		return store.ErrFenced

@@ -20,11 +20,13 @@ type memStore struct {
 	mu    sync.Mutex // guards what follows
 	parts map[ring.Partition]*memPart
 	era   uint64
-	now   uint64 // of change numbers
-	draw  func() uint64
-	kept  map[ring.NodeID]map[ring.Partition]map[string]store.StandIn
-	event chan struct{}
-	ends  map[ring.Partition]memEnds
+	// emptied is the era in which all clocks were emptied last.
+	emptied uint64
+	now     uint64 // of change numbers
+	draw    func() uint64
+	kept    map[ring.NodeID]map[ring.Partition]map[string]store.StandIn
+	event   chan struct{}
+	ends    map[ring.Partition]memEnds
 	// fences and notes are those of moves.
 	fences map[ring.Partition]uint64
 	notes  map[ring.Partition]ring.Pulled
@@ -47,13 +49,14 @@ type memPart struct {
 	changed uint64
 	log     []store.LoggedKey
 	lossy   bool
+	emptied uint64 // era
 	actor   version.Actor
 	last    uint64
 }
 
 func newMemStore(draw func() uint64) *memStore {
 	return &memStore{
-		parts: map[ring.Partition]*memPart{}, draw: draw, era: draw(), logMax: 1 << 20, event: make(chan struct{}),
+		parts: map[ring.Partition]*memPart{}, draw: draw, era: draw() >> 8, logMax: 1 << 20, event: make(chan struct{}),
 		ends: map[ring.Partition]memEnds{}, fences: map[ring.Partition]uint64{}, notes: map[ring.Partition]ring.Pulled{},
 		kept: map[ring.NodeID]map[ring.Partition]map[string]store.StandIn{},
 	}
@@ -204,7 +207,7 @@ var errMemEra = errors.New("another era")
 func (s *memStore) Incorporate(p ring.Partition, dots store.DotSet, era uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if era != s.era {
+	if s.emptiedAt(p) > era {
 		return errMemEra
 	}
 	q := s.part(p)
@@ -358,7 +361,7 @@ func (s *memStore) told() {
 func (s *memStore) Repaired(p ring.Partition, era uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if era != s.era {
+	if s.emptiedAt(p) > era {
 		return errMemEra
 	}
 	s.part(p).lossy = false
@@ -437,7 +440,7 @@ func (s *memStore) reopen() {
 	for _, q := range s.parts {
 		s.rebuild(q)
 	}
-	s.era = s.draw()
+	s.nextEra(true)
 	s.told()
 }
 
@@ -460,7 +463,8 @@ func (s *memStore) lose(p ring.Partition, gone func(key string) bool) {
 	q.actor, q.last, q.clock, q.log = 0, 0, store.Clock{}, nil
 	q.lossy = true
 	delete(s.notes, p)
-	s.era = s.draw()
+	s.nextEra(false)
+	q.emptied = s.era
 	s.told()
 }
 
@@ -477,7 +481,7 @@ func (s *memStore) DeclareLossOf(p ring.Partition, why string) error {
 func (s *memStore) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.era = s.draw()
+	s.nextEra(true)
 	for _, q := range s.parts {
 		q.actor, q.last = 0, 0
 	}

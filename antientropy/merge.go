@@ -44,13 +44,14 @@ func (r *Repair) mergeHere(ctx context.Context, p ring.Partition, items []item, 
 	if !rec.Holds(p, r.cfg.Self) {
 		return fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, p, rec.Epoch)
 	}
-	return r.mergeBy(ctx, rec, rec.Epoch, p, items, v)
+	return r.mergeBy(ctx, rec, rec.Epoch, p, items, v, r.pace.rest)
 }
 
-// mergeBy is mergeHere by a ring record and an epoch. A fence that is newer than the
-// epoch refuses all that is not in the store yet: the partition may have been dropped
-// since, and what comes behind that would stay for ever.
-func (r *Repair) mergeBy(ctx context.Context, rec *ring.Record, epoch uint64, p ring.Partition, items []item, v verdict) error {
+// mergeBy is mergeHere by a ring record and an epoch, with a rest after each burst. A
+// fence that is newer than the epoch refuses all that is not in the store yet: the
+// partition may have been dropped since, and what comes behind that would stay for ever.
+func (r *Repair) mergeBy(ctx context.Context, rec *ring.Record, epoch uint64, p ring.Partition, items []item, v verdict,
+	rest func(ctx context.Context, took time.Duration) error) error {
 	for len(items) > 0 {
 		n := min(len(items), r.pace.burst())
 		merges := make([]*store.Merge, 0, n)
@@ -76,7 +77,7 @@ func (r *Repair) mergeBy(ctx context.Context, rec *ring.Record, epoch uint64, p 
 		if err := r.mergeAll(ctx, merges); err != nil {
 			return err
 		}
-		if err := r.pace.rest(ctx, time.Since(began)); err != nil {
+		if err := rest(ctx, time.Since(began)); err != nil {
 			return err
 		}
 		items = items[n:]

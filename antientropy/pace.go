@@ -65,6 +65,12 @@ func (p *pacer) take(ctx context.Context, n int) error {
 	return sleep(ctx, wait)
 }
 
+// later takes n bytes and does not wait: what comes next is late. It fails with ctx.
+func (p *pacer) later(ctx context.Context, n int) error {
+	p.owe(n, time.Now())
+	return ctx.Err()
+}
+
 // owe takes n bytes and says how long it takes until nothing is owed.
 func (p *pacer) owe(n int, now time.Time) time.Duration {
 	p.mu.Lock()

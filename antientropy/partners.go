@@ -24,9 +24,12 @@ type partner struct {
 
 	chance *rand.Rand
 
-	// mine and epoch are this node's own era and ring epoch for which cursor
-	// counts; with others, everything is asked for again.
+	// mine and epoch are this node's own era and ring epoch at the latest look.
 	mine, epoch uint64
+	// shared are the partitions that both are homes of, by epoch. anew are those of
+	// them of which the partner is to tell all again: they were not shared before,
+	// or this node has lost something of them.
+	shared, anew map[ring.Partition]struct{}
 	// theirEra and since are the cursor of the partner's answers.
 	theirEra, since uint64
 	// fresh says that what is missing cannot be on its way: it is pulled at once.
@@ -34,10 +37,9 @@ type partner struct {
 	gaps  map[ring.Partition]*gap
 
 	mu sync.Mutex // guards what follows
-	// whole says that all clocks were exchanged, for this node's era compared
-	// and ring epoch by.
-	whole        bool
-	compared, by uint64
+	// whole says that all clocks were exchanged, by a ring epoch.
+	whole bool
+	by    uint64
 	// missing counts the dots that are known to be lacking here.
 	missing map[ring.Partition]uint64
 	// failures counts exchanges without success since the last one, tries
@@ -183,6 +185,7 @@ func sortedIDs[V any](m map[ring.NodeID]V) []ring.NodeID {
 
 func (r *Repair) startPartner(ctx context.Context, id ring.NodeID) *running {
 	pt := &partner{id: id, turn: newWake(), chance: r.generator("catch-up", id), fresh: true, gaps: map[ring.Partition]*gap{},
+		shared: map[ring.Partition]struct{}{}, anew: map[ring.Partition]struct{}{},
 		missing: map[ring.Partition]uint64{}, tries: map[ring.Partition]int{}}
 	r.book.mu.Lock()
 	r.book.partners[id] = pt
@@ -245,8 +248,7 @@ func (t *turns) give(p ring.Partition) {
 
 // standing is a partner's outcome in one partition.
 type standing struct {
-	whole    bool // all clocks were exchanged, in this node's era by an epoch
-	era      uint64
+	whole    bool // all clocks were exchanged, by an epoch
 	epoch    uint64
 	missing  uint64
 	failures int // exchanges, if not whole
@@ -256,7 +258,7 @@ type standing struct {
 func (pt *partner) standing(p ring.Partition) standing {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
-	return standing{pt.whole, pt.compared, pt.by, pt.missing[p], pt.failures, pt.tries[p]}
+	return standing{pt.whole, pt.by, pt.missing[p], pt.failures, pt.tries[p]}
 }
 
 // note keeps how many dots of a partition are lacking.

@@ -38,7 +38,7 @@ func (r *Repair) pullDue(ctx context.Context, pt *partner, to rpc.Peer, over tim
 		var busy <-chan struct{}
 		for _, p := range slices.Sorted(maps.Keys(pt.gaps)) {
 			g := pt.gaps[p]
-			if !g.due || time.Now().Before(g.again) || !r.cfg.Store.CountsForRead(p) && !r.lossy.has(p, pt.mine, pt.id) {
+			if !g.due || time.Now().Before(g.again) || !r.cfg.Store.CountsForRead(p) && !r.lossy.has(p, r.cfg.Store.EraOf(p), pt.id) {
 				continue // what was lost is filled first
 			}
 			mine, free := r.turns.take(p, pt.id)
@@ -97,7 +97,7 @@ func (pt *partner) tried(p ring.Partition) int {
 func (r *Repair) pull(ctx context.Context, pt *partner, to rpc.Peer, p ring.Partition, g *gap, over time.Time) error {
 	scanned := false
 	for {
-		if era := r.cfg.Store.Era(); era != pt.mine {
+		if r.emptied(pt, p) {
 			return fmt.Errorf("partition %d: clocks of this node were emptied", p)
 		}
 		own := r.cfg.Store.ClockOf(p)

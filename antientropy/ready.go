@@ -99,7 +99,7 @@ func (r *Repair) comparedWith(rec *ring.Record, id ring.NodeID, p ring.Partition
 		return false
 	case !r.reachable(id):
 		return true
-	case !s.whole:
+	case !s.whole || s.epoch != rec.Epoch:
 		return s.failures >= exchangesMax
 	}
 	return s.tries >= pullsMax

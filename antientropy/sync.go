@@ -23,7 +23,8 @@ import (
 // The first pull of a move looks at all records, page by page: clocks have bounds, and
 // claim less than the records show at times. By then the target holds next to nothing.
 // A later one, when the slot changes hands, asks for what the source's clock claims and
-// the target's does not, as catch-up does.
+// the target's does not, as catch-up does. Reads of the slot wait for it: so it yields to
+// nobody, and what comes after it pays for its bytes.
 //
 // What the source claims, the target claims too, once it has pulled from all that it
 // was told to: it takes the source's place, and must know as well as that one which
@@ -287,20 +288,24 @@ func (r *Repair) syncSome(ctx context.Context, y *syncing, from *syncSource, to 
 		size += len(page.Items[i].encoded)
 	}
 	r.pace.noteSized(from.id, took, size)
-	if err := r.pace.rest(ctx, took); err != nil {
+	rest, take := r.pace.rest, r.pace.take
+	if !from.whole {
+		rest, take = r.pace.atOnce, r.pace.later
+	}
+	if err := rest(ctx, took); err != nil {
 		return err
 	}
 	if page.Scanned && from.after == nil {
 		r.scans.Add(1)
 	}
-	if err := r.mergeSynced(ctx, y, page.Items); err != nil {
+	if err := r.mergeSynced(ctx, y, page.Items, rest); err != nil {
 		return err
 	}
 	r.syncs.page(from, page, req.Want, size)
 	if err := r.aside(ctx, "sync", partitionAsID(y.p)); err != nil {
 		return err
 	}
-	return r.pace.take(ctx, size)
+	return take(ctx, size)
 }
 
 // askSync asks one question.
@@ -312,12 +317,12 @@ func (r *Repair) askSync(ctx context.Context, to rpc.Peer, req *syncRequest) (*s
 
 // mergeSynced merges what came under the epoch of a pull. A newer fence refuses it: by
 // then the partition may have been dropped here.
-func (r *Repair) mergeSynced(ctx context.Context, y *syncing, items []item) error {
+func (r *Repair) mergeSynced(ctx context.Context, y *syncing, items []item, rest func(context.Context, time.Duration) error) error {
 	rec := r.current()
 	if err := movable(rec, y.p, y.since, r.cfg.Self); err != nil {
 		return err
 	}
-	return r.mergeBy(ctx, rec, y.since, y.p, items, verdict{})
+	return r.mergeBy(ctx, rec, y.since, y.p, items, verdict{}, rest)
 }
 
 // claimSynced claims what a source claimed before the pull, unless it shows it no longer

@@ -114,7 +114,7 @@ func TestNothingIsMergedBehindADrop(t *testing.T) {
 		target := w.nodes[w.to]
 		w.step(ring.StepAbort, w.everybody()...)
 		w.held(w.to) // until it is dropped
-		err := target.repair.mergeBy(w.t.Context(), dual, dual.Epoch, movedPartition, []item{{key: []byte("k"), encoded: b}}, verdict{})
+		err := target.repair.mergeBy(w.t.Context(), dual, dual.Epoch, movedPartition, []item{{key: []byte("k"), encoded: b}}, verdict{}, target.repair.pace.rest)
 		if !errors.Is(err, store.ErrFenced) {
 			w.t.Errorf("by the record of the move: %v", err)
 		}

@@ -59,6 +59,9 @@ func (p *pacer) rest(ctx context.Context, took time.Duration) error {
 	return sleep(ctx, p.reserve(took))
 }
 
+// atOnce is rest for what clients wait for: it does not.
+func (p *pacer) atOnce(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
 // reserve says how long to rest from now on.
 func (p *pacer) reserve(took time.Duration) time.Duration {
 	now := time.Now()
