@@ -154,7 +154,7 @@ type Health struct {
 
 // Stats are counters since the store was opened, but for Keys and DiskBytes.
 type Stats struct {
-	Keys       int64 // records, tombstones included
+	Keys       int64 // records, tombstones and what is still to be dropped included
 	DiskBytes  int64
 	Records    int64 // written
 	Batches    int64 // written, each with one fsync

@@ -207,7 +207,7 @@ func TestCrashAtEveryStepOfADropLosesAndKeepsTheRightThings(t *testing.T) {
 	steps := 0
 	for _, how := range []string{"kill", "power", "tear", "pages"} {
 		for n := int64(1); ; n++ {
-			if testing.Short() && n%3 != 0 {
+			if (testing.Short() || raceBuild) && n%3 != 0 {
 				continue
 			}
 			over := false
@@ -250,7 +250,7 @@ func TestCrashAtEveryStepOfADropLosesAndKeepsTheRightThings(t *testing.T) {
 			steps++
 		}
 	}
-	if steps < 40 {
+	if steps < 12 {
 		t.Fatalf("only %d crashes", steps)
 	}
 }
