@@ -8,9 +8,13 @@ import (
 	"github.com/kithdb/kith/ring"
 )
 
-// queueEvery is the least time between two looks at the queue while there is one:
-// each plans the whole table anew.
-const queueEvery = time.Second
+const (
+	// queueEvery is the least time between two looks at the queue while there is
+	// one: each plans the whole table anew. In a large cluster that takes long,
+	// and the time between is queuePart of it.
+	queueEvery = time.Second
+	queuePart  = 20
+)
 
 // duties does what is nobody's move: members that have nothing any more go, and the
 // queue is kept up. It says when to come back.
@@ -83,14 +87,17 @@ func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
 		return idleMax
 	}
 	left := slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.Phase == ring.PhasePlan })
-	if since := time.Since(m.queued); left && since < queueEvery {
-		return queueEvery - since
+	every := max(queueEvery, queuePart*m.planning)
+	if since := time.Since(m.queued); left && since < every {
+		return every - since
 	}
 	m.queued = time.Now()
 	looked := r
 	m.propose(ctx, "slots are to be moved", func(r *ring.Record) (*ring.Record, error) {
 		looked = r
+		begun := time.Now()
 		next, err := r.WithQueue()
+		m.planning = time.Since(begun)
 		if err != nil {
 			// Too few active members: that is for an operator to change.
 			m.cfg.Logger.Debug("the queue of moves cannot be planned", "error", err)

@@ -3,6 +3,7 @@ package mover
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -24,6 +25,10 @@ const (
 	recordEvery = 100 * time.Millisecond
 	// proposeMax bounds one try to have a record decided.
 	proposeMax = 10 * time.Second
+	// awayMin is how long a member must be absent until others are asked in its
+	// place. It may only be starting again, and may have what was written at
+	// less than a majority.
+	awayMin = 15 * time.Second
 	// asideMin and asideMore are how long the loop, once woken, waits for what
 	// else happens at that instant, and how much longer that may be.
 	asideMin  = 100 * time.Microsecond
@@ -43,9 +48,11 @@ type Mover struct {
 	since    time.Time    // when it saw that first
 	stepped  time.Time    // when steps were proposed last
 	denied   denials
-	settled  [32]byte                 // digest of the record whose queue is as it should be
-	queued   time.Time                // when the queue was looked at last
-	removing map[ring.NodeID]struct{} // lost members from whom slots were seen to move
+	settled  [32]byte                  // digest of the record whose queue is as it should be
+	queued   time.Time                 // when the queue was looked at last
+	planning time.Duration             // how long that took
+	removing map[ring.NodeID]struct{}  // lost members from whom slots were seen to move
+	absent   map[ring.NodeID]time.Time // since when
 
 	running sync.WaitGroup // pulls
 
@@ -61,7 +68,7 @@ func New(cfg Config) (*Mover, error) {
 	return &Mover{
 		cfg: cfg, chance: rand.New(rand.NewPCG(cfg.Seed, 0x6d6f766572)), woken: make(chan struct{}, 1),
 		pulls: map[ring.Partition]*pull{}, failures: map[ring.Partition]*failure{},
-		removing: map[ring.NodeID]struct{}{},
+		removing: map[ring.NodeID]struct{}{}, absent: map[ring.NodeID]time.Time{},
 	}, nil
 }
 
@@ -88,6 +95,7 @@ func (m *Mover) round(ctx context.Context) time.Duration {
 		m.latest, m.since = r, time.Now()
 	}
 	m.observe(r)
+	m.look(r)
 	agenda := m.agenda(r)
 	m.pull(ctx, r, agenda.Pulls)
 	wait := m.duties(ctx, r)
@@ -100,16 +108,35 @@ func (m *Mover) round(ctx context.Context) time.Duration {
 	return wait
 }
 
-// agenda is what this node has to do for the moves of a record. Where a source has
-// failed lately, others are asked if they are enough.
+// look takes note of who is absent, and since when.
+func (m *Mover) look(r *ring.Record) {
+	maps.DeleteFunc(m.absent, func(id ring.NodeID, _ time.Time) bool { return r.Member(id) == nil })
+	for i := range r.Members {
+		id := r.Members[i].ID
+		if id == m.cfg.Self || !m.cfg.Absent(id) {
+			delete(m.absent, id)
+		} else if _, known := m.absent[id]; !known {
+			m.absent[id] = time.Now()
+		}
+	}
+}
+
+// away says that a member has been absent for long.
+func (m *Mover) away(id ring.NodeID) bool {
+	since, absent := m.absent[id]
+	return absent && time.Since(since) >= awayMin
+}
+
+// agenda is what this node has to do for the moves of a record. Where a source does
+// not give, others are asked if they are enough.
 func (m *Mover) agenda(r *ring.Record) ring.Agenda {
-	a := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.cfg.Absent)
+	a := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.away)
 	for i, p := range a.Pulls {
 		f := m.failures[p.Partition]
 		if f == nil || f.since != p.Since || len(f.avoid) == 0 {
 			continue
 		}
-		without := func(id ring.NodeID) bool { return f.avoids(id) || m.cfg.Absent(id) }
+		without := func(id ring.NodeID) bool { return f.avoids(id) || m.away(id) }
 		for _, other := range r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, without).Pulls {
 			if other.Partition == p.Partition {
 				a.Pulls[i] = other
@@ -131,7 +158,7 @@ func (m *Mover) step(ctx context.Context, agenda ring.Agenda) time.Duration {
 	m.stepped = time.Now()
 	m.propose(ctx, "moving slots", func(r *ring.Record) (*ring.Record, error) {
 		// What is noted on disk decides again, on the record that is built on.
-		steps := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.cfg.Absent).Steps
+		steps := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.away).Steps
 		if len(steps) == 0 {
 			return nil, errNothing
 		}

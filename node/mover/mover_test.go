@@ -83,6 +83,31 @@ func TestWhoDoesNotGiveIsPassedOver(t *testing.T) {
 	})
 }
 
+// A member that is away for a moment is waited for; one that stays away is not: others
+// are asked who are enough together.
+func TestWhoIsAwayForAMomentIsWaitedFor(t *testing.T) {
+	for _, away := range []time.Duration{5 * time.Second, time.Hour} {
+		inWorld(t, 9, 4, 16, 3, func(w *world) {
+			others := 0 // pulls from another one than who has the slot
+			w.refuses = func(from ring.NodeID, p ring.Partition) error {
+				if m := w.tip.MoveOf(p); m != nil && m.From != from {
+					others++
+				}
+				return nil
+			}
+			w.members[nodeID(2)].kill()
+			w.start(nodeID(5))
+			w.wish(join(5))
+			time.Sleep(away)
+			w.start(nodeID(2))
+			w.until("it has joined", atRest)
+			if (others > 0) != (away == time.Hour) {
+				t.Errorf("with a member away for %v there were %d pulls from others", away, others)
+			}
+		})
+	}
+}
+
 // What nobody gives is tried again, with pauses that grow, and said.
 func TestWhatIsNotGivenIsTriedAgain(t *testing.T) {
 	inWorld(t, 3, 3, 4, 3, func(w *world) {

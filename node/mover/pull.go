@@ -23,8 +23,8 @@ type pull struct {
 type failure struct {
 	since uint64
 	count int
-	until time.Time // when to try again
-	avoid []ring.NodeID
+	until time.Time     // when to try again
+	avoid []ring.NodeID // those that are there and do not give
 	why   string
 }
 
@@ -132,7 +132,8 @@ func (m *Mover) failed(p *pull) {
 	known := m.cfg.Noted(p.Partition)
 	f.avoid = f.avoid[:0]
 	for _, id := range p.From {
-		if known.Since != p.Since || known.By != m.cfg.Self || !slices.Contains(known.From, id) {
+		given := known.Since == p.Since && known.By == m.cfg.Self && slices.Contains(known.From, id)
+		if !given && !m.cfg.Absent(id) {
 			f.avoid = append(f.avoid, id)
 		}
 	}
