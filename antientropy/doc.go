@@ -7,6 +7,11 @@
 // say the same. The scrub reads what lies on disk. All end in the same act: a
 // merge, with the verdict of the home that it comes from about what it lacks.
 //
+// While a slot moves, Sync has this node pull the whole partition under the epoch of
+// the move's phase, before it answers reads in another one's place. Until a target is
+// a home that is its only way to what it lacks; what all copies must agree to, it is
+// asked for like a home.
+//
 // It also forgets tombstones, once every home holds the same one and nothing
 // older can come any more, and sends home what this node keeps as a stand-in.
 //
