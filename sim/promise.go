@@ -25,7 +25,10 @@ const (
 	TreesTrue Promise = "hash trees are those of the records"
 	// ChangesEnd is of the ring, once everything is healed.
 	ChangesEnd Promise = "every change of the ring comes to its end"
-	// Intersect is of receipts and the ring records that nodes have held.
+	// NotesTrue is of what members have pulled for moves.
+	NotesTrue Promise = "what is noted of a pull is there"
+	// Fenced and Intersect are of receipts and the ring records that nodes have held.
+	Fenced    Promise = "nobody answers for an epoch behind its fence"
 	Intersect Promise = "quorums of overlapping epochs intersect"
 	// Bounded is of every node, while a story is played and when it is over.
 	Bounded Promise = "what nodes keep for others stays within its bounds"

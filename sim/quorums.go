@@ -17,6 +17,8 @@ import (
 //     that many homes by the table as it is, and as it will be when the partition's
 //     move has ended; of a read that many of those that answer reads, and nobody
 //     else;
+//   - nobody has answered for an epoch behind a fence that it held already when the
+//     operation began;
 //   - a read that asked for a majority has asked somebody who had part in every
 //     write of a majority, and every read of one, in the same partition that ended
 //     before it began, whichever of the two was the older epoch's. Of a read that
@@ -88,6 +90,12 @@ func (q *quorums) enter(o *Op) error {
 	p := r.PartitionOf([]byte(o.Key))
 	if err := counted(r, p, o); err != nil {
 		return broken(Intersect, "%v: %v: %v\n%s", o, o.Receipt, err, rowsOf(r, p))
+	}
+	for _, id := range o.Receipt.Answered {
+		if since := q.rings.fence(id, p, o.Began); since > r.Epoch {
+			return broken(Fenced, "%v: %v: %s has answered, which had its fence at epoch %d before that began\n%s",
+				o, o.Receipt, id.Short(), since, rowsOf(r, p))
+		}
 	}
 	if 2*o.Receipt.Need <= r.Replicas {
 		return nil // less than a majority meets nobody

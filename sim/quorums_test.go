@@ -159,6 +159,31 @@ func TestQuorumsOfOverlappingOperationsNeedNotMeet(t *testing.T) {
 	}
 }
 
+// Who holds a fence answers for nothing that is older.
+func TestAnswersFromBehindAFenceAreFound(t *testing.T) {
+	k := courseOf(t)
+	now := time.Now()
+	for name, c := range map[string]struct {
+		began time.Duration // after the fence was held
+		epoch uint64
+		who   ring.NodeID
+		want  string
+	}{
+		"at its own epoch":        {time.Second, k.dual, k.a, ""},
+		"at an older one":         {time.Second, k.idle, k.a, "had its fence at epoch"},
+		"before it had the fence": {-time.Second, k.idle, k.a, ""},
+		"of another member":       {time.Second, k.idle, k.c, ""},
+	} {
+		rings := courseOf(t).rings
+		rings.Holds(k.a, rings.At(k.dual))
+		s := newScript()
+		s.at = now.Add(c.began)
+		s.wrote(c.epoch, []ring.NodeID{c.who, k.b, k.d}[:2+min(1, int(c.epoch-k.idle))]...)
+		err := CheckQuorums(s.History, rings)
+		t.Run(name, func(t *testing.T) { errorIs(t, err, c.want) })
+	}
+}
+
 // Of every pair of epochs, any write of a majority by the rules is met by any read of
 // one of the same epoch.
 func TestQuorumsOfOneEpochAlwaysMeet(t *testing.T) {

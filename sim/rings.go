@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/kithdb/kith/ring"
 )
@@ -16,11 +17,41 @@ type Rings struct {
 	mu      sync.Mutex // guards what follows
 	records map[uint64]*ring.Record
 	last    uint64 // the newest epoch
-	err     error  // the first thing that was wrong with them
+	held    map[ring.NodeID][]holding
+	err     error // the first thing that was wrong with them
+}
+
+// holding says since when a member holds a record at the latest.
+type holding struct {
+	at     time.Time
+	record *ring.Record
 }
 
 // NewRings begins without any.
-func NewRings() *Rings { return &Rings{records: map[uint64]*ring.Record{}} }
+func NewRings() *Rings {
+	return &Rings{records: map[uint64]*ring.Record{}, held: map[ring.NodeID][]holding{}}
+}
+
+// Holds enters that a member holds a record durably from now on.
+func (r *Rings) Holds(id ring.NodeID, record *ring.Record) {
+	r.Saw(record)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held[id] = append(r.held[id], holding{time.Now(), record})
+}
+
+// fence is the newest fence of a partition that a member held durably before a time; 0
+// if none is known.
+func (r *Rings) fence(id ring.NodeID, p ring.Partition, before time.Time) (since uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.held[id] {
+		if h.at.Before(before) {
+			since = max(since, h.record.Since[p])
+		}
+	}
+	return since
+}
 
 // Saw enters a record that a node holds. One epoch has one record, and each may
 // follow the one before it; what breaks that is told by Err.
@@ -119,6 +150,6 @@ func (m *Machine) look() {
 		return
 	}
 	if r, err := ring.Decode(encoded); err == nil && r.Founded() {
-		m.cluster.rings.Saw(r)
+		m.cluster.rings.Holds(m.id, r)
 	}
 }

@@ -160,6 +160,9 @@ func (c *Cluster) pass(ctx context.Context, d time.Duration) error {
 		if err := c.CheckBounds(); err != nil {
 			return err
 		}
+		if err := c.CheckNotes(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -35,12 +36,16 @@ func (c *Cluster) CheckSettled(limit time.Duration) error {
 }
 
 // removeGhosts is what operators do about members whose directories are nowhere any
-// more: those that were to take a place that was not to be had.
+// more, and whose place nobody is about to take.
 func (c *Cluster) removeGhosts() {
-	for _, m := range c.rings.At(c.rings.Last()).Members {
-		if c.machineOf(m.ID) == nil && m.State != ring.Lost {
-			via := c.running(c.Chance("ghost " + m.ID.String()))
-			c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbRemove, Member: m.ID.String()})
+	r := c.rings.At(c.rings.Last())
+	for _, m := range r.Members {
+		id := m.ID
+		awaited := slices.ContainsFunc(c.Machines, func(o *Machine) bool { return !o.retired && o.lost == id })
+		going := m.State == ring.Lost && (r.HomeCount(id) == 0 || slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.From == id }))
+		if c.machineOf(id) == nil && !awaited && !going {
+			via := c.running(c.Chance("ghost " + id.String()))
+			c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbRemove, Member: id.String()})
 		}
 	}
 }
@@ -52,7 +57,7 @@ func (c *Cluster) settled() error {
 		return fmt.Errorf("%d slots are moved at epoch %d, the first one: %v", len(r.Moves), r.Epoch, &r.Moves[0])
 	}
 	for _, m := range r.Members {
-		if m.State == ring.Leaving || m.State == ring.Lost {
+		if m.State != ring.Active && m.State != ring.Standby {
 			return fmt.Errorf("member %s of %s is %v at epoch %d", m.ID.Short(), c.nameOf(m.ID), m.State, r.Epoch)
 		}
 		if c.machineOf(m.ID) == nil {

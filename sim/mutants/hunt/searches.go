@@ -93,10 +93,24 @@ var searches = map[string]search{
 		o, s := sim.Swarm(seed, length)
 		o.Nodes, o.Partitions = max(o.Nodes, 4), min(o.Partitions, 8)
 		o.Replicas = 3
+		// Slots move while writes are on their way.
+		rng := rand.New(rand.NewPCG(seed, 3))
+		o.Network.Link.Jitter = []time.Duration{time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}[rng.IntN(3)]
+		s.Changes = true
+		s.Clients, s.Keys = max(s.Clients, 6), 4
+		s.Pause = min(s.Pause, 200*time.Millisecond)
+		s.Faults = faults("halves", "isolate", "one way", "late messages", "pause", "kill", "power cut", "wrong view")
+		return o, s
+	},
+	// pulls has operators change the ring all the time, while a machine loses what it
+	// has pulled.
+	"pulls": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, length)
+		o.Nodes, o.Partitions = max(o.Nodes, 4), min(o.Partitions, 8)
+		o.Replicas, o.Pace.Scrub = 3, time.Minute
 		s.Changes = true
 		s.Clients, s.Keys = max(s.Clients, 4), 4
-		s.Pause = min(s.Pause, 400*time.Millisecond)
-		s.Faults = faults("halves", "isolate", "one way", "late messages", "pause", "kill", "power cut", "wrong view")
+		s.Faults = append(sim.LossFaults(), faults("isolate", "kill")...)
 		return o, s
 	},
 	// repair has nodes audit and forget as often as they can, values expire and
