@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kithdb/kith/antientropy"
@@ -54,6 +55,9 @@ type Node struct {
 
 	replacement *replacement
 
+	draining atomic.Bool
+	drains   chan time.Duration // the limit of the only one
+
 	stop  context.CancelFunc
 	loops sync.WaitGroup
 
@@ -88,7 +92,7 @@ func StartIn(env Env, cfg Config) (*Node, error) {
 }
 
 func startIn(env Env, cfg Config) (_ *Node, err error) {
-	n := &Node{cfg: cfg, env: env, members: newMembers(), done: make(chan struct{})}
+	n := &Node{cfg: cfg, env: env, members: newMembers(), done: make(chan struct{}), drains: make(chan time.Duration, 1)}
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	defer func() {
@@ -215,6 +219,9 @@ func (n *Node) failed() string {
 	if n.store.Health().Failed != nil {
 		return "failed"
 	}
+	if n.draining.Load() {
+		return "draining"
+	}
 	return ""
 }
 
@@ -306,6 +313,7 @@ func (n *Node) run(ctx context.Context, membership Membership) {
 	loop("history", n.history.run)
 	loop("replacement", n.replacement.run)
 	loop("advice", n.advise)
+	loop("drain", n.drainLoop)
 }
 
 // watchMembers has the circuits look at peers that gossip no longer believes in:

@@ -24,6 +24,7 @@ func (n *Node) register(mux *rpc.Mux) {
 	api.Plan.Handle(mux, rpc.ClassControl, n.plan)
 	api.Moves.Handle(mux, rpc.ClassControl, n.moves)
 	api.History.Handle(mux, rpc.ClassControl, n.history.serve)
+	api.Drain.Handle(mux, rpc.ClassControl, n.drain)
 }
 
 // audit starts an audit of this node's copies, or says how far it is.
@@ -163,6 +164,8 @@ func (n *Node) state(r *ring.Record, s *api.RepairStatus) string {
 	switch {
 	case h.Failed != nil:
 		return "failed"
+	case n.draining.Load():
+		return "draining"
 	case r == nil:
 		return "joining"
 	case !r.Founded():
@@ -322,6 +325,9 @@ func (n *Node) notReady(r *ring.Record, members []api.MemberStatus) string {
 	}
 	if err := n.store.Health().Failed; err != nil {
 		return "storage failed: " + err.Error()
+	}
+	if n.draining.Load() {
+		return "this node is draining, and takes no new requests"
 	}
 	able, whole := map[ring.NodeID]bool{}, map[ring.NodeID]bool{}
 	for i := range members {

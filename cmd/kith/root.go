@@ -87,7 +87,7 @@ out, 130 interrupted.`,
 	withEnv(flags, "addr", "format", "timeout", "zone")
 	check(root.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp)))
 	root.AddCommand(
-		a.serverCommand(), a.devCommand(),
+		a.serverCommand(), a.drainCommand(), a.devCommand(),
 		a.putCommand(), a.getCommand(), a.deleteCommand(),
 		a.inspectCommand(), a.whyCommand(),
 		a.statusCommand(), a.repairCommand(), a.ringCommand(),

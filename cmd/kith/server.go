@@ -217,6 +217,7 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	select {
 	case <-ctx.Done():
 		cfg.Logger.Info("stopping", "node", n.ID())
+		finish(n, cfg.Logger)
 		// Why the node did not work is said also where it was told to stop.
 		broken := n.Broken()
 		if err := errors.Join(broken, n.Close()); err != nil {
@@ -225,11 +226,31 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 		cfg.Logger.Info("stopped", "node", n.ID())
 		return nil
 	case <-n.Done():
+		if errors.Is(n.Err(), node.ErrDrained) {
+			if err := n.Close(); err != nil {
+				return &exitError{status: exitUnexpected, err: fmt.Errorf("stopping: %w", err)}
+			}
+			return nil
+		}
 		if hasLeft(n) {
 			cfg.Logger.Info("no member any more: requests of clients that do not know it yet are passed on for a while", "time", lingerTime)
 			linger(ctx)
 		}
 		return &exitError{status: exitUnexpected, err: errors.Join(n.Err(), n.Close())}
+	}
+}
+
+// finishTime is how long a server that is told to stop goes on with the requests of
+// clients that are under way.
+const finishTime = 3 * time.Second
+
+// finish answers what is under way, and takes nothing new. A second signal ends the
+// process at once.
+func finish(n *node.Node, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+	defer cancel()
+	if err := n.Drain(ctx); err != nil {
+		log.Warn("stopping before all requests are answered", "error", err)
 	}
 }
 

@@ -134,6 +134,8 @@ type Coordinator struct {
 	orders orders
 	held   held
 
+	draining atomic.Bool
+
 	ctx    context.Context // done when closing
 	cancel context.CancelFunc
 
@@ -194,14 +196,31 @@ func (c *Coordinator) goroutine(step func()) bool {
 // Register puts the Coordinator's routes on a node's mux.
 func (c *Coordinator) Register(m *rpc.Mux) {
 	api.Put.HandleInline(m, rpc.ClassClient, func(call *rpc.Call, req *api.PutRequest) {
-		c.Put(req, call.Deadline(), putCall{call})
+		if c.takes(call) {
+			c.Put(req, call.Deadline(), putCall{call})
+		}
 	})
 	api.Get.HandleInline(m, rpc.ClassClient, func(call *rpc.Call, req *api.GetRequest) {
-		c.Get(req, call.Deadline(), getCall{call})
+		if c.takes(call) {
+			c.Get(req, call.Deadline(), getCall{call})
+		}
 	})
-	api.PutAll.HandleInline(m, rpc.ClassClient, c.putAll)
-	api.GetAll.HandleInline(m, rpc.ClassClient, c.getAll)
-	api.Scan.Handle(m, rpc.ClassClient, c.scan)
+	api.PutAll.HandleInline(m, rpc.ClassClient, func(call *rpc.Call, req *api.PutAllRequest) {
+		if c.takes(call) {
+			c.putAll(call, req)
+		}
+	})
+	api.GetAll.HandleInline(m, rpc.ClassClient, func(call *rpc.Call, req *api.GetAllRequest) {
+		if c.takes(call) {
+			c.getAll(call, req)
+		}
+	})
+	api.Scan.Handle(m, rpc.ClassClient, func(ctx context.Context, from rpc.Peer, req *api.ScanRequest) (*api.ScanResponse, error) {
+		if c.draining.Load() {
+			return nil, errDraining
+		}
+		return c.scan(ctx, from, req)
+	})
 	api.Inspect.Handle(m, rpc.ClassClient, c.inspect)
 	mergeRoute.HandleInline(m, rpc.ClassHome, c.handleMerge)
 	readRoute.HandleInline(m, rpc.ClassHome, c.handleRead)

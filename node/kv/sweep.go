@@ -17,6 +17,9 @@ type sweeper struct {
 	closed bool   // guarded by mu
 	wake   chan struct{}
 	batch  []ticker // of run, then of close
+	// emptied is closed, and nil again, when the last operation goes; nil while
+	// nobody waits for that. Guarded by mu.
+	emptied chan struct{}
 }
 
 // swept is an operation's place in the list.
@@ -76,6 +79,25 @@ func (s *sweeper) remove(e *swept) {
 	if e.next != nil {
 		e.next.prev = e.prev
 	}
+	if s.first == nil && s.emptied != nil {
+		close(s.emptied)
+		s.emptied = nil
+	}
+}
+
+// empty is closed once no operation is in the list.
+func (s *sweeper) empty() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.emptied == nil {
+		s.emptied = make(chan struct{})
+	}
+	done := s.emptied
+	if s.first == nil {
+		close(done)
+		s.emptied = nil
+	}
+	return done
 }
 
 func (s *sweeper) run(ctx context.Context) {

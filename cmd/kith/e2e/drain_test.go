@@ -1,0 +1,37 @@
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestARollingRestartRefusesNothing: each server in turn ends, by kith drain and by
+// SIGTERM, and is started again, while clients write and read at quorum: nobody is
+// refused, and no outcome is unknown.
+func TestARollingRestartRefusesNothing(t *testing.T) {
+	c := newCluster(t, 3, "--partitions", "64")
+	c.startAll()
+	k := c.loaded(c.dial(0, 1, 2), 300, 100)
+	k.start(8)
+	k.goesOn(100)
+	for i, s := range c.servers {
+		k.during("the restart of " + s.name)
+		if i%2 == 0 {
+			if out := c.must("drain", s.name); !strings.Contains(out, "has drained and ended") {
+				t.Errorf("drain says %q", out)
+			}
+		} else {
+			c.signal(i, syscall.SIGTERM)
+		}
+		<-s.exited
+		if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("%s ends with status %d", s.name, code)
+		}
+		k.goesOn(100)
+		c.start(i)
+		c.waitReady()
+		k.goesOn(100)
+	}
+	k.end(true)
+}
