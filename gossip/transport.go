@@ -24,6 +24,12 @@ const (
 	// streamsMax bounds incoming streams at one time; memberlist gives each a
 	// goroutine and has no bound of its own.
 	streamsMax = 128
+	// turnsMax bounds the incoming streams that are being read. memberlist takes
+	// memory for what a stream claims to bring, 20 MiB or so, and to inflate it, before
+	// that has come: a stranger has it for a hundred bytes.
+	turnsMax = 16
+	// turnWait is how long a stream may wait for its turn.
+	turnWait = 5 * time.Second
 	// dialMax is how long a dead address may hold up the joiner. memberlist's
 	// ten seconds suit the exchange that follows, not the first handshake.
 	dialMax = 3 * time.Second
@@ -55,6 +61,7 @@ type transport struct {
 	cancel  context.CancelFunc
 	packets chan *memberlist.Packet
 	streams chan net.Conn
+	turns   chan struct{} // has one for each incoming stream that is being read
 	wg      sync.WaitGroup
 
 	mu       sync.Mutex // guards conns, incoming and closed
@@ -68,6 +75,7 @@ var (
 
 	errTransportClosed = errors.New("gossip is closed")
 	errStreamTooLong   = fmt.Errorf("stream longer than %d bytes", streamMax)
+	errNoTurn          = fmt.Errorf("%d streams were being read for %v", turnsMax, turnWait)
 )
 
 // newTransport listens where cfg says, or wraps the transport that cfg brings.
@@ -79,6 +87,7 @@ func newTransport(cfg *Config, logger *log.Logger, oversized func(net.Addr, int)
 		cancel:    cancel,
 		packets:   make(chan *memberlist.Packet),
 		streams:   make(chan net.Conn),
+		turns:     make(chan struct{}, turnsMax),
 		conns:     make(map[*stream]struct{}),
 	}
 	var err error
@@ -295,6 +304,35 @@ func (t *transport) release(s *stream) {
 	if s.incoming {
 		t.incoming--
 	}
+	if s.turn {
+		s.turn = false
+		<-t.turns
+	}
+}
+
+// await gives a stream its turn, which lasts until it is closed.
+func (t *transport) await(s *stream) error {
+	select {
+	case t.turns <- struct{}{}:
+	default:
+		late := time.NewTimer(turnWait)
+		defer late.Stop()
+		select {
+		case t.turns <- struct{}{}:
+		case <-late.C:
+			return errNoTurn
+		case <-t.ctx.Done():
+			return errTransportClosed
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, open := t.conns[s]; !open || t.closed {
+		<-t.turns
+		return net.ErrClosed
+	}
+	s.turn = true
+	return nil
 }
 
 // Shutdown closes the sockets and every open stream, and waits for what
@@ -341,7 +379,9 @@ type stream struct {
 	net.Conn
 	owner    *transport
 	incoming bool
-	left     int // bytes that an incoming stream may still bring
+	left     int  // bytes that an incoming stream may still bring
+	awaited  bool // it has had its turn: belongs to its reader
+	turn     bool // it has it now: guarded by the owner's mu
 }
 
 func (s *stream) Read(b []byte) (int, error) {
@@ -356,6 +396,12 @@ func (s *stream) Read(b []byte) (int, error) {
 	}
 	n, err := s.Conn.Read(b)
 	s.left -= n
+	if n > 0 && !s.awaited { // who says nothing holds nobody up
+		s.awaited = true
+		if err := s.owner.await(s); err != nil {
+			return 0, err
+		}
+	}
 	return n, err
 }
 

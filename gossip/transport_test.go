@@ -71,6 +71,85 @@ func TestIncomingStreamsAreBoundedInNumberAndLength(t *testing.T) {
 	})
 }
 
+// A stream is read once it has its turn: few of them can make memberlist take memory
+// at one time, and those that say nothing hold up nobody.
+func TestIncomingStreamsAreReadAFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNet(1)
+		tr := bare(t, n, 1, nil)
+		client := n.host(2)
+		type outcome struct {
+			stream int
+			err    error
+		}
+		outcomes := make(chan outcome, streamsMax)
+		var out, in []net.Conn
+		begin := func(say bool) {
+			conn, err := client.DialTimeout(memAddr(1), time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := len(out)
+			out, in = append(out, conn), append(in, <-tr.StreamCh())
+			if say {
+				if _, err := conn.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			go func() {
+				_, err := in[i].Read(make([]byte, 1))
+				outcomes <- outcome{i, err}
+			}()
+			synctest.Wait()
+		}
+		for range turnsMax {
+			begin(false)
+		}
+		for range turnsMax {
+			begin(true)
+		}
+		if len(outcomes) != turnsMax {
+			t.Fatalf("%d of %d streams are read", len(outcomes), turnsMax)
+		}
+		var read int
+		for range turnsMax {
+			got := <-outcomes
+			if got.err != nil {
+				t.Fatalf("stream %d: %v", got.stream, got.err)
+			}
+			read = got.stream
+		}
+		begin(true) // waits
+		begin(true) // waits longer than it may
+		if len(outcomes) != 0 {
+			t.Fatalf("more than %d streams are read", turnsMax)
+		}
+		drop(in[read])
+		synctest.Wait()
+		if got := <-outcomes; got.err != nil || got.stream != 2*turnsMax {
+			t.Errorf("the next one: stream %d, %v", got.stream, got.err)
+		}
+		if got := <-outcomes; !errors.Is(got.err, errNoTurn) {
+			t.Errorf("the last one: stream %d, %v", got.stream, got.err)
+		}
+		begin(true)
+		if err := tr.Shutdown(); err != nil {
+			t.Error(err)
+		}
+		for range turnsMax + 1 {
+			if got := <-outcomes; got.err == nil {
+				t.Errorf("stream %d is read after the end", got.stream)
+			}
+		}
+		for _, conn := range out {
+			drop(conn)
+		}
+		if len(tr.turns) != 0 {
+			t.Errorf("%d turns are left", len(tr.turns))
+		}
+	})
+}
+
 func TestPacketsThatNoMemberSendsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMemNet(1)
