@@ -123,7 +123,7 @@ func (o *getOp) ask(more bool) {
 		o.mu.Unlock()
 		o.hold()
 		if id == o.c.cfg.Self {
-			o.c.cfg.Store.Read(p, o.key, leg)
+			o.c.readOwn(p, o.key, leg)
 		} else if to, ok := o.c.peer(id); ok {
 			readRoute.Send(o.c.cfg.Transport, to, req, o.theirs, leg)
 		} else {
@@ -150,5 +150,5 @@ func (l *getLeg) Read(record []byte, err error) {
 // again reads what was held back.
 func (l *getLeg) again() {
 	l.held = true
-	l.op.c.cfg.Store.Read(l.p, l.op.key, l)
+	l.op.c.readOwn(l.p, l.op.key, l)
 }

@@ -113,7 +113,18 @@ func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
 	}
 	h := homeReads.Get().(*homeRead)
 	h.c, h.call, h.req, h.p = c, call, req, p
-	c.cfg.Store.Read(p, req.Key, h)
+	c.readOwn(p, req.Key, h)
+}
+
+// readOwn reads this node's copy, for vouch to say whether it may be answered with. That
+// the partition was pulled must be known before: what is noted while the copy is read
+// does not say that the copy has it.
+func (c *Coordinator) readOwn(p ring.Partition, key []byte, sink store.ReadSink) {
+	if err := c.answers(c.cfg.Rings.Current(), p); err != nil {
+		sink.Read(nil, err)
+		return
+	}
+	c.cfg.Store.Read(p, key, sink)
 }
 
 // Read implements store.ReadSink.
@@ -138,21 +149,25 @@ func (h *homeRead) Read(record []byte, err error) {
 // again reads what was held back.
 func (h *homeRead) again() {
 	h.held = true
-	h.c.cfg.Store.Read(h.p, h.req.Key, h)
+	h.c.readOwn(h.p, h.req.Key, h)
 }
 
-// vouch says whether a copy that was just read may be answered with: the read
+// vouch says whether a copy that was just read by readOwn may be answered with: the read
 // worked, the partition counts for reads, and no newer fence has come meanwhile.
 func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
-	if err != nil {
+	moving := errors.Is(err, api.ErrMoving)
+	if err != nil && !moving {
 		return fromStore(err)
 	}
-	if err := c.counts(p); err != nil {
-		return err
+	if failed := c.counts(p); failed != nil {
+		return failed
 	}
 	r := c.cfg.Rings.Current() // before the fence: one that comes after it is not this record's
 	if fence := c.cfg.Store.Fence(p); epoch < fence {
 		return fmt.Errorf("%w: partition %d is fenced at epoch %d, the request has %d", api.ErrFenced, p, fence, epoch)
+	}
+	if moving {
+		return err
 	}
 	return c.answers(r, p)
 }

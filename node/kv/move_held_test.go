@@ -279,3 +279,29 @@ func TestWritesWaitForTheDropOfAnOldTime(t *testing.T) {
 		}
 	})
 }
+
+// What is noted while a copy is read says nothing of that copy: a read that began before
+// the pull came to its end is not answered with what was there then.
+func TestACopyThatWasReadBeforeThePullIsNotShown(t *testing.T) {
+	for _, level := range []api.Level{api.Quorum, api.All} {
+		inWorld(t, 4, 1, func(w *world) {
+			o := w.only()
+			o.step(ring.StepDual, 0, 1, 2, 3)
+			o.pull(o.to, o.from)
+			// A write that nobody has acknowledged, and a read has shown.
+			w.keep(o.from, moving{key: o.key, p: o.p}, "shown")
+			if got := w.values(o.from, o.key, api.One); !maps.Equal(got, set("shown")) {
+				t.Fatalf("in dual it shows %v", got)
+			}
+			o.step(ring.StepReadNew, 0, 1, 2, 3)
+			var once sync.Once
+			pull := func() { once.Do(func() { o.pull(o.to, o.from) }) }
+			w.nodes[o.to].asked.Store(&pull) // it ends just when that is looked at
+			for via := range w.nodes {
+				if got := w.values(via, o.key, level); !maps.Equal(got, set("shown")) {
+					t.Errorf("through node %d it shows %v", via, got)
+				}
+			}
+		})
+	}
+}

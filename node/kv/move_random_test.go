@@ -158,7 +158,7 @@ func (m *movers) wish(i int) {
 		err = errors.New("too many")
 	}
 	if state := m.tip.Member(nodeID(i)).State; state == ring.Leaving {
-		next, err = m.tip.WithJoin(ring.Member{ID: nodeID(i)})
+		next, err = m.tip.WithJoin(m.w.members[i])
 	}
 	if err == nil {
 		m.decide(i, next)

@@ -369,7 +369,7 @@ func (f fullRead) Read(record []byte, err error) { f(record, err) }
 // once and must not block.
 func (c *Coordinator) readFull(id ring.NodeID, p ring.Partition, epoch uint64, key []byte, deadline time.Time, done func([]byte, version.Stamp, error)) {
 	if id == c.cfg.Self {
-		c.cfg.Store.Read(p, key, fullRead(func(record []byte, err error) { done(record, 0, c.vouch(p, epoch, err)) }))
+		c.readOwn(p, key, fullRead(func(record []byte, err error) { done(record, 0, c.vouch(p, epoch, err)) }))
 		return
 	}
 	to, ok := c.peer(id)

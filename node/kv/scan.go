@@ -213,7 +213,11 @@ func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRe
 // asked, and those that answer first are enough: so it is held back where it must be.
 func (c *Coordinator) vouchedKeys(ctx context.Context, p ring.Partition, req *keysRequest) (*keysResponse, error) {
 	for held := false; ; held = true {
-		resp, err := c.ownKeys(p, req)
+		var resp *keysResponse
+		err := c.answers(c.cfg.Rings.Current(), p) // before, as in readOwn
+		if err == nil {
+			resp, err = c.ownKeys(p, req)
+		}
 		if err = c.vouch(p, req.Epoch, err); err == nil {
 			return resp, nil
 		}

@@ -47,10 +47,11 @@ type home struct {
 	stop  context.CancelFunc
 	ended chan struct{}
 
-	offset atomic.Int64  // of its clock, in nanoseconds
-	frozen atomic.Int64  // what its clock shows if it stands still, in nanoseconds since 1970
-	behind atomic.Bool   // its repair says that its copies do not count
-	deaf   atomic.Uint64 // bit i: it has not heard yet where node i is
+	offset atomic.Int64           // of its clock, in nanoseconds
+	frozen atomic.Int64           // what its clock shows if it stands still, in nanoseconds since 1970
+	behind atomic.Bool            // its repair says that its copies do not count
+	asked  atomic.Pointer[func()] // called first when it is asked what it has pulled
+	deaf   atomic.Uint64          // bit i: it has not heard yet where node i is
 }
 
 // now is the node's wall clock.
@@ -63,6 +64,14 @@ func (h *home) now() time.Time {
 
 // Counts implements kv.Repair.
 func (h *home) Counts(ring.Partition) bool { return !h.behind.Load() }
+
+// pulled is what it has noted.
+func (h *home) pulled(p ring.Partition) ring.Pulled {
+	if f := h.asked.Load(); f != nil {
+		(*f)()
+	}
+	return h.store.Pulled(p)
+}
 
 // View implements kv.Members.
 func (h *home) View() *gossip.View {
@@ -149,7 +158,7 @@ func (w *world) start(i int) {
 	h.guard = rpc.NewGuard(h.host, rpc.GuardConfig{})
 	h.kv = kv.New(kv.Config{
 		Self: h.id, Store: h.store, Rings: &h.rings, Members: h, Transport: h.guard, Circuits: h.guard,
-		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Logger: slog.New(slog.DiscardHandler),
+		Clock: version.NewClock(h.now, skewMax), SkewMax: skewMax, Now: h.now, Repair: h, Pulled: h.pulled, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.mux = rpc.NewMux(rpc.MuxConfig{})
 	h.kv.Register(h.mux)
