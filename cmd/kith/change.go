@@ -304,6 +304,9 @@ func (a *app) change(ctx context.Context, ch *change, req client.RingRequest, f 
 	if err := a.name(ctx, view.Record, ch, &req); err != nil {
 		return err
 	}
+	if err := ch.spares(view, &req); err != nil {
+		return err
+	}
 	if ch.verb == client.RingRemove && !f.yes {
 		if err := a.askRemove(view.Record, req.Member); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kithdb/kith/client"
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
 )
 
 // testRing is a founded ring of members a, b, c and so on, one for each zone that is
@@ -234,6 +235,34 @@ func TestChangesSayWhatFollows(t *testing.T) {
 		}
 		if back := ch.verb != client.RingRemove && ch.verb != client.RingWeight; strings.Contains(text, "kith ring abort") != back {
 			t.Errorf("%v can be taken back: %v, and it says: %s", ch.verb, back, text)
+		}
+	}
+}
+
+// Who has the only copy of something is not given up, dead or not; others may be.
+func TestTheOnlyCopyIsNotGivenUp(t *testing.T) {
+	one, two := testRing(t, 8, 1, "", ""), testRing(t, 8, 2, "", "", "")
+	lost := then(t)(two.WithLost(ring.NodeID{1}))
+	for _, tc := range []struct {
+		what  string
+		r     *ring.Record
+		alive bool
+		verb  client.RingVerb
+		only  bool
+	}{
+		{"one copy of each", one, false, client.RingRemove, true},
+		{"one copy of each", one, false, client.RingReplace, true},
+		{"it is there and moves by itself", one, true, client.RingReplace, false},
+		{"it leaves by itself", one, false, client.RingLeave, false},
+		{"two copies of each", two, false, client.RingRemove, false},
+		{"the other copies are lost", lost, false, client.RingRemove, true},
+	} {
+		view := client.RingView{Record: tc.r}
+		view.Members = append(view.Members, api.MemberAddress{ID: ring.NodeID{2}, Alive: tc.alive})
+		err := (&change{verb: tc.verb}).spares(view, &client.RingRequest{Verb: tc.verb, Member: "b"})
+		var refused *exitError
+		if (err != nil) != tc.only || err != nil && (!errors.As(err, &refused) || refused.status != exitRefused) {
+			t.Errorf("%v where %s: %v", tc.verb, tc.what, err)
 		}
 	}
 }

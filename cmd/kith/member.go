@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kithdb/kith/client"
 	"github.com/kithdb/kith/ring"
 )
 
@@ -56,6 +57,37 @@ func nameOf(r *ring.Record, id ring.NodeID) string {
 		return m.Name
 	}
 	return id.Short()
+}
+
+// onlyCopies counts the partitions of which a member has the only copy.
+func onlyCopies(r *ring.Record, id ring.NodeID) (n int) {
+	for p := range ring.Partition(r.Partitions) {
+		homes := r.Homes(p)
+		if slices.Contains(homes, id) && !slices.ContainsFunc(homes, func(other ring.NodeID) bool {
+			return other != id && r.Member(other).State != ring.Lost
+		}) {
+			n++
+		}
+	}
+	return n
+}
+
+// spares refuses to give up somebody who has what nobody else has: that could never be
+// mended, not even if its disk is found again.
+func (ch *change) spares(view client.RingView, req *client.RingRequest) error {
+	m, err := memberOf(view.Record, req.Member)
+	if err != nil || m == nil || ch.verb != client.RingRemove && ch.verb != client.RingReplace {
+		return nil // not found here: the node that is asked says so
+	}
+	reached := false
+	for _, a := range view.Members {
+		reached = reached || a.ID == m.ID && a.Alive
+	}
+	if n := onlyCopies(view.Record, m.ID); n > 0 && !reached {
+		return &exitError{exitRefused, fmt.Errorf("%s: %s has the only copy of %d of %d partitions: given up, their keys would be lost for good, and nobody could read or write them again; nothing was changed",
+			ch.verb, label(m), n, view.Record.Partitions), "start it again, with its disk; see kith status"}
+	}
+	return nil
 }
 
 // completeTimeout is how long completion may keep a shell waiting.

@@ -64,6 +64,9 @@ func (a *app) plan(ctx context.Context, ch *change, req client.RingRequest) erro
 	if err := a.name(ctx, view.Record, ch, &req); err != nil {
 		return err
 	}
+	if err := ch.spares(view, &req); err != nil {
+		return err
+	}
 	plan, err := told(ctx, view.Record, req, c.Plan)
 	if err != nil {
 		return err

@@ -159,9 +159,8 @@ func (a *app) waitChange(ctx context.Context, c *client.Client, ch *change, req 
 	fmt.Fprintf(a.out, "epoch %d: done\n", m.record.Epoch)
 	switch ch.verb {
 	case client.RingLeave, client.RingReplace, client.RingRemove:
-		who, _ := memberOf(before, req.Member)
-		if who != nil {
-			a.hint("%s is no member any more. Its server ends by itself, and its directory is not needed; its ID never comes back.", label(who))
+		if who, _ := memberOf(before, req.Member); who != nil {
+			a.hint("%s is no member any more, and its ID never comes back. Its server, where it runs, ends by itself; its directory is not needed.", label(who))
 		}
 	}
 	return nil
