@@ -170,7 +170,7 @@ func (c *Cluster) call(host *network.Host, via rpc.Peer, req api.ChangeRequest) 
 	switch {
 	case err == nil:
 		answer = fmt.Sprintf("done at epoch %d", resp.Epoch)
-	case errors.Is(err, api.ErrRefused), errors.Is(err, api.ErrBadRequest), errors.Is(err, api.ErrUnavailable), errors.Is(err, api.ErrNotReady):
+	case errors.Is(err, api.ErrRefused), errors.Is(err, api.ErrBadRequest), errors.Is(err, api.ErrUnavailable), errors.Is(err, api.ErrNotReady), errors.Is(err, rpc.ErrUnreachable):
 		answer = "refused: " + err.Error()
 	default:
 		answer += ": " + err.Error()
@@ -201,9 +201,8 @@ func (c *Cluster) newcomer(standby bool) (*Machine, error) {
 		if i = len(c.Machines); i >= c.opts.Nodes+spareMax {
 			return nil, nil
 		}
-		c.Machines = append(c.Machines, newMachine(c, i))
+		c.Spare()
 	}
 	m := c.Machines[i]
-	m.provide(standby)
-	return m, m.restart()
+	return m, m.Arrive(standby)
 }

@@ -32,6 +32,28 @@ func (m *Machine) mayLose() bool {
 	return m.Running() && r.HomeCount(m.ID()) > 0 && !m.makesUp()
 }
 
+// Retired says that the machine has no node: it never had one, or the one that it had
+// is no member any more.
+func (m *Machine) Retired() bool { return m.retired }
+
+// Abandon leaves a machine that is down without a node: it was removed meanwhile.
+func (m *Machine) Abandon() { m.retire() }
+
+// Arrive starts the node of a retired machine, with an empty disk. It becomes a member,
+// on standby or with its share.
+func (m *Machine) Arrive(standby bool) error {
+	m.provide(standby)
+	return m.restart()
+}
+
+// Spare adds a machine without a node.
+func (c *Cluster) Spare() *Machine {
+	m := newMachine(c, len(c.Machines))
+	m.retire()
+	c.Machines = append(c.Machines, m)
+	return m
+}
+
 // retire leaves the machine without a node: the one that it had is no member any more.
 func (m *Machine) retire() { m.retired = true }
 

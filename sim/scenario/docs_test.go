@@ -69,6 +69,7 @@ func TestReferenceIsTrue(t *testing.T) {
 	for _, word := range []string{
 		"zone", "key", "replicas", "partitions", "network", "load", "cut", "isolate", "flap", "heal", "kill", "powercut", "stop", "start",
 		"lose", "replace", "repair", "records", "pause", "resume", "rolling", "link", "disk", "clock", "view", "put", "get", "delete", "read-local", "read-all", "wait", "note", "end", "expect",
+		"spare", "join", "leave", "remove", "weight", "abort",
 	} {
 		if !strings.Contains(all, "\n"+word) && !strings.HasPrefix(all, word) && !strings.Contains(all, "s "+word) {
 			t.Errorf("the reference has no line with %s", word)

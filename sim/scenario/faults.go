@@ -77,6 +77,9 @@ func (r *runner) process(a Process) (undo func()) {
 
 // start starts a node; one that does not start stays down, and says why.
 func (r *runner) start(i int) {
+	if r.cluster.Machines[i].Retired() {
+		return // it is no member
+	}
 	if err := r.cluster.Machines[i].Start(); err != nil {
 		r.event("note", []int{i}, "does not start: "+r.names.in(err.Error()))
 		return

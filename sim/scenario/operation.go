@@ -204,7 +204,8 @@ func padded(name string, size int) []byte {
 // homesOf are the nodes that are homes of a key.
 func (r *runner) homesOf(key string) []int {
 	var out []int
-	for _, id := range r.record.Homes(r.record.PartitionOf([]byte(key))) {
+	record := r.newestRing()
+	for _, id := range record.Homes(record.PartitionOf([]byte(key))) {
 		if i, ok := r.names.of(id); ok {
 			out = append(out, i)
 		}

@@ -77,6 +77,7 @@ func Parse(name, text string) (*Scenario, error) {
 		}
 	}
 	if len(errs) == 0 {
+		s.Nodes = append(s.Nodes, s.Spare...)
 		for _, err := range s.check() {
 			if len(errs) < errorsMax {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -105,7 +106,7 @@ func split(raw string) []string {
 func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 	first := l.next()
 	switch first {
-	case "cluster", "replicas", "partitions", "network", "repair":
+	case "cluster", "spare", "replicas", "partitions", "network", "repair":
 		if before := seen[first]; before > 0 {
 			return fmt.Errorf("%s stands in line %d already", first, before)
 		}
@@ -114,6 +115,8 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 	switch first {
 	case "cluster":
 		s.Nodes, err = names("node", l.rest())
+	case "spare":
+		s.Spare, err = names("node", l.rest())
 	case "zone":
 		var z Zone
 		if z.Name, err = name("zone", l.next()); err == nil {
@@ -145,7 +148,7 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		st, err = parseStep(first, l)
 		s.Steps = append(s.Steps, st)
 		if errors.Is(err, errNoStep) && first != "at" {
-			return fmt.Errorf("no line begins with %q: want cluster, zone, replicas, partitions, network, repair, key, load, expect, or a step: %s", first, stepWords)
+			return fmt.Errorf("no line begins with %q: want cluster, spare, zone, replicas, partitions, network, repair, key, load, expect, or a step: %s", first, stepWords)
 		}
 	}
 	if err != nil {

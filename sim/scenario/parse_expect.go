@@ -32,6 +32,14 @@ func parseExpect(l *line) (Expect, error) {
 		var w Equal
 		w.Within, err = positive(l.next())
 		e.What = w
+	case l.take("settled", "within"):
+		var w Settled
+		w.Within, err = positive(l.next())
+		e.What = w
+	case l.take("members"):
+		var w Members
+		w.Nodes, err = names("node", l.rest())
+		e.What = w
 	case l.take("at", "least"):
 		e.What, err = parseCount(l)
 	case l.take("siblings", "of"):
@@ -42,7 +50,7 @@ func parseExpect(l *line) (Expect, error) {
 		e.What, err = parseNamed(l)
 	default:
 		err = fmt.Errorf("%q: want reads, writes or operations with succeed, are or take; at least N writes succeed; no write is lost; "+
-			"no refused write exists; no read goes backwards; siblings are right; siblings of KEY: VALUES; equal within TIME; or NODE is named for WORD", all)
+			"no refused write exists; no read goes backwards; siblings are right; siblings of KEY: VALUES; equal within TIME; settled within TIME; members NODES; or NODE is named for WORD", all)
 	}
 	return e, err
 }

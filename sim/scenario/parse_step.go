@@ -15,6 +15,7 @@ const opTimeout = 5 * time.Second
 var errNoStep = errors.New("no step begins with")
 
 const stepWords = "cut, isolate, flap, heal, stop, kill, powercut, lose, start, replace, pause, resume, rolling, link, disk, clock, view, " +
+	"join, leave, remove, weight, abort, " +
 	"put, delete, get, read-local, read-all, records, wait, note, end"
 
 // parseStep reads a line of the script.
@@ -83,7 +84,14 @@ func parseAction(first string, l *line) (Action, error) {
 		return Isolate{nodes}, err
 	case "heal":
 		return Heal{}, nil
-	case "stop", "kill", "start", "pause", "resume", "powercut", "lose", "replace":
+	case "join", "leave", "remove", "weight", "abort":
+		return parseChange(first, l)
+	case "replace":
+		if slices.Contains(l.words, "with") {
+			return parseChange(first, l)
+		}
+		return parseProcess(first, l)
+	case "stop", "kill", "start", "pause", "resume", "powercut", "lose":
 		return parseProcess(first, l)
 	case "rolling":
 		return parseRolling(l)

@@ -17,7 +17,10 @@ func (s *Scenario) String() string {
 		b.WriteString(strings.TrimRight("# "+c, " ") + "\n")
 	}
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("cluster %s", strings.Join(s.Nodes, " "))
+	line("cluster %s", strings.Join(s.members(), " "))
+	if len(s.Spare) > 0 {
+		line("spare %s", strings.Join(s.Spare, " "))
+	}
 	for _, z := range s.Zones {
 		line("zone %s %s", z.Name, strings.Join(z.Nodes, " "))
 	}

@@ -68,16 +68,17 @@ func (s *Scenario) with(o Options) (*Scenario, error) {
 	out := *s
 	out.Nodes = slices.Clone(s.Nodes)
 	if o.Nodes > 0 {
-		for c := 'a'; len(out.Nodes) < o.Nodes; c++ {
+		nodes := slices.Clone(s.members())
+		for c := 'a'; len(nodes) < o.Nodes; c++ {
 			n := string(c)
 			if c > 'z' {
 				n = fmt.Sprintf("n%d", c-'z')
 			}
-			if !slices.Contains(out.Nodes, n) {
-				out.Nodes = append(out.Nodes, n)
+			if !slices.Contains(nodes, n) && !slices.Contains(s.Spare, n) {
+				nodes = append(nodes, n)
 			}
 		}
-		out.Nodes = out.Nodes[:o.Nodes]
+		out.Nodes = append(nodes[:o.Nodes], s.Spare...)
 	}
 	if o.Replicas > 0 {
 		out.Replicas = o.Replicas
@@ -118,6 +119,8 @@ type runner struct {
 	wrong   string            // the key of the first operation that was not as expected
 	stop    context.CancelFunc
 	loads   sync.WaitGroup
+	// changing are the changes of the ring that operators wait for.
+	changing sync.WaitGroup
 
 	mu   sync.Mutex // guards what follows
 	ops  []*operation
@@ -135,6 +138,9 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	if err := c.WaitReady(readyLimit); err != nil {
 		return nil, fmt.Errorf("the cluster does not begin to serve: %w\n%s", err, c.Log())
 	}
+	for range s.Spare {
+		c.Spare()
+	}
 	r := &runner{
 		Scenario: s, options: o, cluster: c,
 		names: newDirectory(), reads: map[string]*read{}, keys: map[string]string{}, damaged: map[int]bool{}, said: map[string][]saying{},
@@ -150,7 +156,7 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	r.stop = stop
-	r.event("ready", nil, fmt.Sprintf("%d nodes, %d homes a key, %d partitions", len(s.Nodes), s.homes(), r.run.Partitions))
+	r.event("ready", nil, fmt.Sprintf("%d nodes, %d homes a key, %d partitions", len(s.members()), s.homes(), r.run.Partitions))
 	if err := r.startLoads(ctx); err != nil {
 		return nil, err
 	}
@@ -159,7 +165,9 @@ func play(s *Scenario, o Options) (*trace.Run, error) {
 	stop()
 	r.loads.Wait()
 	r.sampled()
+	r.changing.Wait()
 	r.equal()
+	r.settled()
 	watch()
 	final := r.settle()
 	r.judge(final)
@@ -187,7 +195,7 @@ func tick(f func()) (stop func()) {
 }
 
 func (s *Scenario) clusterOptions(seed uint64) sim.Options {
-	o := sim.Options{Seed: seed, Nodes: len(s.Nodes), Replicas: s.homes(), Partitions: s.Partitions, Pace: s.Pace}
+	o := sim.Options{Seed: seed, Nodes: len(s.members()), Replicas: s.homes(), Partitions: s.Partitions, Pace: s.Pace}
 	if s.Link != nil {
 		o.Network.Link = *s.Link
 	}
@@ -222,7 +230,9 @@ func (r *runner) prepare() error {
 	zone := r.zoneOf()
 	for i, m := range r.cluster.Machines {
 		r.run.Nodes = append(r.run.Nodes, trace.Node{Name: r.Nodes[i], Zone: zone[r.Nodes[i]]})
-		r.names.meet(m.ID(), m.Addr, i, r.Nodes[i])
+		if !m.Retired() {
+			r.names.meet(m.ID(), m.Addr, i, r.Nodes[i])
+		}
 	}
 	base := network.Link{Latency: time.Millisecond, Jitter: time.Millisecond}
 	if r.Link != nil {
@@ -232,14 +242,13 @@ func (r *runner) prepare() error {
 	if err := r.place(); err != nil {
 		return err
 	}
-	for i := range r.Nodes {
-		cl, err := r.cluster.Direct(nil, i)
-		if err != nil {
-			return err
+	r.through, r.eyes = make([]*actor, len(r.Nodes)), make([]*eye, len(r.Nodes))
+	for i, m := range r.cluster.Machines {
+		r.eyes[i] = r.newEye(i)
+		if m.Retired() {
+			continue // spare
 		}
-		r.through = append(r.through, &actor{name: "at-" + r.Nodes[i], place: i, Client: cl.Client})
-		r.ways.stand(cl.Name, i)
-		if err := r.open(i); err != nil {
+		if err := r.beside(i); err != nil {
 			return err
 		}
 	}
@@ -248,7 +257,9 @@ func (r *runner) prepare() error {
 
 func (r *runner) close() {
 	for _, a := range r.through {
-		a.Close()
+		if a != nil {
+			a.Close()
+		}
 	}
 	for _, e := range r.eyes {
 		e.close()

@@ -45,38 +45,44 @@ type eye struct {
 	copies map[string]string
 }
 
-// open makes the eye of a node.
+// newEye makes the eye of a node, closed.
+func (r *runner) newEye(i int) *eye {
+	e := &eye{copies: map[string]string{}, sees: make([]bool, len(r.Nodes))}
+	e.host = r.cluster.Network.HostNamed("eye-"+r.cluster.Machines[i].Name, rpc.Peer{Addr: fmt.Sprintf("10.0.3.%d:1", i+1)}, nil)
+	return e
+}
+
+// open opens the eye of a node.
 func (r *runner) open(i int) error {
-	m := r.cluster.Machines[i]
+	m, e := r.cluster.Machines[i], r.eyes[i]
 	cl, err := r.cluster.Direct(nil, i)
 	if err != nil {
 		return err
 	}
-	e := &eye{Client: cl.Client, copies: map[string]string{}, sees: make([]bool, len(r.Nodes))}
+	e.Client = cl.Client
 	peer := m.Peer()
 	e.peer.Store(&peer)
-	name := "eye-" + m.Name
-	e.host = r.cluster.Network.HostNamed(name, rpc.Peer{Addr: fmt.Sprintf("10.0.3.%d:1", i+1)}, nil)
 	clear := network.Link{Latency: time.Millisecond}
-	for _, from := range []string{name, cl.Name} {
+	for _, from := range []string{e.host.Name(), cl.Name} {
 		r.cluster.Network.SetLink(from, m.Name, clear)
 		r.cluster.Network.SetLink(m.Name, from, clear)
 	}
-	r.eyes = append(r.eyes, e)
 	return nil
 }
 
 // meet learns the ID that a node has now.
 func (r *runner) meet(i int) {
 	m := r.cluster.Machines[i]
-	if r.names.meet(m.ID(), m.Addr, i, r.Nodes[i]) {
+	if !m.Retired() && r.names.meet(m.ID(), m.Addr, i, r.Nodes[i]) {
 		peer := m.Peer()
 		r.eyes[i].peer.Store(&peer)
 	}
 }
 
 func (e *eye) close() {
-	e.Client.Close()
+	if e.Client != nil {
+		e.Client.Close()
+	}
 	e.host.Close()
 }
 
@@ -135,7 +141,7 @@ func (r *runner) sample(at time.Duration) trace.Sample {
 func (r *runner) look(i int, e *eye, keys []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), glance)
 	defer cancel()
-	if resp, err := api.Ring.Call(ctx, e.host, *e.peer.Load(), &api.RingRequest{Epoch: r.record.Epoch}); err == nil {
+	if resp, err := api.Ring.Call(ctx, e.host, *e.peer.Load(), &api.RingRequest{Epoch: r.newestRing().Epoch}); err == nil {
 		for _, m := range resp.Members {
 			if k, ok := r.names.of(m.ID); ok {
 				e.sees[k] = m.Alive
@@ -182,6 +188,9 @@ func (r *runner) differing(keys []string) []string {
 	var out []string
 	for _, k := range keys {
 		homes := r.homesOf(k)
+		if len(homes) == 0 {
+			continue
+		}
 		first := r.eyes[homes[0]].copies[k]
 		if slices.ContainsFunc(homes, func(h int) bool { return r.eyes[h].copies[k] != first }) {
 			out = append(out, k)

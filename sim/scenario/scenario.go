@@ -32,7 +32,10 @@ type Scenario struct {
 	// line is the title.
 	Story []string
 
+	// Nodes of the cluster, and behind them the spare ones, which are machines
+	// without a node until they join.
 	Nodes      []string
+	Spare      []string
 	Zones      []Zone
 	Replicas   int // 0 is 3, or as many as there are nodes
 	Partitions int // 0 is 16

@@ -61,6 +61,7 @@ func (r *runner) pass(until time.Time) {
 		if err := r.cluster.Supervise(); err != nil {
 			r.event("note", nil, "does not start again: "+r.names.in(err.Error()))
 		}
+		r.gone()
 		for i := range r.cluster.Machines {
 			r.meet(i)
 		}
@@ -100,6 +101,8 @@ func (r *runner) do(st Step) {
 		r.single(st.Line, a)
 	case Records:
 		r.records(st.Line, a)
+	case Change:
+		r.change(st.Line, a)
 	case Rolling:
 		r.rolling(a)
 	case Flap:

@@ -59,6 +59,9 @@ func (r *runner) settle() map[string][]string {
 	r.cluster.Network.Heal()
 	r.cluster.World.Follow()
 	for i, m := range r.cluster.Machines {
+		if m.Retired() {
+			continue
+		}
 		r.mendDisk(i)
 		m.Clock.Set(0)
 		r.resume(i)
@@ -74,6 +77,7 @@ func (r *runner) settle() map[string][]string {
 		r.event("ready", nil, "mended")
 		r.check("the cluster serves again", 0, true, "")
 	}
+	r.ends()
 	final := map[string][]string{}
 	for _, key := range r.history.Keys() {
 		values, err := r.agreed(key)
@@ -103,7 +107,7 @@ func (r *runner) finally(key string) ([]string, error) {
 	ask := func(i int, level client.Level) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		result, err := r.through[i].Get(ctx, []byte(key), level)
+		result, err := r.through[i].read(ctx, key, level)
 		if err != nil && result.Context == nil {
 			return fmt.Errorf("read through %s: %s", r.Nodes[i], r.names.in(err.Error()))
 		}

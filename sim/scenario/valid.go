@@ -17,8 +17,11 @@ func (s *Scenario) homes() int {
 	if s.Replicas > 0 {
 		return s.Replicas
 	}
-	return min(homesUsual, len(s.Nodes))
+	return min(homesUsual, len(s.members()))
 }
+
+// members are the nodes that found the cluster.
+func (s *Scenario) members() []string { return s.Nodes[:len(s.Nodes)-len(s.Spare)] }
 
 // length is when the script ends at the earliest: at its end step, or when all is
 // done and undone.
@@ -92,14 +95,14 @@ func (c *checker) level(line int, l Level) {
 // check looks at what a line alone cannot tell.
 func (s *Scenario) check() []error {
 	c := &checker{Scenario: s}
-	switch n := len(s.Nodes); {
+	switch n := len(s.members()); {
 	case n == 0:
 		c.fail(0, "want a line cluster NODE NODE ...")
 		return c.errs
 	case slices.Contains(s.Nodes, allNodes):
 		c.fail(0, "cluster: all is no name")
-	case n > NodesMax:
-		c.fail(0, "cluster of %d nodes: want 1 to %d", n, NodesMax)
+	case len(s.Nodes) > NodesMax:
+		c.fail(0, "cluster of %d nodes: want 1 to %d", len(s.Nodes), NodesMax)
 	case s.Replicas > n:
 		c.fail(0, "%d replicas on %d nodes: each home of a key is another node", s.Replicas, n)
 	case s.Partitions&(s.Partitions-1) != 0:
@@ -107,6 +110,11 @@ func (s *Scenario) check() []error {
 	}
 	if s.Replicas > ring.ReplicasMax {
 		c.fail(0, "replicas %d: want 1 to %d", s.Replicas, ring.ReplicasMax)
+	}
+	for i, n := range s.Nodes {
+		if slices.Contains(s.Nodes[:i], n) {
+			c.fail(0, "node %s is there twice", n)
+		}
 	}
 	c.zones()
 	c.keys()
@@ -234,6 +242,13 @@ func (c *checker) action(st Step) {
 		if !a.Right {
 			c.known(st.Line, a.Node, a.Subject)
 		}
+	case Change:
+		c.known(st.Line, a.Nodes...)
+		for _, n := range []string{a.With, a.Through} {
+			if n != "" {
+				c.known(st.Line, n)
+			}
+		}
 	case Op:
 		c.known(st.Line, a.Node)
 		c.level(st.Line, a.Level)
@@ -281,6 +296,8 @@ func (c *checker) expects() {
 			}
 		case Named:
 			c.single(e.Line, []string{w.Node})
+		case Members:
+			c.single(e.Line, w.Nodes)
 		}
 	}
 }

@@ -44,6 +44,9 @@ func newWays(c *sim.Cluster, base network.Link) *ways {
 		w.stand(m.Name, i)
 		w.cuts[i] = make([]bool, n)
 		w.states[i] = stateUp
+		if m.Retired() {
+			w.states[i] = stateDown
+		}
 		// The cluster's own questions always arrive.
 		w.network.SetLink("probe", m.Name, base)
 		w.network.SetLink(m.Name, "probe", base)
@@ -66,6 +69,23 @@ func (w *ways) cut(from, to []int) (fresh [][2]int) {
 		}
 	}
 	return fresh
+}
+
+// again cuts what a node and those beside it are cut off from, for those who came since.
+func (w *ways) again(node int) {
+	for i := range w.cuts {
+		for _, pair := range [][2]int{{node, i}, {i, node}} {
+			if w.isCut(pair) {
+				w.between(pair[0], pair[1], w.network.Cut)
+			}
+		}
+	}
+}
+
+func (w *ways) isCut(pair [2]int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cuts[pair[0]][pair[1]]
 }
 
 // mend ends cuts, and says whether there was one.
