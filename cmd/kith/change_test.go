@@ -251,6 +251,7 @@ func TestTheOnlyCopyIsNotGivenUp(t *testing.T) {
 		only  bool
 	}{
 		{"one copy of each", one, false, client.RingRemove, true},
+		{"one copy of each, and a node has not noticed yet", one, true, client.RingRemove, true},
 		{"one copy of each", one, false, client.RingReplace, true},
 		{"it is there and moves by itself", one, true, client.RingReplace, false},
 		{"it leaves by itself", one, false, client.RingLeave, false},

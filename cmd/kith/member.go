@@ -79,9 +79,10 @@ func (ch *change) spares(view client.RingView, req *client.RingRequest) error {
 	if err != nil || m == nil || ch.verb != client.RingRemove && ch.verb != client.RingReplace {
 		return nil // not found here: the node that is asked says so
 	}
+	// One that is reached hands its slots over; what a node says of that may be late.
 	reached := false
 	for _, a := range view.Members {
-		reached = reached || a.ID == m.ID && a.Alive
+		reached = reached || ch.verb == client.RingReplace && a.ID == m.ID && a.Alive
 	}
 	if n := onlyCopies(view.Record, m.ID); n > 0 && !reached {
 		return &exitError{exitRefused, fmt.Errorf("%s: %s has the only copy of %d of %d partitions: given up, their keys would be lost for good, and nobody could read or write them again; nothing was changed",

@@ -49,6 +49,9 @@ func (m *moving) look(ctx context.Context) (bool, error) {
 		m.most = max(m.most, m.left)
 	}
 	if err == nil {
+		if m.moves != nil { // somebody who does not tell this time has not unmoved anything
+			moves.Bytes = max(moves.Bytes, m.moves.Bytes)
+		}
 		m.moves = moves
 	}
 	m.mu.Unlock()

