@@ -221,7 +221,7 @@ func (m *Mover) wake() {
 }
 
 // pause waits for a wake-up, at most for most, and steps aside for what else happens
-// at that instant.
+// at that instant. What has woken it by then is not told again.
 func (m *Mover) pause(ctx context.Context, most time.Duration, changed <-chan struct{}) {
 	most = max(most, asideMin)
 	timer := time.NewTimer(most/2 + time.Duration(m.chance.Int64N(int64(most/2)+1)))
@@ -230,7 +230,6 @@ func (m *Mover) pause(ctx context.Context, most time.Duration, changed <-chan st
 	case <-ctx.Done():
 		return
 	case <-timer.C:
-		return
 	case <-changed:
 	case <-m.woken:
 	}
@@ -238,6 +237,10 @@ func (m *Mover) pause(ctx context.Context, most time.Duration, changed <-chan st
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
+	}
+	select {
+	case <-m.woken:
+	default:
 	}
 }
 
