@@ -180,9 +180,7 @@ func (c *Cluster) call(host *network.Host, via rpc.Peer, req api.ChangeRequest) 
 		whom = c.nameOf(id)
 	}
 	fmt.Fprintf(c.log, "operator: %v %s through %s: %s\n", req.Verb, whom, via.Addr, answer)
-	if c.opts.Tell != nil {
-		c.opts.Tell(Told{At: time.Now(), Fault: answered, Note: fmt.Sprintf("to %v %s: %s", req.Verb, whom, answer)})
-	}
+	c.tell(Told{At: time.Now(), Fault: answered, Note: fmt.Sprintf("to %v %s: %s", req.Verb, whom, answer)})
 	return err
 }
 

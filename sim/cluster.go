@@ -42,7 +42,8 @@ type Options struct {
 	Pace Pace
 	// Node changes a machine's configuration before each of its starts.
 	Node func(machine int, cfg *node.Config)
-	// Tell is called with every fault of a story as it begins and as it ends.
+	// Tell is called with every fault of a story as it begins and as it ends, one
+	// call after the other. It must not wait.
 	Tell func(Told)
 }
 
@@ -80,6 +81,18 @@ type Cluster struct {
 
 	mu  sync.Mutex // guards ids
 	ids map[ring.NodeID]string
+
+	telling sync.Mutex // held while Tell is called
+}
+
+// tell tells the listener, if there is one.
+func (c *Cluster) tell(t Told) {
+	if c.opts.Tell == nil {
+		return
+	}
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	c.opts.Tell(t)
 }
 
 // NewCluster starts the machines, which found a cluster together; WaitReady

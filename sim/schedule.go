@@ -112,9 +112,7 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 	tell := func(t Told) {
 		t.At = time.Now()
 		told = append(told, fmt.Sprintf("%9.3fs  %v", t.At.Sub(began).Seconds(), t))
-		if c.opts.Tell != nil {
-			c.opts.Tell(t)
-		}
+		c.tell(t)
 	}
 	for len(turns) > 0 {
 		slices.SortStableFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
