@@ -30,8 +30,6 @@ type Change struct {
 
 const weightMax = 1<<16 - 1
 
-var changeWords = []string{"join", "leave", "remove", "replace", "weight", "abort"}
-
 func parseChange(verb string, l *line) (Action, error) {
 	c := Change{Verb: verb}
 	var err error
