@@ -118,7 +118,7 @@ var mistakes = map[string]string{
 	head + "load x r=most":                                `r= level "most": want one, quorum, all or 1 to`,
 	head + "load x rate=1000/s to=1m":                     "loads of about 60000 operations: want at most 20000",
 	head + "load x to=1s\nload x to=1s":                   "line 3: load x is there twice",
-	head + "frobnicate a":                                 `line 2: no line begins with "frobnicate": want cluster, zone,`,
+	head + "frobnicate a":                                 `line 2: no line begins with "frobnicate": want cluster, spare, zone,`,
 	head + "at 10 cut a | b":                              `line 2: at: time "10": want a number and a unit`,
 	head + "at 2h cut a | b":                              "line 2: at: time 2h: want 0s to 1h",
 	head + "at 5s heal\nat 4s heal":                       "line 3: at 4s: the step before is at 5s",
