@@ -238,6 +238,13 @@ func (t *turns) take(p ring.Partition, id ring.NodeID) (bool, <-chan struct{}) {
 	return true, nil
 }
 
+// holders are from whom partitions are pulled now.
+func (t *turns) holders() map[ring.Partition]ring.NodeID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.held)
+}
+
 func (t *turns) give(p ring.Partition) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,6 +1,7 @@
 package antientropy
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -96,15 +97,24 @@ func (r *Repair) Status() api.RepairStatus {
 }
 
 // missing counts the dots that are known to be lacking, by partition. Partners
-// that have more than this node mostly have the same.
+// that have more than this node mostly have the same. Where one of them is being
+// pulled from, what it has said counts: the others wait for it, and look again later.
 func (r *Repair) missing() map[ring.Partition]uint64 {
-	all := map[ring.Partition]uint64{}
+	all, told := map[ring.Partition]uint64{}, map[ring.NodeID]map[ring.Partition]uint64{}
 	for _, pt := range r.book.all() {
 		pt.mu.Lock()
-		for p, n := range pt.missing {
+		told[pt.id] = maps.Clone(pt.missing)
+		pt.mu.Unlock()
+	}
+	for _, of := range told {
+		for p, n := range of {
 			all[p] = max(all[p], n)
 		}
-		pt.mu.Unlock()
+	}
+	for p, id := range r.turns.holders() {
+		if n := told[id][p]; n > 0 {
+			all[p] = n
+		}
 	}
 	return all
 }
