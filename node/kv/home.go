@@ -247,6 +247,12 @@ func (c *Coordinator) learn(call *rpc.Call, epoch uint64, again func()) {
 	}
 }
 
+// errLate says that no newer ring record came in time. Who waits for it and who learns it
+// say the same: of several that end at one instant, any may be the one that is told.
+func errLate(ctx context.Context, than uint64) error {
+	return fmt.Errorf("learning the ring record after epoch %d: %w", than, ctx.Err())
+}
+
 // newer returns the ring record once it is newer than an epoch, learning it from
 // a member that has it.
 func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (*ring.Record, error) {
@@ -263,7 +269,7 @@ func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (
 			case <-changed:
 				continue
 			case <-ctx.Done():
-				return nil, fmt.Errorf("waiting for a ring record after epoch %d: %w", than, ctx.Err())
+				return nil, errLate(ctx, than)
 			}
 		}
 		peer, ok := c.peer(from)
@@ -280,6 +286,9 @@ func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (
 			}
 		}
 		if err := c.cfg.Rings.Learn(ctx, peer, than+1); err != nil {
+			if ctx.Err() != nil {
+				return nil, errLate(ctx, than)
+			}
 			return nil, fmt.Errorf("learning the ring record after epoch %d: %w", than, err)
 		}
 	}
