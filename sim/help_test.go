@@ -11,7 +11,7 @@ import (
 	"github.com/kithdb/kith/sim"
 )
 
-// seeds are those that a test plays: few by default, a fifth of them under the race
+// seeds are those that a test plays: few by default, a third of them under the race
 // detector, which is slow, and sees as much in those; ten times as many with
 // KITH_LONG=1, or its number above 10. KITH_SEED plays that one alone.
 func seeds(few int) []uint64 {
@@ -19,7 +19,7 @@ func seeds(few int) []uint64 {
 		return []uint64{seed}
 	}
 	if !sim.Replays {
-		few = (few + 4) / 5
+		few = (few + 2) / 3
 	}
 	n := few
 	if long, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && long > 10 {
