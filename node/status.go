@@ -213,7 +213,12 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 			add(p.ID, p.Name, p.Zone)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	wait := statusTimeout
+	if end, ok := ctx.Deadline(); ok {
+		// Who does not answer must not take the time in which we do.
+		wait = min(wait, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var asked sync.WaitGroup
 	for i := range list {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +17,10 @@ import (
 )
 
 const (
-	// drainPause lies between two looks at a server that drains.
+	// drainPause lies between two looks at a server that drains, and drainLook bounds
+	// one.
 	drainPause = 100 * time.Millisecond
+	drainLook  = time.Second
 	// drainGrace is how much longer than its limit a server may take to end.
 	drainGrace = 10 * time.Second
 	// limitMax is the longest --limit.
@@ -83,7 +88,7 @@ func (a *app) drain(ctx context.Context, name string, limit time.Duration) error
 	if err != nil && !errors.Is(err, client.ErrUnknown) {
 		return err
 	}
-	if err := a.awaitEnd(ctx, c, limit+drainGrace); err != nil {
+	if err := awaitEnd(ctx, c.Status, addr, err == nil, limit+drainGrace); err != nil {
 		return &exitError{exitWait, fmt.Errorf("%s at %s: %w", label(member), addr, err), "see kith status"}
 	}
 	d := drained{"drain/v1", member.ID.String(), member.Name, operations, time.Since(began).Seconds()}
@@ -103,11 +108,11 @@ func (a *app) toDrain(ctx context.Context, name string) (*ring.Member, string, e
 	if err != nil {
 		return nil, "", err
 	}
-	st, err := a.look(ctx)
-	if err != nil {
-		return nil, "", err
-	}
 	if name == "" {
+		st, err := a.look(ctx)
+		if err != nil {
+			return nil, "", err
+		}
 		name = st.Node
 	}
 	m, err := memberOf(view.Record, name)
@@ -117,32 +122,52 @@ func (a *app) toDrain(ctx context.Context, name string) (*ring.Member, string, e
 	if m == nil {
 		return nil, "", usagef("drain %s: there is no such member: see kith status", name)
 	}
-	for _, s := range st.Members {
-		if s.ID == m.ID.String() && s.Address != "" {
-			return m, s.Address, nil
+	for _, at := range view.Members {
+		if at.ID == m.ID && at.Addr != "" {
+			return m, at.Addr, nil
 		}
 	}
 	return nil, "", fmt.Errorf("drain %s: nobody knows its address", label(m))
 }
 
-// awaitEnd waits until a server does not answer any more.
-func (a *app) awaitEnd(ctx context.Context, c *client.Client, most time.Duration) error {
+// awaitEnd waits until a server has ended: nobody listens at its address any more, or,
+// where it is known that it was told, who does is not draining. One that does not answer
+// may be at work.
+func awaitEnd(ctx context.Context, status func(context.Context) (*client.Status, error), addr string, told bool, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	tick := time.NewTicker(drainPause)
 	defer tick.Stop()
 	for {
-		st, err := c.Status(ctx)
-		if err != nil && ctx.Err() == nil {
+		if gone(ctx, addr) {
 			return nil
+		}
+		look, cancel := context.WithTimeout(ctx, drainLook)
+		st, err := status(look)
+		cancel()
+		if told && err == nil && !drains(st) {
+			return nil // it was started again
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			if st == nil {
-				return fmt.Errorf("it has not ended after %v", most)
-			}
-			return fmt.Errorf("it has not ended after %v: %s", most, st.Reason)
+			return fmt.Errorf("it has not ended after %v", most)
 		}
 	}
+}
+
+// gone says that nobody listens at an address.
+func gone(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, drainLook)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// drains says that the node that tells of itself is draining.
+func drains(st *client.Status) bool {
+	return slices.ContainsFunc(st.Members, func(m client.MemberStatus) bool { return m.ID == st.Node && m.State == "draining" })
 }

@@ -35,3 +35,21 @@ func TestARollingRestartRefusesNothing(t *testing.T) {
 	}
 	k.end(true)
 }
+
+// TestDrainSaysOfNobodyThatItHasEndedWhoHasNot: a server that is stopped in its tracks
+// does not answer, and has not ended.
+func TestDrainSaysOfNobodyThatItHasEndedWhoHasNot(t *testing.T) {
+	c := newCluster(t, 3, "--partitions", "16")
+	c.startAll()
+	c.signal(1, syscall.SIGSTOP)
+	r := c.kith("drain", c.servers[1].name, "--limit", "100ms", "--timeout", "1s")
+	if r.code != 6 && r.code != 124 || strings.Contains(r.stdout, "ended") {
+		t.Errorf("exit status %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	c.signal(1, syscall.SIGCONT)
+	c.must("drain", c.servers[1].name) // which it may be doing since
+	<-c.servers[1].exited
+	if code := c.servers[1].cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("it ends with status %d", code)
+	}
+}
