@@ -23,10 +23,10 @@ const (
 	servedEvery = 100 * time.Millisecond
 	servedLeast = 20
 	// burstYielding and burstAlone are how many merges wait for the disk at once.
-	burstYielding = 32
+	burstYielding = 8
 	burstAlone    = 256
 	// pageYielding is how many records one answer has while requests are served.
-	pageYielding = 512
+	pageYielding = 64
 )
 
 // yielding says whether this node serves requests beside its repair.
