@@ -276,7 +276,7 @@ func TestServerCloseAnswersWhatHasArrived(t *testing.T) {
 		go func() { outcome <- callEcho(client, time.Minute) }()
 		call := <-calls
 		go func() {
-			time.Sleep(drainTime / 2)
+			time.Sleep(goodbyeTime / 2)
 			call.Reply(&blob{})
 		}()
 		server.Close()
@@ -291,7 +291,7 @@ func TestServerCloseAnswersWhatHasArrived(t *testing.T) {
 // time; others are served meanwhile.
 func TestFault57_SlowHandshakesAreCutOff(t *testing.T) {
 	bubble(t, TCPConfig{}, nil, func(t *testing.T, p *pipes, c *Client) {
-		block := appendHandshake(nil, &hello{min: 1, max: 1})
+		block := appendHandshake(nil, &hello{protocols: Protocols{1, 1}})
 		for drip := range 2 {
 			conn, err := p.dial(t.Context(), "")
 			if err != nil {
@@ -320,6 +320,9 @@ func TestFault57_SlowHandshakesAreCutOff(t *testing.T) {
 	})
 }
 
+// anybody lets every dialer in.
+func anybody(*hello) error { return nil }
+
 func TestHandshakeRefusalsNameBothSides(t *testing.T) {
 	x, y := ring.ClusterID{0xaa}, ring.ClusterID{0xbb}
 	a, b := ring.NodeID{0xcc}, ring.NodeID{0xdd}
@@ -329,21 +332,21 @@ func TestHandshakeRefusalsNameBothSides(t *testing.T) {
 		want         error
 		words        []string
 	}{
-		{"same", hello{min: 1, max: 1, cluster: x}, hello{min: 1, max: 1, cluster: x}, nil, nil},
-		{"dialer unpinned", hello{min: 1, max: 1}, hello{min: 1, max: 1, cluster: x}, nil, nil},
-		{"listener without a cluster", hello{min: 1, max: 1, cluster: x}, hello{min: 1, max: 1}, nil, nil},
-		{"clusters", hello{min: 1, max: 1, cluster: x}, hello{min: 1, max: 1, cluster: y}, ErrWrongCluster, []string{"aa0", "bb0"}},
-		{"newer", hello{min: 1, max: 1}, hello{min: 2, max: 7}, ErrVersion, []string{"1 to 1", "2 to 7"}},
-		{"older", hello{min: 3, max: 4}, hello{min: 1, max: 2}, ErrVersion, []string{"3 to 4", "1 to 2"}},
-		{"overlap", hello{min: 1, max: 3}, hello{min: 3, max: 4}, nil, nil},
-		{"another node", hello{min: 1, max: 1, expected: a}, hello{min: 1, max: 1, node: b}, ErrWrongNode, []string{"cc0", "dd0"}},
-		{"the node", hello{min: 1, max: 1, expected: a}, hello{min: 1, max: 1, node: a}, nil, nil},
+		{"same", hello{protocols: Protocols{1, 1}, cluster: x}, hello{protocols: Protocols{1, 1}, cluster: x}, nil, nil},
+		{"dialer unpinned", hello{protocols: Protocols{1, 1}}, hello{protocols: Protocols{1, 1}, cluster: x}, nil, nil},
+		{"listener without a cluster", hello{protocols: Protocols{1, 1}, cluster: x}, hello{protocols: Protocols{1, 1}}, nil, nil},
+		{"clusters", hello{protocols: Protocols{1, 1}, cluster: x}, hello{protocols: Protocols{1, 1}, cluster: y}, ErrWrongCluster, []string{"aa0", "bb0"}},
+		{"newer", hello{protocols: Protocols{1, 1}}, hello{protocols: Protocols{2, 7}}, ErrVersion, []string{"1 to 1", "2 to 7"}},
+		{"older", hello{protocols: Protocols{3, 4}}, hello{protocols: Protocols{1, 2}}, ErrVersion, []string{"3 to 4", "1 to 2"}},
+		{"overlap", hello{protocols: Protocols{1, 3}}, hello{protocols: Protocols{3, 4}}, nil, nil},
+		{"another node", hello{protocols: Protocols{1, 1}, expected: a}, hello{protocols: Protocols{1, 1}, node: b}, ErrWrongNode, []string{"cc0", "dd0"}},
+		{"the node", hello{protocols: Protocols{1, 1}, expected: a}, hello{protocols: Protocols{1, 1}, node: a}, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ours, theirs := net.Pipe()
 			listened := make(chan error, 1)
 			go func() {
-				_, err := listenHandshake(theirs, &c.them)
+				_, err := listenHandshake(theirs, &c.them, anybody)
 				listened <- err
 			}()
 			_, dialed := dialHandshake(ours, &c.dialer, handshakeTime)
@@ -365,10 +368,10 @@ func TestHandshakeRefusalsNameBothSides(t *testing.T) {
 func TestListenerRefusesOnItsOwn(t *testing.T) {
 	ours, theirs := net.Pipe()
 	go func() {
-		_, _ = listenHandshake(theirs, &hello{min: 1, max: 1, cluster: ring.ClusterID{1}})
+		_, _ = listenHandshake(theirs, &hello{protocols: Protocols{1, 1}, cluster: ring.ClusterID{1}}, anybody)
 		_ = theirs.Close()
 	}()
-	if _, err := ours.Write(appendHandshake(nil, &hello{min: 1, max: 1, cluster: ring.ClusterID{2}})); err != nil {
+	if _, err := ours.Write(appendHandshake(nil, &hello{protocols: Protocols{1, 1}, cluster: ring.ClusterID{2}})); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := readHandshake(ours)

@@ -39,6 +39,7 @@ type remote struct {
 	links    []*link // the last one is for bulk
 	turn     atomic.Uint32
 	inFlight atomic.Int64 // bytes of requests without an answer
+	apart    atomic.Bool  // it was logged that the peer speaks other protocols
 }
 
 // NewClient makes a Client. It connects to nobody yet.
@@ -197,6 +198,17 @@ func (r *remote) link(size int) *link {
 		return r.links[0]
 	}
 	return r.links[r.turn.Add(1)%uint32(small)]
+}
+
+// told is told how a dial has ended. That the peer speaks other versions of the protocol
+// is logged once, until one has succeeded.
+func (r *remote) told(err error) {
+	switch {
+	case err == nil:
+		r.apart.Store(false)
+	case errors.Is(err, ErrVersion) && !r.apart.Swap(true):
+		r.client.cfg.Logger.Warn("connection to a node refused", "node", r.to.ID, "address", r.to.Addr, "error", err)
+	}
 }
 
 func (r *remote) close() {

@@ -25,6 +25,7 @@ type clientConn struct {
 	vacant   []uint32  // places in requests without one
 	soonest  time.Time // no request's deadline is before
 	frameMax int       // of the peer
+	version  uint8     // of the protocol: the highest that both sides speak
 	asked    int64     // when the first request since heard was sent
 
 	heard  atomic.Int64                      // when something last came in, in nanoseconds since began
@@ -127,6 +128,7 @@ func (c *clientConn) run() {
 	client := c.link.remote.client
 	defer client.running.Done()
 	if err := c.dial(client.ctx); err != nil {
+		c.link.remote.told(err)
 		c.link.gone(c, err)
 		c.fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
 		return
@@ -162,7 +164,7 @@ func (c *clientConn) dial(ctx context.Context) error {
 		return errors.Join(ErrClosed, conn.Close())
 	}
 	us := &hello{
-		min: ProtocolMin, max: ProtocolMax, cluster: cfg.Cluster(), node: cfg.Self.ID,
+		protocols: cfg.Protocols, cluster: cfg.Cluster(), node: cfg.Self.ID,
 		expected: l.remote.to.ID, addr: cfg.Self.Addr, frameMax: uint64(cfg.FrameMax),
 	}
 	them, err := dialHandshake(conn, us, cfg.HandshakeTimeout)
@@ -171,12 +173,14 @@ func (c *clientConn) dial(ctx context.Context) error {
 	}
 	c.theirs.Store(&[2]ring.ClusterID{them.cluster, us.cluster})
 	l.connected()
+	l.remote.told(nil)
 	if cfg.Connected != nil {
 		cfg.Connected(l.remote.to, them.node, them.cluster)
 	}
 	c.heard.Store(int64(time.Since(c.began)))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.version, _ = us.protocols.Common(them.protocols)
 	if them.frameMax > 0 {
 		c.frameMax = min(c.frameMax, int(them.frameMax))
 	}
@@ -225,6 +229,12 @@ func (c *clientConn) answers(r *frameReader) error {
 		f, ok, err := r.next()
 		if err != nil || !ok {
 			return err
+		}
+		if f.kind == kindGoodbye {
+			if c.leave() {
+				return errGone
+			}
+			continue
 		}
 		c.mu.Lock()
 		req, ok := c.take(f.id)

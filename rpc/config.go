@@ -7,13 +7,6 @@ import (
 	"github.com/kithdb/kith/ring"
 )
 
-// ProtocolMin and ProtocolMax are the versions of the protocol that this
-// program speaks.
-const (
-	ProtocolMin uint8 = 1
-	ProtocolMax uint8 = 1
-)
-
 // Defaults and bounds of TCPConfig.
 const (
 	frameDefault       = 20 << 20
@@ -37,8 +30,11 @@ type TCPConfig struct {
 	Cluster func() ring.ClusterID
 	// Mux answers the requests that a Server receives.
 	Mux *Mux
-	// Logger gets what a Server has to say; nil for nothing.
+	// Logger gets what a Server has to say, and which peers a Client has no version in
+	// common with; nil for nothing.
 	Logger *slog.Logger
+	// Protocols are the versions that this side speaks; zero is Spoken.
+	Protocols Protocols
 
 	// FrameMax bounds a message with its header, in bytes; 0 is 20 MiB. All
 	// nodes of a cluster should have the same.
@@ -80,6 +76,9 @@ func (c TCPConfig) withDefaults() TCPConfig {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Protocols == (Protocols{}) {
+		c.Protocols = Spoken()
 	}
 	orElse(&c.FrameMax, frameDefault)
 	orElse(&c.InFlightMax, inFlightDefault)

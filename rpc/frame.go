@@ -21,7 +21,13 @@ import (
 //
 // The rest of a request is the time left until its deadline (uint32, in
 // microseconds), the length of the route's name (uint8), the name, and the body.
-// That of an answer is its body, that of a failure what AppendError wrote.
+// That of an answer is its body, that of a failure what AppendError wrote. That of a
+// goodbye is empty; a reader passes over it.
+//
+// Kinds are added as the protocol grows, within one version too. A dialer passes over
+// frames with the id of no request that waits, whatever their kind; an answer of a kind
+// that it does not know fails its request. A listener answers what it does not know by a
+// failure which says that nothing was done.
 const (
 	lengthSize  = 4
 	frameHeader = 17 // up to the rest
@@ -33,6 +39,7 @@ const (
 	kindRequest = 1
 	kindReply   = 2
 	kindFailure = 3
+	kindGoodbye = 4 // the listener takes no more requests
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

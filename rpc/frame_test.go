@@ -174,9 +174,9 @@ func FuzzFrames(f *testing.F) {
 }
 
 func FuzzHandshake(f *testing.F) {
-	f.Add(appendHandshake(nil, &hello{min: 1, max: 1, addr: "127.0.0.1:7000"}))
+	f.Add(appendHandshake(nil, &hello{protocols: Protocols{1, 1}, addr: "127.0.0.1:7000"}))
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
-	f.Add((&hello{min: 1, max: 1, addr: "127.0.0.1:7000", refusal: []byte("x")}).AppendWire(nil))
+	f.Add((&hello{protocols: Protocols{1, 1}, addr: "127.0.0.1:7000", refusal: []byte("x")}).AppendWire(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := readHandshake(bytes.NewReader(b))
 		if err != nil { // perhaps it is a message without its header
@@ -187,7 +187,7 @@ func FuzzHandshake(f *testing.F) {
 		}
 		again, err := readHandshake(bytes.NewReader(appendHandshake(nil, h)))
 		if err != nil || again.cluster != h.cluster || again.node != h.node || again.expected != h.expected ||
-			again.min != h.min || again.max != h.max || again.addr != h.addr || again.frameMax != h.frameMax || !bytes.Equal(again.refusal, h.refusal) {
+			again.protocols != h.protocols || again.addr != h.addr || again.frameMax != h.frameMax || !bytes.Equal(again.refusal, h.refusal) {
 			t.Fatalf("%+v came back as %+v, %v", h, again, err)
 		}
 	})

@@ -28,20 +28,20 @@ var magic = [8]byte{'K', 'I', 'T', 'H', 'R', 'P', 'C', '\n'}
 
 // hello is what each side says of itself; zero is unknown.
 type hello struct {
-	min, max uint8 // protocol versions
-	cluster  ring.ClusterID
-	node     ring.NodeID // zero for a client
-	expected ring.NodeID // whom the dialer wants
-	addr     string      // where others reach the node
-	frameMax uint64
-	refusal  []byte // what AppendError wrote; from the listener only
+	protocols Protocols
+	cluster   ring.ClusterID
+	node      ring.NodeID // zero for a client
+	expected  ring.NodeID // whom the dialer wants
+	addr      string      // where others reach the node
+	frameMax  uint64
+	refusal   []byte // what AppendError wrote; from the listener only
 }
 
 // AppendWire implements wire.Appender.
 func (h *hello) AppendWire(b []byte) []byte {
 	b = wire.AppendArray(b, 8)
-	b = wire.AppendUint(b, uint64(h.min))
-	b = wire.AppendUint(b, uint64(h.max))
+	b = wire.AppendUint(b, uint64(h.protocols.Min))
+	b = wire.AppendUint(b, uint64(h.protocols.Max))
 	b = wire.AppendBytes(b, h.cluster[:])
 	b = wire.AppendBytes(b, h.node[:])
 	b = wire.AppendBytes(b, h.expected[:])
@@ -53,8 +53,8 @@ func (h *hello) AppendWire(b []byte) []byte {
 // ParseWire implements wire.Parser.
 func (h *hello) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
-	h.min = uint8(s.UintMax(255))
-	h.max = uint8(s.UintMax(255))
+	h.protocols.Min = uint8(s.UintMax(255))
+	h.protocols.Max = uint8(s.UintMax(255))
 	s.Fixed(h.cluster[:])
 	s.Fixed(h.node[:])
 	s.Fixed(h.expected[:])
@@ -70,9 +70,10 @@ func (h *hello) ParseWire(r *wire.Reader) error {
 // check says why one side, us, can't talk with the other. Both sides check, so
 // that neither relies on the other's care.
 func (us *hello) check(them *hello) error {
+	_, ok := us.protocols.Common(them.protocols)
 	switch {
-	case them.min > us.max || them.max < us.min:
-		return fmt.Errorf("%w: one side speaks %d to %d, the other %d to %d", ErrVersion, us.min, us.max, them.min, them.max)
+	case !ok:
+		return fmt.Errorf("%w: %s speaks %v, %s speaks %v: upgrade the older one", ErrVersion, us.who(), us.protocols, them.who(), them.protocols)
 	case us.strange(them.cluster):
 		return fmt.Errorf("%w: one side belongs to %v, the other to %v", ErrWrongCluster, us.cluster, them.cluster)
 	case !us.expected.IsZero() && us.expected != them.node:
@@ -81,6 +82,14 @@ func (us *hello) check(them *hello) error {
 		return fmt.Errorf("%w: %v answers where %v was expected", ErrWrongNode, us.node, them.expected)
 	}
 	return nil
+}
+
+// who names one side.
+func (h *hello) who() string {
+	if h.node.IsZero() {
+		return "the client"
+	}
+	return "node " + h.node.Short()
 }
 
 // strange says that both clusters are known and differ.
@@ -148,25 +157,28 @@ func dialHandshake(conn net.Conn, us *hello, most time.Duration) (*hello, error)
 	return them, conn.SetDeadline(time.Time{})
 }
 
-// listenHandshake lets the dialer introduce itself, and tells it if it can't
-// stay.
-func listenHandshake(conn net.Conn, us *hello) (*hello, error) {
+// listenHandshake lets the dialer introduce itself, and tells it if it can't stay. admit
+// is asked last, before the dialer is told that it may send. them is nil if it has not
+// said who it is.
+func listenHandshake(conn net.Conn, us *hello, admit func(them *hello) error) (them *hello, err error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
 		return nil, err
 	}
-	them, err := readHandshake(conn)
-	if err != nil {
+	if them, err = readHandshake(conn); err != nil {
 		return nil, err
 	}
 	refused := us.check(them)
+	if refused == nil {
+		refused = admit(them)
+	}
 	if refused != nil {
 		us.refusal = appendError(nil, refused, true)
 	}
 	if _, err := conn.Write(appendHandshake(nil, us)); err != nil {
-		return nil, fmt.Errorf("handshake: %w", err)
+		return them, fmt.Errorf("handshake: %w", err)
 	}
 	if refused != nil {
-		return nil, refused
+		return them, refused
 	}
 	return them, conn.SetDeadline(time.Time{})
 }

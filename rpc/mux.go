@@ -177,12 +177,12 @@ func (m *Mux) find(route []byte) *handler { return m.routes[string(route)] }
 // dispatch admits a request, or refuses it, and starts its handler.
 func (m *Mux) dispatch(h *handler, route string, a arrival, now time.Time) {
 	switch {
+	case m.closed.Load():
+		a.out.respond(a.id, nil, errGoodbye, true)
+		return
 	case h == nil:
 		m.counts.unknown.Add(1)
 		a.out.respond(a.id, nil, fmt.Errorf("%w: %q", ErrUnknownRoute, route), true)
-		return
-	case m.closed.Load():
-		a.out.respond(a.id, nil, fmt.Errorf("%w: the node is stopping", ErrClosed), true)
 		return
 	case !now.Before(a.deadline):
 		m.counts.expired.Add(1)
@@ -236,7 +236,7 @@ func (m *Mux) goroutine(c *Call, run func(context.Context)) {
 	}
 	m.mu.Unlock()
 	if closed {
-		c.refuse(fmt.Errorf("%w: the node is stopping", ErrClosed))
+		c.refuse(errGoodbye)
 		return
 	}
 	go func() {

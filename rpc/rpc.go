@@ -8,9 +8,10 @@
 //
 // It promises that every request is completed once, at the latest soon after its
 // deadline; that an error tells whether the peer may have acted (NotSent); that
-// registered errors survive the wire; and that nothing is allocated for what a
-// peer merely claims to send. Everything that waits is bounded, and what is over
-// a bound is refused at once.
+// registered errors survive the wire; that a server which ends in good order leaves
+// nobody in doubt (see Server.Close); and that nothing is allocated for what a peer
+// merely claims to send. Everything that waits is bounded, and what is over a bound is
+// refused at once.
 //
 // It does not send anything twice, keep an order between requests, or know what
 // the messages mean. Peers are not authenticated: whoever can connect is trusted.

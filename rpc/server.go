@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kithdb/kith/ring"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 	complainEvery    = 10 * time.Second // log lines about strangers
 	inspectEvery     = 10 * time.Second // writes that make no progress meanwhile are given up
 	turnAwayTime     = 10 * time.Millisecond
-	drainTime        = time.Second // for answers that are under way at Close
+	strangeMax       = 1024 // nodes of other protocols that are kept
 )
 
 // Server takes connections and gives their requests to a Mux.
@@ -29,10 +31,11 @@ type Server struct {
 	mu        sync.Mutex // guards the rest
 	closed    bool
 	conns     map[*serverConn]struct{}
-	raw       map[net.Conn]struct{} // that have not shaken hands yet
+	raw       map[net.Conn]struct{} // that have not been told yet that they may send
 	perIP     map[string]int
-	complaint time.Time // of the last log line about strangers
-	silent    int       // complaints since
+	complaint time.Time                 // of the last log line about strangers
+	silent    int                       // complaints since
+	strange   map[ring.NodeID]Protocols // nodes that were refused for theirs
 	refused   atomic.Uint64
 }
 
@@ -49,6 +52,7 @@ func serve(listener net.Listener, cfg TCPConfig) *Server {
 	s := &Server{
 		cfg: cfg.withDefaults(), listener: listener, stop: make(chan struct{}),
 		conns: map[*serverConn]struct{}{}, raw: map[net.Conn]struct{}{}, perIP: map[string]int{},
+		strange: map[ring.NodeID]Protocols{},
 	}
 	if s.cfg.Burst == nil {
 		s.cfg.Burst = new(Burst)
@@ -79,9 +83,10 @@ func (s *Server) Conns() int {
 // reason.
 func (s *Server) Refused() uint64 { return s.refused.Load() }
 
-// Close takes no more requests, gives those that are under way a second to be
-// answered, and waits for the server's goroutines. The Mux is its owner's to
-// close, before the server so that its handlers end, or after.
+// Close takes no more connections and requests, and says goodbye: those that are under
+// way are answered, those that come meanwhile are refused, and the other sides close.
+// It waits for that for a second at most, and for the server's goroutines. The Mux is
+// its owner's to close, before the server so that its handlers end, or after.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if s.closed {
@@ -95,15 +100,29 @@ func (s *Server) Close() {
 		conns = append(conns, c)
 	}
 	for conn := range s.raw {
-		_ = conn.Close()
+		_ = conn.Close() // it has sent nothing but who it is
 	}
 	s.mu.Unlock()
 	close(s.stop)
-	_ = s.listener.Close() // accept sees it
+	_ = s.listener.Close() // accept sees it; first, so that nobody comes back here
 	for _, c := range conns {
-		_ = c.conn.SetReadDeadline(time.Now()) // its reader sees it
+		c.goodbye()
 	}
-	s.running.Wait()
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	limit := time.NewTimer(goodbyeTime)
+	defer limit.Stop()
+	select {
+	case <-ended:
+	case <-limit.C:
+		for _, c := range conns {
+			c.abort()
+		}
+		<-ended
+	}
 }
 
 // accept takes connections until the listener is closed. Without descriptors or
@@ -152,7 +171,7 @@ func (s *Server) turnAway(conn net.Conn, why error) {
 
 func (s *Server) hello() *hello {
 	return &hello{
-		min: ProtocolMin, max: ProtocolMax, cluster: s.cfg.Cluster(), node: s.cfg.Self.ID,
+		protocols: s.cfg.Protocols, cluster: s.cfg.Cluster(), node: s.cfg.Self.ID,
 		addr: s.cfg.Self.Addr, frameMax: uint64(s.cfg.FrameMax),
 	}
 }
@@ -191,28 +210,55 @@ func (s *Server) leave(conn net.Conn, ip string) {
 func (s *Server) serve(conn net.Conn) {
 	tune(conn)
 	us := s.hello()
-	them, err := listenHandshake(conn, us)
-	if err != nil {
-		s.complain("connection refused", conn.RemoteAddr().String(), err)
+	var c *serverConn
+	them, err := listenHandshake(conn, us, func(them *hello) error {
+		c = newServerConn(s, conn, us, them)
+		return s.admit(c)
+	})
+	if errors.Is(err, ErrVersion) && !them.node.IsZero() {
+		s.apart(them, err)
 		return
 	}
-	c := newServerConn(s, conn, us, them)
-	s.mu.Lock()
-	delete(s.raw, conn)
-	closed := s.closed
-	if !closed {
-		s.conns[c] = struct{}{}
+	what := "connection refused"
+	if err == nil {
+		what = "connection broken off"
+		err = c.run()
 	}
-	s.mu.Unlock()
-	if closed {
-		return
-	}
-	err = c.run()
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
 	if err != nil {
-		s.complain("connection broken off", conn.RemoteAddr().String(), err)
+		s.complain(what, conn.RemoteAddr().String(), err)
+	}
+}
+
+// admit lets a connection in that is about to be told so: from then on it may send, and
+// Close says goodbye to it.
+func (s *Server) admit(c *serverConn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errGoodbye
+	}
+	delete(s.raw, c.conn)
+	delete(s.strange, c.peer.ID)
+	s.conns[c] = struct{}{}
+	return nil
+}
+
+// apart logs that a node speaks other versions of the protocol: once, until it comes
+// back with others.
+func (s *Server) apart(them *hello, err error) {
+	s.refused.Add(1)
+	s.mu.Lock()
+	known := s.strange[them.node] == them.protocols
+	if len(s.strange) >= strangeMax {
+		clear(s.strange)
+	}
+	s.strange[them.node] = them.protocols
+	s.mu.Unlock()
+	if !known {
+		s.cfg.Logger.Warn("connection of a node refused", "node", them.node, "address", them.addr, "error", err)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,16 +26,18 @@ type serverConn struct {
 	theirs ring.ClusterID
 	ours   ring.ClusterID // when we shook hands
 	most   int            // bytes of a frame that the peer takes
+	// version of the protocol: the highest that both sides speak.
+	version uint8
 
-	owed int           // requests without an answer; guarded by outlet.mu
-	paid chan struct{} // of capacity 1: owed is 0
+	leaving atomic.Bool // see goodbye
 }
 
 func newServerConn(s *Server, conn net.Conn, us, them *hello) *serverConn {
 	c := &serverConn{
 		server: s, conn: conn, theirs: them.cluster, ours: us.cluster, most: s.cfg.FrameMax,
-		peer: Peer{Addr: conn.RemoteAddr().String()}, paid: make(chan struct{}, 1),
+		peer: Peer{Addr: conn.RemoteAddr().String()},
 	}
+	c.version, _ = us.protocols.Common(them.protocols)
 	if !them.node.IsZero() {
 		c.peer = Peer{ID: them.node, Addr: them.addr}
 	}
@@ -57,10 +59,6 @@ func (c *serverConn) run() error {
 		c.abort()
 	}()
 	err := c.read()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.drain()
-		err = nil
-	}
 	c.mu.Lock()
 	c.shut()
 	c.mu.Unlock()
@@ -105,20 +103,20 @@ func (c *serverConn) serve(r *frameReader) error {
 		if err != nil || !ok {
 			return err
 		}
-		switch f.kind {
-		case kindSkip:
+		switch {
+		case f.kind == kindSkip:
 			continue
-		case kindRequest:
-		default:
-			return fmt.Errorf("a frame of unknown kind %d", f.kind)
+		case c.leaving.Load():
+			c.respond(f.id, nil, errGoodbye, true)
+			continue
+		case f.kind != kindRequest:
+			c.respond(f.id, nil, fmt.Errorf("%w: a frame of unknown kind %d", ErrUnknownRoute, f.kind), true)
+			continue
 		}
 		route, body, left, err := f.request()
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
-		c.owed++
-		c.mu.Unlock()
 		mux := c.server.cfg.Mux
 		h := mux.find(route)
 		name := ""
@@ -166,13 +164,6 @@ func (c *serverConn) respond(id uint64, msg any, err error, refused bool) {
 	finishFrame(s.b, id, restSum(s.b))
 
 	c.mu.Lock()
-	c.owed--
-	if c.owed == 0 {
-		select {
-		case c.paid <- struct{}{}:
-		default:
-		}
-	}
 	if c.dead {
 		c.mu.Unlock()
 		s.free()
@@ -199,25 +190,4 @@ func (c *serverConn) abort() {
 	c.signal()
 	c.notify()
 	_ = c.conn.Close()
-}
-
-// drain waits until all requests are answered and the answers written, for a
-// second.
-func (c *serverConn) drain() {
-	limit := time.NewTimer(drainTime)
-	defer limit.Stop()
-	for {
-		c.mu.Lock()
-		done := c.owed == 0 && !c.unwritten() && !c.writing || c.dead
-		c.mu.Unlock()
-		if done {
-			return
-		}
-		select {
-		case <-c.paid:
-		case <-c.drained:
-		case <-limit.C:
-			return
-		}
-	}
 }

@@ -23,7 +23,7 @@ func TestPeerThatTakesNoAnswersIsCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if _, err := dialHandshake(conn, &hello{min: 1, max: 1}, handshakeTime); err != nil {
+		if _, err := dialHandshake(conn, &hello{protocols: Protocols{1, 1}}, handshakeTime); err != nil {
 			t.Fatal(err)
 		}
 		body, err := encode(nil, &blob{Data: make([]byte, 200<<10)})
@@ -67,7 +67,7 @@ func TestAnswersThatWaitAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := dialHandshake(conn, &hello{min: 1, max: 1}, handshakeTime); err != nil {
+		if _, err := dialHandshake(conn, &hello{protocols: Protocols{1, 1}}, handshakeTime); err != nil {
 			t.Fatal(err)
 		}
 		for range 100 {

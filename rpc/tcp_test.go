@@ -30,6 +30,7 @@ func TestTCPKeepsTheTransportsPromises(t *testing.T) {
 			Server: rpc.Peer{ID: id, Addr: server.Addr()},
 			Nobody: rpc.Peer{Addr: nobody},
 			Kill:   server.Close,
+			Close:  server.Close,
 		}
 	})
 }

@@ -151,4 +151,7 @@ type RepairStatus struct {
 	// Scans counts what another home had to look for in a whole partition since
 	// the start, because its log of writes does not reach back that far.
 	Scans int64 `json:"scans"`
+	// HandingOver is how many partitions it has given up, and keeps until it knows
+	// what their homes have of them.
+	HandingOver int `json:"handing_over,omitempty"`
 }

@@ -15,6 +15,10 @@ const (
 	// slots, goes on behind the answer: see Moves. It is done, refused (with
 	// ErrRefused, ErrBadRequest, ErrNotReady or ErrUnavailable) or ErrUnknown.
 	Change rpc.Route[ChangeRequest, ChangeResponse] = "ring.change"
+	// Force goes on without keepers that are gone for good: the survivors agree
+	// on the next record by themselves. It is done, refused, or ErrUnknown: then it
+	// has to be repeated.
+	Force rpc.Route[ForceRequest, ChangeResponse] = "ring.force"
 	// Plan says what a change would do, and does nothing.
 	Plan rpc.Route[ChangeRequest, PlanResponse] = "ring.plan"
 	// Moves says how far the moves of slots are.
@@ -81,6 +85,9 @@ type ChangeRequest struct {
 	With string
 	// Number is the weight, 1 to 65,535, or the number of replicas.
 	Number int
+	// DataLost accepts, for VerbRemove and VerbReplace, that keys are lost for good of
+	// which nobody else who is there has a whole copy.
+	DataLost bool
 }
 
 // ChangeResponse says what was decided. Its JSON is part of the contract of the
@@ -92,6 +99,18 @@ type ChangeResponse struct {
 	Changed bool `json:"changed"`
 	// Said are the words for what the decided record changed.
 	Said []string `json:"said"`
+}
+
+// ForceRequest asks the survivors to go on. It is sent to one of them.
+type ForceRequest struct {
+	// Cluster is the cluster's ID, 32 hexadecimal digits, to be sure which one is
+	// meant.
+	Cluster string
+	// Survivors are names, IDs, or at least the first 8 digits of IDs of members, the
+	// one that is asked among them.
+	Survivors []string
+	// Who asks, at most 64 bytes, for the ring's history.
+	Who string
 }
 
 // PlanResponse is where a change would lead.

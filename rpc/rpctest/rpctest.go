@@ -28,6 +28,8 @@ type Net struct {
 	Nobody rpc.Peer
 	// Kill ends the server at once, as a crash of its process does.
 	Kill func()
+	// Close ends it in good order, and waits for that. Its Mux goes on.
+	Close func()
 }
 
 // Start makes a Net, which ends with the test.
@@ -62,6 +64,8 @@ func Cases() []Case {
 		{"ClassesDoNotStarveEachOther", classesApart},
 		{"NobodyIsUnreachable", nobody},
 		{"CrashIsNotARefusal", crash},
+		{"GoodbyeAnswersWhatWasTaken", goodbyeAnswers},
+		{"GoodbyeLeavesNobodyInDoubt", goodbyeLeavesNoDoubt},
 		{"BigBodiesArriveWhole", bigBodies},
 		{"TooLargeIsNotSent", tooLarge},
 		{"ManyCallersGetTheirOwn", manyCallers},

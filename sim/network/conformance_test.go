@@ -18,6 +18,7 @@ func startNet(t *testing.T, mux *rpc.Mux) rpctest.Net {
 		Server: peer(1),
 		Nobody: peer(2),
 		Kill:   server.Crash,
+		Close:  server.Close,
 	}
 }
 

@@ -17,6 +17,7 @@ type conn struct {
 	name    string // of the host at the address
 	target  *Host  // who answered the dial; nil until then
 	broken  bool
+	leaving bool              // the peer has said goodbye
 	until   time.Time         // a dial fails then
 	pending map[*request]bool // those that wait for the dial too
 	bytes   int
@@ -25,7 +26,7 @@ type conn struct {
 // conn finds the host's connection to a peer, or dials.
 func (h *Host) conn(to rpc.Peer) *conn {
 	for _, c := range h.conns {
-		if c.to == to {
+		if c.to == to && !c.leaving {
 			return c
 		}
 	}
@@ -87,7 +88,7 @@ func (c *conn) dialed() {
 func (c *conn) shaken(target *Host) {
 	switch {
 	case c.broken || c.target != nil:
-	case target.dead || target.paused || c.from.paused || !c.there().cut.IsZero() || !c.back().cut.IsZero():
+	case target.dead || target.ended != nil || target.paused || c.from.paused || !c.there().cut.IsZero() || !c.back().cut.IsZero():
 		c.dial()
 	case !c.to.ID.IsZero() && c.to.ID != target.peer.ID:
 		c.failWith(rpc.ErrWrongNode, fmt.Errorf("node %s is there", target.peer.ID.Short()))
@@ -108,7 +109,7 @@ func (c *conn) shaken(target *Host) {
 func (c *conn) introduced(target *Host, ours, theirs ring.ClusterID) {
 	switch {
 	case c.broken || c.target != nil:
-	case target.dead: // since it was asked
+	case target.dead || target.ended != nil: // since it was asked
 		c.dial()
 	case !ours.IsZero() && !theirs.IsZero() && ours != theirs:
 		c.failWith(rpc.ErrWrongCluster, fmt.Errorf("we are of %s, node %s of %s", ours, target.peer.ID.Short(), theirs))

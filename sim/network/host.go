@@ -26,6 +26,7 @@ type Host struct {
 	deferred []deferral        // what a paused host will do
 	open     map[*request]bool // handed in and not completed
 	conns    []*conn
+	ended    chan struct{} // not nil: it has said goodbye; closed: to the last of them
 	sockets  []*Socket
 }
 
@@ -156,9 +157,6 @@ func (h *Host) PowerOff() {
 	h.die(false)
 }
 
-// Close is the orderly end of a process: like Crash.
-func (h *Host) Close() { h.Crash() }
-
 // Pause stops the process, as SIGSTOP does: what it sends and what comes in
 // waits for Resume, its deadlines among it.
 func (h *Host) Pause() {
@@ -215,6 +213,7 @@ func (h *Host) die(aloud bool) {
 	h.abandon()
 	h.unbind(aloud)
 	h.dead = true
+	h.farewell()
 	n.version++
 	n.all = slices.DeleteFunc(n.all, func(o *Host) bool { return o == h })
 	for _, other := range n.all {

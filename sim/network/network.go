@@ -28,6 +28,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kithdb/kith/rpc"
 )
 
 // Config shapes a network. The zero value works.
@@ -88,6 +90,8 @@ type Network struct {
 	began time.Time
 	wake  chan struct{}
 	done  chan struct{}
+	// ending refuses the requests that come to a process which is ending.
+	ending *rpc.Mux
 
 	mu        sync.Mutex // guards everything below; never held across a call-out
 	closed    bool
@@ -118,7 +122,7 @@ func New(cfg Config) *Network {
 	cfg.PendingMax = cmp.Or(cfg.PendingMax, 64<<20)
 	cfg.FrameMax = cmp.Or(cfg.FrameMax, 20<<20)
 	n := &Network{
-		cfg: cfg, began: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		cfg: cfg, began: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}), ending: newEnding(),
 		listening: map[string]*Host{}, newest: map[string]*Host{}, nameAt: map[string]string{},
 		off: map[string]bool{}, links: map[[2]string]*link{},
 	}

@@ -102,8 +102,8 @@ func (r *request) deliver(target *Host) {
 	deadline := time.Now().Add(r.patience)
 	body := bytes.Clone(r.body) // the receiver's own, as after a wire
 	n.later(func() {
-		if target.runs() {
-			target.mux.Serve(r.from.peer, r.route, body, deadline, func(reply []byte, err error) {
+		if mux := target.serving(); mux != nil {
+			mux.Serve(r.from.peer, r.route, body, deadline, func(reply []byte, err error) {
 				reply = bytes.Clone(reply)
 				n.mu.Lock()
 				defer n.unlock()
@@ -113,11 +113,17 @@ func (r *request) deliver(target *Host) {
 	})
 }
 
-// runs says that the host has not died.
-func (h *Host) runs() bool {
+// serving is what answers the host's requests; nil if it has died.
+func (h *Host) serving() *rpc.Mux {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	return !h.dead
+	switch {
+	case h.dead:
+		return nil
+	case h.ended != nil:
+		return h.net.ending
+	}
+	return h.mux
 }
 
 // answer sends a reply on its way back.
@@ -180,6 +186,7 @@ func (r *request) finish(reply []byte, err error) {
 	if c := r.conn; c != nil {
 		c.bytes -= len(r.body)
 		delete(c.pending, r)
+		c.rest()
 	}
 	note := r.route
 	if err != nil {
