@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -46,6 +45,8 @@ type Config struct {
 	Cluster string
 	// Seeds are HOST:PORT of any members. Names are resolved on every try.
 	Seeds []string
+	// Resolver looks names up. Nil: what the system has.
+	Resolver Resolver
 	// Key encrypts gossip with AES: 16, 24 or 32 bytes. Empty: plain text.
 	Key []byte
 	// Book keeps the peers over a restart. Nil: they are forgotten.
@@ -61,6 +62,11 @@ type Config struct {
 	State State
 	// Seed is where this node's chance comes from. Zero: drawn at random.
 	Seed uint64
+}
+
+// Resolver gives the addresses of a name, until ctx ends; *net.Resolver satisfies it.
+type Resolver interface {
+	LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error)
 }
 
 func (cfg *Config) check() error {
@@ -115,32 +121,6 @@ func splitAddr(addr string) (host string, port int, err error) {
 		return "", 0, fmt.Errorf("address %q: port %q is not a number from 0 to 65535", addr, digits)
 	}
 	return host, int(n), nil
-}
-
-// lookupTimeout bounds one question to DNS, so that a silent server delays
-// the joiner and never stops it.
-const lookupTimeout = 5 * time.Second
-
-// resolve gives the IP addresses of a host. A literal asks nobody: a simulated
-// world has no DNS.
-func resolve(ctx context.Context, host string) ([]net.IP, error) {
-	if ip := net.ParseIP(host); ip != nil {
-		return []net.IP{shorten(ip)}, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
-	if err != nil {
-		return nil, fmt.Errorf("resolve %q: %w", host, err)
-	}
-	ips := make([]net.IP, 0, len(found))
-	for _, f := range found {
-		ips = append(ips, shorten(f.IP))
-	}
-	if len(ips) == 0 {
-		return nil, fmt.Errorf("resolve %q: no address", host)
-	}
-	return ips, nil
 }
 
 // shorten gives IPv4 its four-byte form: memberlist compares addresses byte by

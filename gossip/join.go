@@ -55,8 +55,16 @@ func (j *joiner) turn(ctx context.Context) {
 	if rival := j.c.judge.takeRival(); rival != "" {
 		j.try(ctx, rival)
 	}
-	view := j.c.View()
-	for _, addr := range j.targets(ctx, view) {
+	alone := j.c.alone()
+	j.tryAll(ctx, j.targets(ctx, j.c.View(), alone))
+	if alone {
+		// Names come last: a silent DNS must not hold up what the book knows.
+		j.tryAll(ctx, j.unmet(j.lookup(ctx, j.c.cfg.seeds(true)), addrsAlive(j.c.View()), true))
+	}
+}
+
+func (j *joiner) tryAll(ctx context.Context, addrs []string) {
+	for _, addr := range addrs {
 		if ctx.Err() != nil {
 			return
 		}
@@ -100,24 +108,42 @@ func (j *joiner) upTo(d time.Duration) time.Duration {
 	return time.Duration(j.rng.Int64N(int64(d) + 1))
 }
 
-// targets chooses the addresses of one turn. Alone: all seeds, and one peer of
-// the book. Otherwise one of all that are absent. Where others know us at an
-// old address only, any of them is worth telling again.
-func (j *joiner) targets(ctx context.Context, view *View) []string {
+// addrsAlive are the gossip addresses of those who are alive.
+func addrsAlive(view *View) map[string]bool {
 	alive := make(map[string]bool)
 	for i := range view.Peers {
 		if p := &view.Peers[i]; p.Alive {
 			alive[p.GossipAddr] = true
 		}
 	}
-	absent := j.absent(view, alive)
-	alone := j.c.alone()
-	var seeds []string
-	for _, addr := range j.seeds(ctx, alone) {
+	return alive
+}
+
+// unmet are the addresses of seeds, each once, of which nobody is alive; and, with
+// somebody to talk to, none has answered in this life.
+func (j *joiner) unmet(addrs []string, alive map[string]bool, alone bool) (seeds []string) {
+	for _, addr := range addrs {
 		if !j.c.net.isSelf(addr) && !alive[addr] && (alone || !j.reached[addr]) && !slices.Contains(seeds, addr) {
 			seeds = append(seeds, addr)
 		}
 	}
+	return seeds
+}
+
+// targets chooses the addresses of one turn. Alone: all seeds that need no lookup, and
+// one peer of the book. Otherwise one of all that are absent. Where others know us at an
+// old address only, any of them is worth telling again.
+func (j *joiner) targets(ctx context.Context, view *View, alone bool) []string {
+	alive := addrsAlive(view)
+	absent := j.absent(view, alive)
+	var seeds []string
+	if alone {
+		seeds = j.c.cfg.seeds(false)
+	} else if seeds = j.c.cfg.Seeds; len(seeds) > 1 { // a lookup may take its time
+		at := j.rng.IntN(len(seeds))
+		seeds = seeds[at : at+1]
+	}
+	seeds = j.unmet(j.lookup(ctx, seeds), alive, alone)
 	if alone {
 		if len(absent) > 0 {
 			if one := absent[j.rng.IntN(len(absent))]; !slices.Contains(seeds, one) {
@@ -155,32 +181,6 @@ func (j *joiner) absent(view *View, alive map[string]bool) []string {
 		}
 		if !alive[addr] && !j.c.net.isSelf(addr) {
 			addrs = append(addrs, addr)
-		}
-	}
-	return addrs
-}
-
-// seeds resolves the seeds anew: the answer of DNS changes while a cluster
-// starts. With somebody to talk to, only one seed is looked up in a turn.
-func (j *joiner) seeds(ctx context.Context, all bool) []string {
-	names := j.c.cfg.Seeds
-	if !all && len(names) > 1 {
-		at := j.rng.IntN(len(names))
-		names = names[at : at+1]
-	}
-	var addrs []string
-	for _, name := range names {
-		host, port, err := splitAddr(name)
-		if err != nil {
-			continue // Start has checked them
-		}
-		ips, err := resolve(ctx, host)
-		if err != nil {
-			j.failed(name, err)
-			continue
-		}
-		for _, ip := range ips {
-			addrs = append(addrs, joinAddr(ip, port))
 		}
 	}
 	return addrs

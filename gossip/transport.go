@@ -121,7 +121,7 @@ func (t *transport) listen(cfg *Config, logger *log.Logger) error {
 	if host == "" {
 		host = "0.0.0.0"
 	}
-	ips, err := resolve(t.ctx, host)
+	ips, err := cfg.resolve(t.ctx, host)
 	if err != nil {
 		return fmt.Errorf("gossip: bind: %w", err)
 	}
@@ -164,7 +164,7 @@ func (t *transport) advertise(cfg *Config) error {
 		if err != nil {
 			return fmt.Errorf("gossip: advertise: %w", err)
 		}
-		ips, err := resolve(t.ctx, host)
+		ips, err := cfg.resolve(t.ctx, host)
 		if err != nil {
 			return fmt.Errorf("gossip: advertise: %w", err)
 		}
