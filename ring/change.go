@@ -57,7 +57,7 @@ func (r *Record) WithRemoval(id NodeID) (*Record, error) {
 	if lost != r {
 		next.Epoch = lost.Epoch // both changes are one record
 	}
-	next.Keepers = chooseKeepers(next.Members, r.Keepers)
+	next.Keepers = chooseKeepers(next.electable(), r.Keepers)
 	if err := next.requeue(nil); err != nil {
 		return nil, fmt.Errorf("remove member %s: %w", id.Short(), err)
 	}
@@ -167,6 +167,9 @@ func (r *Record) changed(what string, members []Member, heirs map[NodeID]NodeID)
 	}
 	next := r.successor()
 	next.setMembers(r, members)
+	if err := next.keptByNobody(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
 	if err := next.requeue(heirs); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -180,5 +183,5 @@ func (r *Record) setMembers(prev *Record, members []Member) {
 	for i, home := range prev.table {
 		r.table[i] = uint16(r.index(prev.Members[home].ID))
 	}
-	r.Keepers = chooseKeepers(members, prev.Keepers)
+	r.Keepers = chooseKeepers(r.electable(), prev.Keepers)
 }

@@ -192,6 +192,9 @@ func (r *Record) sources(m *Move, reader, before NodeID) [][]Quota {
 		// among them. While that one is there, it may be the last to have it.
 		need = max(need-(len(others)-len(live)), 1)
 	}
+	if r.isLost(before) && len(live) == 0 {
+		any = append(any, nil) // nobody has anything of it any more: it begins empty
+	}
 	// Fewer than needed: then the slot is not to be had without its home.
 	if need <= len(live) {
 		any = append(any, r.withLive([]Quota{{need, live}}, near, beyondMajority(inZone)))

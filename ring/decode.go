@@ -123,6 +123,10 @@ func (d *decoder) record() *Record {
 	d.since(r)
 	d.table(r)
 	d.moves(r)
+	if len(d.b) > 0 && d.b[0] == sectionForced {
+		d.b = d.b[1:]
+		d.forced(r)
+	}
 	if len(d.b) > 0 {
 		d.fail("end: bytes are left over")
 	}
@@ -163,14 +167,41 @@ func (d *decoder) keepers(r *Record) {
 	}
 }
 
-func (d *decoder) banned(r *Record) {
-	n := d.count(BannedMax, len(NodeID{}), "number of banned IDs")
+func (d *decoder) banned(r *Record) { r.Banned = d.ids(BannedMax, "banned IDs") }
+
+// ids reads a list of at most limit IDs; nil for an empty one.
+func (d *decoder) ids(limit int, what string) []NodeID {
+	n := d.count(limit, len(NodeID{}), "number of "+what)
 	if n == 0 {
+		return nil
+	}
+	ids := make([]NodeID, n)
+	for i := range ids {
+		copy(ids[i][:], d.take(len(NodeID{}), what))
+	}
+	return ids
+}
+
+// forcedMin is the least that one forced epoch takes, in bytes.
+const forcedMin = 1 + 1 + 32 + 1 + 16 + 1 + 1 + 1
+
+func (d *decoder) forced(r *Record) {
+	n := d.count(ForcedMax, forcedMin, "number of forced epochs")
+	if n == 0 {
+		d.fail("number of forced epochs")
 		return
 	}
-	r.Banned = make([]NodeID, n)
-	for i := range r.Banned {
-		copy(r.Banned[i][:], d.take(len(NodeID{}), "banned ID"))
+	r.Forced = make([]Forced, n)
+	for i := range r.Forced {
+		f := &r.Forced[i]
+		f.Epoch = d.uvarint("forced epoch")
+		f.Base = d.uvarint("base of a forced epoch")
+		copy(f.Digest[:], d.take(len(f.Digest), "digest of a forced epoch's base"))
+		f.Time = d.uvarint("time of a forced epoch")
+		copy(f.By[:], d.take(len(f.By), "who forced an epoch"))
+		f.Who = d.text("who forced an epoch")
+		f.Survivors = d.ids(MembersMax, "survivors")
+		f.Apart = d.ids(MembersMax, "members apart")
 	}
 }
 

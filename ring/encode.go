@@ -28,6 +28,7 @@ const wideIndex = 257
 //	founded     1 byte, 0 or 1
 //	table       Q*N indices of members, 1 byte each, or 2 from 257 members on
 //	moves       uvarint count, each: partition (2 bytes), slot, index of To (2 bytes), phase
+//	forced      only where the ring was: its section, see appendForced
 //
 // Numbers of fixed size have their high byte first. A move's From is the home
 // that the table has.
@@ -64,6 +65,43 @@ func (r *Record) Encode() []byte {
 		b = append(b, m.Slot)
 		b = binary.BigEndian.AppendUint16(b, uint16(r.index(m.To)))
 		b = append(b, byte(m.Phase))
+	}
+	return r.appendForced(b)
+}
+
+// Behind the moves stand sections that most records do not have, each begun by its
+// number, in rising order. Records without them are encoded as they were before there
+// were sections; who does not know one refuses the record.
+const sectionForced = 1
+
+// appendForced writes the section of what was forced: uvarint count, each:
+//
+//	epoch, base uvarint
+//	digest      32 bytes
+//	time        uvarint
+//	by          ID
+//	who         uvarint length, bytes
+//	survivors   uvarint count, each: ID
+//	apart       uvarint count, each: ID
+func (r *Record) appendForced(b []byte) []byte {
+	if len(r.Forced) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(append(b, sectionForced), uint64(len(r.Forced)))
+	for i := range r.Forced {
+		f := &r.Forced[i]
+		b = binary.AppendUvarint(b, f.Epoch)
+		b = binary.AppendUvarint(b, f.Base)
+		b = append(b, f.Digest[:]...)
+		b = binary.AppendUvarint(b, f.Time)
+		b = append(b, f.By[:]...)
+		b = appendText(b, f.Who)
+		for _, list := range [][]NodeID{f.Survivors, f.Apart} {
+			b = binary.AppendUvarint(b, uint64(len(list)))
+			for i := range list {
+				b = append(b, list[i][:]...)
+			}
+		}
 	}
 	return b
 }

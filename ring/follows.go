@@ -24,6 +24,9 @@ func (r *Record) follows(prev *Record) error {
 	if err := r.followsShape(prev); err != nil {
 		return err
 	}
+	if err := r.followsForced(prev); err != nil {
+		return err
+	}
 	if old, m := r.replacement(prev); !old.IsZero() {
 		return r.followsReplacement(prev, old, m)
 	}

@@ -56,6 +56,9 @@ type Record struct {
 	Since []uint64
 	// Moves are sorted by partition, at most one each.
 	Moves []Move
+	// Forced are the times that the ring was changed without a majority of its
+	// keepers, oldest first; at most ForcedMax.
+	Forced []Forced
 
 	table  []uint16 // partition*Replicas+slot -> index in Members; empty until founded
 	homes  []NodeID // the same as IDs
@@ -80,7 +83,7 @@ func (r *Record) successor() *Record {
 		Epoch: r.Epoch + 1, Cluster: r.Cluster, Name: r.Name,
 		Partitions: r.Partitions, Replicas: r.Replicas,
 		Keepers: slices.Clone(r.Keepers), Members: slices.Clone(r.Members), Banned: slices.Clone(r.Banned),
-		Since: slices.Clone(r.Since), Moves: slices.Clone(r.Moves), table: slices.Clone(r.table),
+		Since: slices.Clone(r.Since), Moves: slices.Clone(r.Moves), Forced: slices.Clone(r.Forced), table: slices.Clone(r.table),
 	}
 }
 

@@ -91,6 +91,7 @@ func (r *Record) replaced(old NodeID, m Member) *Record {
 	for i := range next.table {
 		next.table[i] = uint16(next.index(heir(r.Members[r.table[i]].ID)))
 	}
+	next.readmit(m.ID)
 	for i, id := range next.Keepers {
 		next.Keepers[i] = heir(id)
 	}

@@ -43,7 +43,7 @@ func (r *Record) WithRest(id NodeID) (*Record, error) {
 	}
 	next := r.successor()
 	next.Members[is].State = Standby
-	next.Keepers = chooseKeepers(next.Members, r.Keepers)
+	next.Keepers = chooseKeepers(next.electable(), r.Keepers)
 	return next.checked(r)
 }
 

@@ -11,7 +11,7 @@ import (
 func (r *Record) Validate() error {
 	for _, check := range []func() error{
 		r.validateShape, r.validateMembers, r.validateKeepers, r.validateBanned,
-		r.validateSince, r.validateTable, r.validateMoves,
+		r.validateSince, r.validateTable, r.validateMoves, r.validateForced,
 	} {
 		if err := check(); err != nil {
 			return err

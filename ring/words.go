@@ -17,6 +17,7 @@ func (r *Record) Changes(prev *Record) []string {
 	if r.Founded() && !prev.Founded() {
 		say("the cluster is founded: %d members, %d partitions with %d homes each", len(r.Members), r.Partitions, r.Replicas)
 	}
+	lines = append(lines, r.forcedChanges(prev)...)
 	for i := range prev.Members {
 		if m := &prev.Members[i]; r.Member(m.ID) == nil {
 			say("%s is no member any more", m.label())
