@@ -3,8 +3,10 @@ package heal
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +77,7 @@ type Healer struct {
 	policy Policy
 	waits  atomic.Pointer[string]
 
-	// What follows belongs to Run.
+	mu    sync.Mutex                // guards the rest, and is never held while others are asked
 	since map[ring.NodeID]time.Time // when members were there last
 	told  map[ring.NodeID]struct{}  // of whose death the command was told
 	gave  time.Time
@@ -100,9 +102,24 @@ func New(cfg Config) *Healer {
 func (h *Healer) Waits() string { return *h.waits.Load() }
 
 // Run watches until ctx is done, and then returns nil. All that it has started has ended
-// by then.
+// by then. Nothing that takes its time, a command or a proposal, keeps it from seeing who
+// comes back.
 func (h *Healer) Run(ctx context.Context) error {
-	chance := rand.New(rand.NewPCG(h.cfg.Seed, 0x6865616c))
+	var loops sync.WaitGroup
+	loops.Go(func() { h.loop(ctx, "look", func(r *ring.Record) error { h.look(r, time.Now()); return nil }) })
+	loops.Go(func() { h.loop(ctx, "tell", func(r *ring.Record) error { h.tell(ctx, r); return nil }) })
+	if h.cfg.Heal {
+		loops.Go(func() { h.loop(ctx, "heal", func(r *ring.Record) error { return h.heal(ctx, r) }) })
+	}
+	loops.Wait()
+	return nil
+}
+
+// loop does something about every lookEvery, and more seldom while that fails.
+func (h *Healer) loop(ctx context.Context, name string, do func(*ring.Record) error) {
+	seed := fnv.New64a()
+	seed.Write([]byte("heal/" + name))
+	chance := rand.New(rand.NewPCG(h.cfg.Seed, seed.Sum64()))
 	var failures int
 	for {
 		pause := lookEvery/2 + time.Duration(chance.Int64N(int64(lookEvery)))
@@ -111,15 +128,13 @@ func (h *Healer) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return
 		}
 		r := h.cfg.Rings.Current()
 		if r == nil {
 			continue
 		}
-		h.look(r, time.Now())
-		h.tell(ctx, r, time.Now())
-		if h.cfg.Heal && h.heal(ctx, r) != nil {
+		if do(r) != nil {
 			failures++
 		} else {
 			failures = 0
@@ -129,25 +144,33 @@ func (h *Healer) Run(ctx context.Context) error {
 
 // look notes who is away, and whether somebody was given up.
 func (h *Healer) look(r *ring.Record, now time.Time) {
+	away := make([]bool, len(r.Members))
+	for i := range r.Members {
+		id := r.Members[i].ID
+		away[i] = id != h.cfg.Self && h.cfg.Away(id)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for id := range h.since {
 		if r.Member(id) == nil {
 			delete(h.since, id)
 			delete(h.told, id)
 		}
 	}
-	for _, m := range r.Members {
-		_, known := h.since[m.ID]
+	for i := range r.Members {
+		id := r.Members[i].ID
+		_, known := h.since[id]
 		switch {
-		case m.ID == h.cfg.Self || !h.cfg.Away(m.ID):
-			delete(h.since, m.ID)
-			delete(h.told, m.ID)
+		case !away[i]:
+			delete(h.since, id)
+			delete(h.told, id)
 		case !known:
-			h.since[m.ID] = now
+			h.since[id] = now
 		}
 	}
 	if r.Epoch != h.epoch {
 		h.epoch = r.Epoch
-		if given(r, h.away) != nil {
+		if given(r, func(id ring.NodeID) (time.Time, bool) { at, ok := h.since[id]; return at, ok }) != nil {
 			h.gave = now
 		}
 	}
@@ -155,24 +178,38 @@ func (h *Healer) look(r *ring.Record, now time.Time) {
 
 // away is since when a member cannot be reached.
 func (h *Healer) away(id ring.NodeID) (time.Time, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	at, ok := h.since[id]
 	return at, ok
 }
 
+// dead says since when a member is dead that was not told of before, and notes that it is
+// told of now.
+func (h *Healer) dead(id ring.NodeID) (since time.Time, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	since, ok = h.since[id]
+	if _, done := h.told[id]; done || !ok || time.Since(since) < h.cfg.After {
+		return since, false
+	}
+	h.told[id] = struct{}{}
+	return since, true
+}
+
 // tell runs the command for those who are dead now and were not before. It waits for the
 // end of each: the command is not to be run twice at once.
-func (h *Healer) tell(ctx context.Context, r *ring.Record, now time.Time) {
+func (h *Healer) tell(ctx context.Context, r *ring.Record) {
 	for _, m := range r.Members {
-		at, away := h.away(m.ID)
-		if _, done := h.told[m.ID]; done || !away || now.Sub(at) < h.cfg.After {
+		since, dead := h.dead(m.ID)
+		if !dead || ctx.Err() != nil {
 			continue
 		}
-		h.told[m.ID] = struct{}{}
-		h.log.Warn("a member is dead: it could not be reached for long", "member", name(m), "state", m.State, "since", at, "slots", r.HomeCount(m.ID))
+		h.log.Warn("a member is dead: it could not be reached for long", "member", name(m), "state", m.State, "since", since, "slots", r.HomeCount(m.ID))
 		if h.cfg.Command == nil {
 			continue
 		}
-		d := Death{Member: m, Since: at, First: h.first(r)}
+		d := Death{Member: m, Since: since, First: h.first(r)}
 		if h.cfg.Addr != nil {
 			d.Addr = h.cfg.Addr(m.ID)
 		}
@@ -197,7 +234,10 @@ func (h *Healer) first(r *ring.Record) bool {
 
 // heal gives up a member if the policy says so.
 func (h *Healer) heal(ctx context.Context, r *ring.Record) error {
-	d := h.policy.Decide(r, Sight{Now: time.Now(), Self: h.cfg.Self, Away: h.away, Gave: h.gave})
+	h.mu.Lock()
+	gave := h.gave
+	h.mu.Unlock()
+	d := h.policy.Decide(r, Sight{Now: time.Now(), Self: h.cfg.Self, Away: h.away, Gave: gave})
 	if before := h.waits.Swap(&d.Waits); *before != d.Waits && d.Waits != "" {
 		h.log.Warn("a dead member is not given up yet", "reason", d.Waits)
 	}
@@ -209,7 +249,7 @@ func (h *Healer) heal(ctx context.Context, r *ring.Record) error {
 	defer cancel()
 	next, err := h.cfg.Rings.Propose(ctx, func(r *ring.Record) (*ring.Record, error) { return d.change(r, h.away) })
 	switch {
-	case errors.Is(err, errOther):
+	case errors.Is(err, errOther), errors.Is(err, errBack):
 		return nil
 	case err != nil:
 		h.log.Warn("a dead member could not be given up, trying on", "member", name(dead), "error", err)
@@ -219,7 +259,9 @@ func (h *Healer) heal(ctx context.Context, r *ring.Record) error {
 		h.log.Warn("a dead member has nothing any more and is taken out", "member", name(dead), "epoch", next.Epoch)
 		return nil
 	}
+	h.mu.Lock()
 	h.gave = time.Now()
+	h.mu.Unlock()
 	to := "all others"
 	if m := next.Member(d.Successor); m != nil {
 		to = name(*m)

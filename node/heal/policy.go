@@ -35,6 +35,8 @@ type Decision struct {
 	// Successor is the standby that is to get its slots; zero if all others share
 	// them.
 	Successor ring.NodeID
+	// Since is when Dead was there last.
+	Since time.Time
 	// Over says that it was given up before and has nothing any more: it is to be no
 	// member any longer.
 	Over bool
@@ -88,10 +90,13 @@ func (p Policy) Decide(r *ring.Record, s Sight) Decision {
 	if over := p.over(r, s); !over.IsZero() {
 		d = Decision{Dead: over, Over: true}
 	} else if dead := p.dead(r, s); len(dead) > 0 {
-		d.Dead = dead[0].ID
+		// Who has what nobody else has must not keep others from being given up.
+		i := slices.IndexFunc(dead, func(m ring.Member) bool { return onlyCopies(r, m.ID, s.Away) == 0 })
+		d.Dead = dead[max(i, 0)].ID
 	} else {
 		return d
 	}
+	d.Since, _ = s.Away(d.Dead)
 	wait := func(format string, args ...any) Decision { return Decision{Waits: fmt.Sprintf(format, args...)} }
 	if self := r.Member(s.Self); self == nil || self.State == ring.Lost {
 		return wait("this node is no member")
@@ -122,6 +127,9 @@ func (p Policy) Decide(r *ring.Record, s Sight) Decision {
 	if d.Over {
 		return d
 	}
+	if n := onlyCopies(r, d.Dead, s.Away); n > 0 {
+		return wait("%s has the only copy of %d of %d partitions that is left: it is not given up unless somebody does so by hand (kith remove)", name(*r.Member(d.Dead)), n, r.Partitions)
+	}
 	if !d.Successor.IsZero() {
 		active++
 	}
@@ -145,6 +153,24 @@ func given(r *ring.Record, away func(ring.NodeID) (time.Time, bool)) *ring.Membe
 	return nil
 }
 
+// onlyCopies counts the partitions of which only that member has a copy that can be had:
+// all other homes are away, or lost.
+func onlyCopies(r *ring.Record, id ring.NodeID, away func(ring.NodeID) (time.Time, bool)) (n int) {
+	for p := range ring.Partition(r.Partitions) {
+		homes := r.Homes(p)
+		if slices.Contains(homes, id) && !slices.ContainsFunc(homes, func(other ring.NodeID) bool {
+			_, gone := away(other)
+			return other != id && !gone && r.Member(other).State != ring.Lost
+		}) {
+			n++
+		}
+	}
+	return n
+}
+
+// errBack says that a member came back while its giving up was on its way.
+var errBack = errors.New("the member is back")
+
 // errOther says that another member was given up while a decision was on its way.
 var errOther = errors.New("another member has been given up meanwhile")
 
@@ -153,6 +179,9 @@ var errOther = errors.New("another member has been given up meanwhile")
 // that it can help if it comes back before all has moved.
 func (d Decision) change(r *ring.Record, away func(ring.NodeID) (time.Time, bool)) (*ring.Record, error) {
 	m := r.Member(d.Dead)
+	if since, gone := away(d.Dead); !gone || !since.Equal(d.Since) {
+		return nil, errBack
+	}
 	switch {
 	case m == nil:
 		return r, nil
