@@ -41,6 +41,26 @@ func TestFault19_WhoeverIsKilledInEachPhaseOfAMoveGoesOn(t *testing.T) {
 	}
 }
 
+// dies kills a machine for good, in the phase of a move that it has a part in, while
+// clients use the first machines: it is removed, and the survivors have everything.
+func (b *bubble) dies(phase ring.Phase, clients int, dead, newcomer *box, survivors ...*box) {
+	b.t.Helper()
+	newcomer.slow(30 * time.Millisecond)
+	c := b.check(16, 100*time.Millisecond, b.boxes[:clients]...)
+	newcomer.start()
+	b.boxes[0].phase(phase, func(m ring.Move) bool { return m.From == dead.id || m.To == dead.id })
+	dead.kill()
+	if _, err := b.boxes[0].ask(api.ChangeRequest{Verb: api.VerbRemove, Member: b.boxes[1].name}); !errors.Is(err, api.ErrRefused) {
+		b.t.Errorf("a member that lives is removed: %v", err)
+	}
+	b.until("nobody reaches the dead one", func() bool {
+		_, err := b.boxes[0].ask(api.ChangeRequest{Verb: api.VerbRemove, Member: dead.name})
+		return err == nil
+	})
+	b.settled(survivors...)
+	c.end()
+}
+
 // A member that gives slots away dies for good, in each phase: it is removed, and the
 // others have everything.
 func TestFault52_ASourceThatDiesForGoodIsRemoved(t *testing.T) {
@@ -48,22 +68,8 @@ func TestFault52_ASourceThatDiesForGoodIsRemoved(t *testing.T) {
 		t.Run(phase.String(), func(t *testing.T) {
 			inBubble(t, uint64(30+i), 8, 3, func(b *bubble) {
 				b.found(4)
-				newcomer := b.box()
-				newcomer.slow(30 * time.Millisecond)
-				c := b.check(16, 100*time.Millisecond, b.boxes[:2]...)
-				newcomer.start()
-				dead := b.boxes[3]
-				b.boxes[0].phase(phase, func(m ring.Move) bool { return m.From == dead.id })
-				dead.kill()
-				if _, err := b.boxes[0].ask(api.ChangeRequest{Verb: api.VerbRemove, Member: b.boxes[1].name}); !errors.Is(err, api.ErrRefused) {
-					t.Errorf("a member that lives is removed: %v", err)
-				}
-				b.until("nobody reaches the dead one", func() bool {
-					_, err := b.boxes[0].ask(api.ChangeRequest{Verb: api.VerbRemove, Member: dead.name})
-					return err == nil
-				})
-				b.settled(b.boxes[0], b.boxes[1], b.boxes[2], newcomer)
-				c.end()
+				newcomer, dead := b.box(), b.boxes[3]
+				b.dies(phase, 2, dead, newcomer, b.boxes[0], b.boxes[1], b.boxes[2], newcomer)
 				dead.start()
 				<-dead.node.Done()
 				if err := dead.node.Err(); !errors.Is(err, ring.ErrBanned) {
@@ -82,17 +88,7 @@ func TestFault52_ATargetThatDiesForGoodIsRemoved(t *testing.T) {
 			inBubble(t, uint64(40+i), 8, 3, func(b *bubble) {
 				b.found(3)
 				newcomer := b.box()
-				newcomer.slow(30 * time.Millisecond)
-				c := b.check(16, 100*time.Millisecond, b.boxes[:3]...)
-				newcomer.start()
-				b.boxes[0].phase(phase, func(ring.Move) bool { return true })
-				newcomer.kill()
-				b.until("nobody reaches the dead one", func() bool {
-					_, err := b.boxes[0].ask(api.ChangeRequest{Verb: api.VerbRemove, Member: newcomer.name})
-					return err == nil
-				})
-				b.settled(b.boxes[:3]...)
-				c.end()
+				b.dies(phase, 3, newcomer, newcomer, b.boxes[:3]...)
 			})
 		})
 	}
@@ -126,7 +122,7 @@ func TestWhatIsTakenBackLeavesEverythingAsItWas(t *testing.T) {
 			inBubble(t, uint64(60+i), 8, 3, func(b *bubble) {
 				b.found(4)
 				b.boxes[0].slow(30 * time.Millisecond)
-				c := b.check(16, 100*time.Millisecond, b.boxes[1:]...)
+				c := b.check(16, 100*time.Millisecond, b.boxes...)
 				b.boxes[3].must(api.ChangeRequest{Verb: api.VerbLeave})
 				b.boxes[0].phase(phase, func(ring.Move) bool { return true })
 				b.boxes[1].must(api.ChangeRequest{Verb: api.VerbAbort})

@@ -24,9 +24,11 @@ var storeErrors = []struct{ from, to error }{
 	{store.ErrClosed, api.ErrNotReady},
 	{store.ErrEnding, api.ErrNotReady},
 	{store.ErrDropping, api.ErrNotReady},
-	{store.ErrDropping, api.ErrNotReady},
 	{store.ErrEnded, api.ErrVoid},
 }
+
+// errReroutes says that a request has begun anew too often.
+var errReroutes = fmt.Errorf("the ring changed %d times meanwhile", reroutesMax)
 
 // fromStore makes an error of the store one that travels.
 func fromStore(err error) error {

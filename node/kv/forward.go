@@ -172,6 +172,10 @@ func (o *putOp) rerouteForward(home ring.NodeID) {
 		o.forward(fmt.Errorf("%w: %w", api.ErrUnavailable, err))
 		return
 	}
+	if err := o.follow(); err != nil {
+		o.answer(fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable, err))
+		return
+	}
 	o.start()
 }
 

@@ -73,7 +73,8 @@ type getOp struct {
 
 	mu       sync.Mutex // guards all below
 	answered bool
-	attempt  int
+	attempt  int // answers to an older one don't count
+	reroutes int // see reroutesMax
 	ring     *ring.Record
 	p        ring.Partition
 	seats    quorum.Seats
@@ -132,6 +133,28 @@ func (c *Coordinator) Get(req *api.GetRequest, deadline time.Time, sink GetSink)
 	o.start()
 }
 
+// again begins anew, by the newest ring record and a later stamp.
+func (o *getOp) again() {
+	o.mu.Lock()
+	o.reroutes++
+	most := o.reroutes > reroutesMax
+	o.mu.Unlock()
+	if most {
+		o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, errReroutes))
+		return
+	}
+	o.start()
+}
+
+// reroute begins anew with the ring record, newer than of an epoch, that a home knows.
+func (o *getOp) reroute(from ring.NodeID, epoch uint64) {
+	if _, err := o.c.newer(from, epoch, o.own); err != nil {
+		o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err))
+		return
+	}
+	o.again()
+}
+
 // start begins an attempt by the newest ring record.
 func (o *getOp) start() {
 	r, err := o.c.record()
@@ -148,11 +171,7 @@ func (o *getOp) start() {
 		o.mu.Unlock()
 		return
 	}
-	if o.attempt++; o.attempt > reroutesMax {
-		o.mu.Unlock()
-		o.answer(nil, fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
-		return
-	}
+	o.attempt++
 	o.ring, o.p = r, r.PartitionOf(o.key)
 	o.seats = quorum.SeatsOf(r, o.p)
 	o.homes, o.slots = o.seats.Members(), o.seats.Slots()
@@ -215,13 +234,7 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 		o.attempt++
 		from, epoch := o.homes[l.home], o.ring.Epoch
 		o.mu.Unlock()
-		o.slow(func() {
-			if _, err := o.c.newer(from, epoch, o.own); err != nil {
-				o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err))
-				return
-			}
-			o.start()
-		})
+		o.slow(func() { o.reroute(from, epoch) })
 		return
 	}
 	if got.state == failed && !l.hold && errors.Is(got.err, api.ErrMoving) {
@@ -275,7 +288,7 @@ func (o *getOp) settle() {
 		return
 	}
 	if o.expiring(&record) {
-		o.start()
+		o.again()
 		return
 	}
 	o.answer(&record, nil)

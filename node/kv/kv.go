@@ -36,8 +36,11 @@ const (
 	// timeoutDefault is for requests that come without a deadline.
 	timeoutDefault = 10 * time.Second
 
-	// reroutesMax bounds how often one request follows a newer ring record.
-	reroutesMax = 8
+	// reroutesMax bounds how often one request begins anew, for a newer ring record
+	// or for a value that has expired meanwhile. Each time waits until this node holds a
+	// record that it did not hold before, so that the deadline comes first: a node that
+	// is slow to adopt refuses nothing before its time.
+	reroutesMax = 64
 
 	// strangerMax is how long a request by a newer ring record waits for that
 	// record if gossip has not told yet where its sender is: a standby is told
@@ -92,17 +95,24 @@ type Repair interface {
 // Config is what a Coordinator works with. All fields are needed but for those
 // with a default.
 type Config struct {
-	Self      ring.NodeID
-	Store     *store.Store
-	Rings     Rings
-	Members   Members
+	// Self is this node.
+	Self ring.NodeID
+	// Store has this node's copies. It is open until the Coordinator is closed.
+	Store *store.Store
+	// Rings gives the ring record by which requests are routed.
+	Rings Rings
+	// Members says where other nodes are.
+	Members Members
+	// Transport reaches them.
 	Transport rpc.Transport
-	Circuits  Circuits
+	// Circuits says which of them are worth a try.
+	Circuits Circuits
 	// Started, optional, is closed once Members has begun to know somebody:
 	// before that nobody is asked for the time.
 	Started <-chan struct{}
 	// Clock gives the stamps, made with Now and SkewMax. It is nobody else's.
-	Clock   *version.Clock
+	Clock *version.Clock
+	// SkewMax is how far this node's clock may be ahead of its peers' for it to mint.
 	SkewMax time.Duration
 	// Now is the wall clock.
 	Now func() time.Time
@@ -117,7 +127,8 @@ type Config struct {
 	Pulled func(p ring.Partition) ring.Pulled
 	// PulledChanged is closed when Pulled says something new; by default the Store's.
 	PulledChanged func() <-chan struct{}
-	Logger        *slog.Logger
+	// Logger gets what operators should know.
+	Logger *slog.Logger
 }
 
 // Coordinator serves clients and homes on one node.

@@ -70,16 +70,23 @@ func (o *only) pull(to, from int) {
 	o.w.note(to, o.p, o.record.Since[o.p], from)
 }
 
+// readNew is the move in read-new with a value that the target has pulled in dual. What it
+// must pull before it answers reads it has not.
+func (w *world) readNew(value string) *only {
+	o := w.only()
+	w.mustPut(o.from, o.key, value, nil)
+	o.step(ring.StepDual, 0, 1, 2, 3)
+	time.Sleep(time.Second)
+	o.pull(o.to, o.from)
+	o.step(ring.StepReadNew, 0, 1, 2, 3)
+	return o
+}
+
 // With one home, a read in read-new is answered when the target has pulled, by whomever
 // it comes, without a refusal.
 func TestReadsWaitForThePullWhereNobodyElseAnswers(t *testing.T) {
 	inWorld(t, 4, 1, func(w *world) {
-		o := w.only()
-		w.mustPut(o.from, o.key, "v", nil)
-		o.step(ring.StepDual, 0, 1, 2, 3)
-		time.Sleep(time.Second)
-		o.pull(o.to, o.from)
-		o.step(ring.StepReadNew, 0, 1, 2, 3)
+		o := w.readNew("v")
 		soon := time.AfterFunc(300*time.Millisecond, func() { o.pull(o.to, o.from) })
 		defer soon.Stop()
 		var readers sync.WaitGroup
@@ -105,12 +112,7 @@ func TestReadsWaitForThePullWhereNobodyElseAnswers(t *testing.T) {
 func TestReadsThatWaitGoOnWithTheNextRecord(t *testing.T) {
 	for _, step := range []ring.Step{ring.StepDone, ring.StepBack} {
 		inWorld(t, 4, 1, func(w *world) {
-			o := w.only()
-			w.mustPut(o.from, o.key, "v", nil)
-			o.step(ring.StepDual, 0, 1, 2, 3)
-			time.Sleep(time.Second)
-			o.pull(o.to, o.from)
-			o.step(ring.StepReadNew, 0, 1, 2, 3)
+			o := w.readNew("v")
 			soon := time.AfterFunc(200*time.Millisecond, func() {
 				o.step(step, o.to)
 				if step == ring.StepBack {
@@ -204,12 +206,7 @@ func TestCloseLetsReadsGoThatWait(t *testing.T) {
 // More reads than there is room for are refused at once, and the others are answered.
 func TestReadsThatWaitAreBounded(t *testing.T) {
 	inWorld(t, 4, 1, func(w *world) {
-		o := w.only()
-		w.mustPut(o.from, o.key, "v", nil)
-		o.step(ring.StepDual, 0, 1, 2, 3)
-		time.Sleep(time.Second)
-		o.pull(o.to, o.from)
-		o.step(ring.StepReadNew, 0, 1, 2, 3)
+		o := w.readNew("v")
 		const reads, room = 1500, 1024
 		told := make(outcomes, reads)
 		for range reads {

@@ -62,18 +62,19 @@ type putOp struct {
 	siblings int
 
 	// The attempt under way. Answers to an older one don't count.
-	attempt int
-	ring    *ring.Record
-	p       ring.Partition
-	seats   quorum.Seats
-	homes   []ring.NodeID // by seat: the homes by slot, then the target of a move
-	slots   int           // how many of them are homes
-	zone    string        // the caller's
-	none    quorum.Tally  // of no answers
-	tally   quorum.Tally
-	errs    [quorum.SeatsMax]error
-	tried   [quorum.SeatsMax]bool // forwarding
-	stand   *standing             // nil while all homes can be reached
+	attempt  int
+	reroutes int // see reroutesMax
+	ring     *ring.Record
+	p        ring.Partition
+	seats    quorum.Seats
+	homes    []ring.NodeID // by seat: the homes by slot, then the target of a move
+	slots    int           // how many of them are homes
+	zone     string        // the caller's
+	none     quorum.Tally  // of no answers
+	tally    quorum.Tally
+	errs     [quorum.SeatsMax]error
+	tried    [quorum.SeatsMax]bool // forwarding
+	stand    *standing             // nil while all homes can be reached
 
 	first [quorum.SeatsMax]putLeg // of the attempt that minted
 	local putLeg                  // this node's in it
@@ -127,11 +128,7 @@ func (o *putOp) start() {
 		o.mu.Unlock()
 		return
 	}
-	if o.attempt++; o.attempt > reroutesMax {
-		o.mu.Unlock()
-		o.answer(fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax))
-		return
-	}
+	o.attempt++
 	if err := o.route(r); err != nil {
 		o.mu.Unlock()
 		o.answer(err)

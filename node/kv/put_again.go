@@ -18,10 +18,9 @@ func (o *putOp) again(from ring.NodeID) {
 		o.answer(unknownFor(err))
 		return
 	}
+	err = o.follow()
 	o.mu.Lock()
-	if o.attempt++; o.attempt > reroutesMax {
-		err = fmt.Errorf("the ring changed %d times meanwhile", reroutesMax)
-	} else {
+	if o.attempt++; err == nil {
 		err = o.route(r)
 	}
 	attempt, homes := o.attempt, o.homes
@@ -51,9 +50,23 @@ func (o *putOp) again(from ring.NodeID) {
 // startNewer begins anew once this node has the ring record whose fence refused
 // the put.
 func (o *putOp) startNewer() {
-	if _, err := o.c.newer(o.c.cfg.Self, o.ring.Epoch, o.own); err != nil {
+	_, err := o.c.newer(o.c.cfg.Self, o.ring.Epoch, o.own)
+	if err == nil {
+		err = o.follow()
+	}
+	if err != nil {
 		o.answer(fmt.Errorf("%w: nothing was written: %w", api.ErrUnavailable, err))
 		return
 	}
 	o.start()
+}
+
+// follow counts that the put follows a newer ring record, once more.
+func (o *putOp) follow() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.reroutes++; o.reroutes > reroutesMax {
+		return errReroutes
+	}
+	return nil
 }

@@ -288,11 +288,7 @@ func (m *mending) reroute(from ring.NodeID) {
 	o.settling = false
 	o.attempt++ // whatever this attempt still hears is void
 	o.mu.Unlock()
-	if _, err := o.c.newer(from, m.ring.Epoch, o.own); err != nil {
-		o.answer(nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err))
-		return
-	}
-	o.start()
+	o.reroute(from, m.ring.Epoch)
 }
 
 // answer ends the read with the merge, and tells the homes that had no part.
@@ -316,7 +312,7 @@ func (m *mending) answer() {
 	}
 	o.mu.Unlock()
 	if o.expiring(&m.merged) {
-		o.start() // the homes are equal by now
+		o.again() // the homes are equal by now
 		return
 	}
 	o.answer(&m.merged, nil)

@@ -59,7 +59,7 @@ func (c *Coordinator) scanKeys(ctx context.Context, req *api.ScanRequest) ([][]b
 			return nil, false, err
 		}
 	}
-	return nil, false, fmt.Errorf("%w: the ring changed %d times meanwhile", api.ErrUnavailable, reroutesMax)
+	return nil, false, fmt.Errorf("%w: %w", api.ErrUnavailable, errReroutes)
 }
 
 // scanBy is scanKeys by one ring record. from is a home that knows a newer one,

@@ -231,14 +231,19 @@ func (w *world) values(i int, key string, r api.Level) map[string]bool {
 	return all
 }
 
+// scan reads a page through node i.
+func (w *world) scan(i int, req api.ScanRequest) (*api.ScanResponse, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &req)
+}
+
 // scanAll reads all pages of a scan through node i.
 func (w *world) scanAll(i int, req api.ScanRequest) map[string]string {
 	w.t.Helper()
 	all := map[string]string{}
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		page, err := api.Scan.Call(ctx, w.client, rpc.Peer{Addr: w.nodes[i].peer.Addr}, &req)
-		cancel()
+		page, err := w.scan(i, req)
 		if err != nil {
 			w.t.Fatalf("scan through %s: %v", w.nodes[i].name, err)
 		}
