@@ -191,7 +191,7 @@ func (s *closingStory) judge() error {
 
 func TestClosingInAnyHistoryOfRealHomes(t *testing.T) {
 	closed := int64(0)
-	for seed := range uint64(histories(t, 3)) {
+	for seed := range uint64(histories(t, 12)) {
 		inRealWorld(t, worldOptions{seed: seed + 100, nodes: 4, partitions: 1, tune: func(c *Config) {
 			soonClosing(c)
 			c.AuditEvery, c.ForgetAfter = time.Minute, 1000*time.Hour // deletes are there to be judged

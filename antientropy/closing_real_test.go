@@ -15,12 +15,23 @@ import (
 
 func soonClosing(c *Config) { c.CloseAfter, c.ForgetAfter = 10*time.Second, 10*time.Second }
 
+// closes is how long closing takes where it may, at most; neverCloses is how long it is
+// looked at where it may not.
+const (
+	closes      = 5 * time.Minute
+	neverCloses = 3 * closes
+)
+
+// crashSync is how long a disk syncs that is about to lose power: for longer than the
+// writes take that it must not have.
+const crashSync = time.Second
+
 // crash writes keys at a node that loses power before any of it is on its disk, and
 // gives the records that may have left.
 func (w *realWorld) crash(i int, keys ...string) (records [][]byte) {
 	w.t.Helper()
 	w.disks[i].SetTear(disk.TearAll)
-	w.disks[i].SetSyncDelay(func() time.Duration { return time.Hour })
+	w.disks[i].SetSyncDelay(func() time.Duration { return crashSync })
 	for _, key := range keys {
 		if _, err := w.stores[i].Get(w.partitionOf(key), []byte(key)); err != nil {
 			w.t.Fatal(err)
@@ -101,7 +112,7 @@ func (w *realWorld) valueAt(i int, key string) bool {
 // everywhere waits until all homes hold a key.
 func (w *realWorld) everywhere(key string) {
 	w.t.Helper()
-	w.eventually(5*time.Minute, key+" at all homes", func() error {
+	w.eventually(closes, key+" at all homes", func() error {
 		for _, i := range w.homesOf(w.partitionOf(key)) {
 			if !w.valueAt(i, key) {
 				return fmt.Errorf("node %d has no %s", i, key)
@@ -130,11 +141,11 @@ func (w *realWorld) forgotten(key string) error {
 // A crash takes a write with it whose successor had left. What has seen that one was
 // never forgotten.
 func TestClosingEndsAHoleThatACrashLeft(t *testing.T) {
-	for _, closes := range []bool{true, false} {
-		t.Run(fmt.Sprint("closing ", closes), func(t *testing.T) {
+	for _, may := range []bool{true, false} {
+		t.Run(fmt.Sprint("closing ", may), func(t *testing.T) {
 			inRealWorld(t, worldOptions{partitions: 1, tune: func(c *Config) {
 				soonClosing(c)
-				if !closes {
+				if !may {
 					c.CloseAfter = 1000 * time.Hour
 				}
 			}}, func(w *realWorld) {
@@ -145,14 +156,14 @@ func TestClosingEndsAHoleThatACrashLeft(t *testing.T) {
 				w.startNode(1)
 				w.everywhere("left")
 				w.remove(0, "left", 1, 2)
-				if !closes {
-					time.Sleep(time.Hour)
+				if !may {
+					time.Sleep(neverCloses)
 					if w.holed() == nil || w.forgotten("left") == nil {
 						t.Fatal("there is no hole, or it is in nobody's way")
 					}
 					return
 				}
-				w.eventually(5*time.Minute, "no hole, and forgotten", func() error { return errors.Join(w.holed(), w.forgotten("left")) })
+				w.eventually(closes, "no hole, and forgotten", func() error { return errors.Join(w.holed(), w.forgotten("left")) })
 				if n := w.closedActors(); n != 1 {
 					t.Errorf("%d actors were closed", n)
 				}
@@ -185,7 +196,7 @@ func TestClosingKeepsAWriteAtAHomeThatWasCutOff(t *testing.T) {
 		w.stopNode(2)
 		w.bring(0, sent[1])
 		w.startNode(1)
-		time.Sleep(time.Hour)
+		time.Sleep(neverCloses)
 		if w.holed() == nil || w.closedActors() > 0 {
 			t.Fatal("closed while a home was away")
 		}
@@ -198,7 +209,7 @@ func TestClosingKeepsAWriteAtAHomeThatWasCutOff(t *testing.T) {
 		}
 		w.startNode(2)
 		w.everywhere("real")
-		w.eventually(5*time.Minute, "no hole", w.holed)
+		w.eventually(closes, "no hole", w.holed)
 		for i := range w.nodes {
 			if err := w.send(i, sent[0]); err != nil {
 				t.Errorf("the write again, at node %d: %v", i, err)
@@ -228,13 +239,13 @@ func TestClosingKeepsAWriteOnAStandIn(t *testing.T) {
 		}
 		w.bring(away, sent[1])
 		w.startNode(writer)
-		time.Sleep(time.Hour)
+		time.Sleep(neverCloses)
 		if w.holed() == nil || w.closedActors() > 0 {
 			t.Fatal("closed although a stand-in holds the write")
 		}
 		w.net.Heal()
 		w.everywhere("real")
-		w.eventually(5*time.Minute, "no hole", w.holed)
+		w.eventually(closes, "no hole", w.holed)
 	})
 }
 
@@ -268,7 +279,7 @@ func TestClosingGoesOnWhereItStopped(t *testing.T) {
 		w.stopNode(2)
 		w.startNode(2)
 		w.everywhere("late")
-		w.eventually(5*time.Minute, "no hole", w.holed)
+		w.eventually(closes, "no hole", w.holed)
 		for i := range w.nodes {
 			if err := w.send(i, sent[2]); !errors.Is(err, store.ErrEnded) {
 				t.Errorf("a void write at node %d: %v", i, err)
@@ -287,7 +298,7 @@ func TestClosingEndsStandInsOfVoidWrites(t *testing.T) {
 		sent := w.crash(homes[1], "void", "left")
 		w.bring(homes[0], sent[1])
 		w.startNode(homes[1])
-		w.eventually(5*time.Minute, "closed", func() error {
+		w.eventually(closes, "closed", func() error {
 			if w.closedActors() == 0 {
 				return errors.New("no")
 			}
@@ -333,7 +344,7 @@ func TestClosingIsLearntByAHomeThatLostItsDisk(t *testing.T) {
 		sent := w.crash(1, "old", "left")
 		w.bring(0, sent[1])
 		w.startNode(1)
-		w.eventually(5*time.Minute, "closed", func() error {
+		w.eventually(closes, "closed", func() error {
 			if w.closedActors() == 0 {
 				return errors.New("no")
 			}

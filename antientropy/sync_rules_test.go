@@ -209,7 +209,7 @@ func (w *moveWorld) crash(i int, keys ...string) (records [][]byte) {
 	w.t.Helper()
 	d := w.nodes[i].disk
 	d.platter.SetTear(disk.TearAll)
-	d.platter.SetSyncDelay(func() time.Duration { return time.Hour })
+	d.platter.SetSyncDelay(func() time.Duration { return crashSync })
 	for _, key := range keys {
 		if _, err := d.Get(movedPartition, []byte(key)); err != nil {
 			w.t.Fatal(err)
