@@ -96,8 +96,11 @@ func Propose(ctx context.Context, self Node, acceptors []Acceptor, want []byte, 
 const leaveMin = time.Millisecond
 
 // leave waits for messages that are about to be sent.
-func leave(ctx context.Context) {
-	wait := time.NewTimer(leaveMin)
+func leave(ctx context.Context, left time.Duration) {
+	if left <= 0 {
+		return
+	}
+	wait := time.NewTimer(left)
 	defer wait.Stop()
 	select {
 	case <-wait.C:
@@ -119,6 +122,7 @@ func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []erro
 	defer calls.Wait()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel() // stops waiting for stragglers
+	began := time.Now()
 	for i, a := range acceptors {
 		calls.Go(func() {
 			var r Reply
@@ -140,10 +144,8 @@ func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []erro
 		} else {
 			step = p.Answer(a.from, m, a.reply)
 		}
-		if step == NoMajority {
-			leave(ctx) // some fail at once, where others have not been sent to yet
-		}
 		if step != Wait {
+			leave(ctx, leaveMin-time.Since(began)) // some answer or fail at once, where others have not been sent to yet
 			return step
 		}
 	}
