@@ -113,9 +113,9 @@ func (c *Coordinator) letGo(ctx context.Context) {
 		case <-c.held.wake:
 		case <-timer.C:
 		case <-changed:
-			c.aside(ctx)
+			c.aside(ctx, time.Time{})
 		case <-pulled:
-			c.aside(ctx)
+			c.aside(ctx, time.Time{})
 		case <-ctx.Done():
 			for _, r := range c.held.close() {
 				r.again()
@@ -186,12 +186,14 @@ const (
 	asideMore = 300 * time.Microsecond
 )
 
-// aside waits for a moment that is different for every node and every time: many
-// goroutines go on when a record or a note has come, and simulations replay only if the
-// first of what one does is done before the next begins.
-func (c *Coordinator) aside(ctx context.Context) {
+// aside waits for a moment that is different for every node and every time, and for
+// all who have begun to wait at different times: many goroutines go on when a record or a
+// note has come, and simulations replay only if the first of what one does is done before
+// the next begins.
+func (c *Coordinator) aside(ctx context.Context, began time.Time) {
 	sum := fnv.New64a()
 	sum.Write(c.cfg.Self[:])
+	sum.Write(binary.BigEndian.AppendUint64(nil, uint64(began.UnixNano())))
 	sum.Write(binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixNano())))
 	h := sum.Sum64()
 	h ^= h >> 32 // the low bits of such a sum know little of the high ones

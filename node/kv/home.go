@@ -258,7 +258,10 @@ func errLate(ctx context.Context, than uint64) error {
 func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (*ring.Record, error) {
 	ctx, cancel := context.WithDeadline(c.ctx, deadline)
 	defer cancel()
-	for {
+	for began, first := time.Now(), true; ; first = false {
+		if !first {
+			c.aside(ctx, began)
+		}
 		changed := c.cfg.Rings.Changed()
 		if r := c.cfg.Rings.Current(); r != nil && r.Epoch > than {
 			return r, nil
