@@ -48,6 +48,13 @@ func (r *request) rank() uint64 {
 	return fnvText(fnvText(fnvText(fnv64(fnvBasis, uint64(r.sum)), r.route), r.from.name), r.to.Addr)
 }
 
+// sumOf is a checksum of a reply. Two requests may have equal replies at one instant: what
+// is drawn for each comes from what it answers, too.
+func (r *request) sumOf(reply []byte) uint32 {
+	sum := fnv64(fnv64(r.rank(), uint64(r.sent)), uint64(checksum(reply)))
+	return uint32(sum ^ sum>>32)
+}
+
 // start gives the request to its connection. The network is locked.
 func (r *request) start() {
 	n := r.from.net
@@ -143,7 +150,7 @@ func (r *request) answer(server *Host, reply []byte, err error) {
 	}
 	n.trace("answered", server.name, r.from.name, r.route, len(reply))
 	n.link(server.name, r.from.name).transmit(&packet{
-		to: r.from, conn: r.conn, size: len(reply), sum: checksum(reply), note: r.route,
+		to: r.from, conn: r.conn, size: len(reply), sum: r.sumOf(reply), note: r.route,
 		deliver: func() {
 			if !r.done && !r.conn.broken {
 				n.counts.Answered++
