@@ -108,6 +108,8 @@ type LoggedKey struct {
 // StandIn is a record that this node keeps for a home which was believed dead.
 // It is no copy: it counts for no read, and goes home.
 type StandIn struct {
+	// Home is zero for what this node held itself as a home, before it gave up the
+	// partition: see HandOver.
 	Home      ring.NodeID
 	Partition ring.Partition
 	// Record was checked by version.Parse, and Encoded is its encoding.

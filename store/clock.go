@@ -94,6 +94,12 @@ func (c *Clock) AddAll(s DotSet) bool {
 	return changed
 }
 
+// HasSiblings says that every sibling of a record is claimed: each is held where the
+// clock is from, or what has replaced it, if it was not forgotten since.
+func (c *Clock) HasSiblings(r *version.Record) bool {
+	return !slices.ContainsFunc(r.Siblings, func(s version.Sibling) bool { return !c.Has(s.Dot) })
+}
+
 // Covers says that the clock claims every dot of each actor in ctx up to the one
 // that ctx names: nothing that is older than ctx can be missing.
 func (c *Clock) Covers(ctx version.Context) bool {

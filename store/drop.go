@@ -16,7 +16,8 @@ import (
 )
 
 // A partition that this node keeps no longer is dropped: its records, clock, dot log,
-// tree and note go, its actor ends, and its fence stays. That takes time, and a
+// tree and note go, its actor ends, and its fence stays. What nobody else has of the
+// records is kept as stand-ins: see HandOver. That takes time, and a
 // deletion that comes late must not meet what was acknowledged after it. So the
 // batch that makes the ring record durable also names the partition as dropping, and
 // from then on it takes and gives nothing, with ErrDropping, until nothing of it is
@@ -43,7 +44,8 @@ type drops struct {
 	// their end: a name on disk that is not newer is there again by mistake.
 	done map[ring.Partition]uint64
 
-	wake chan struct{} // holds a token while there may be something to drop
+	wake     chan struct{} // holds a token while there may be something to drop
+	handOver bool          // what is dropped waits for HandOver
 }
 
 // dropping is the drop of one partition.
@@ -55,10 +57,16 @@ type dropping struct {
 	// doubtful says that it may have been over before: what it deletes may have
 	// been acknowledged later, and is named as a loss.
 	doubtful bool
+	// held says who else has what it holds; nil while that is not known. Nothing of
+	// the partition changes meanwhile, so that it stays true when the drop begins anew.
+	held *heldElsewhere
 }
 
-func newDrops() *drops {
-	return &drops{pending: make(map[ring.Partition]*dropping), done: make(map[ring.Partition]uint64), wake: make(chan struct{}, 1)}
+// newDrops makes drops that wait until they are told who else has what they hold, or
+// that delete all.
+func newDrops(handOver bool) *drops {
+	return &drops{pending: make(map[ring.Partition]*dropping), done: make(map[ring.Partition]uint64),
+		wake: make(chan struct{}, 1), handOver: handOver}
 }
 
 // mark is to be compared with by intact.
@@ -122,7 +130,7 @@ func (d *drops) ended(p ring.Partition) {
 	}
 }
 
-// list are the partitions whose name is on disk, sorted.
+// list are the partitions whose name is on disk, sorted. See ready for those that may go.
 func (d *drops) list() (out []ring.Partition) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -232,7 +240,9 @@ type dropPiece struct {
 	opening int64 // reopenings when it was read
 	keys    [][]byte
 	records int // of the keys
-	ended   []ring.Partition
+	// kept are those of the records that become stand-ins.
+	kept  []keptRecord
+	ended []ring.Partition
 }
 
 var errReopened = fmt.Errorf("%w: the files were opened anew", ErrFailed)
@@ -242,6 +252,9 @@ func (c *committer) applyDropPiece(d *dropPiece) error {
 		return errReopened
 	}
 	b := c.building
+	if err := c.keepDropped(d.kept); err != nil {
+		return err
+	}
 	for _, key := range d.keys {
 		b.delete(key)
 	}
@@ -339,7 +352,7 @@ func (c *committer) installDrops(loaded map[ring.Partition]*dropping) {
 		on := loaded[p]
 		switch {
 		case on != nil && (on.number == one.number || one.named):
-			on.doubtful = one.doubtful
+			on.doubtful, on.held = one.doubtful, one.held
 			if !on.doubtful {
 				c.nameDrop(p, on.number)
 			}

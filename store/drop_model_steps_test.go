@@ -164,6 +164,9 @@ func (m *slowMap) dropAndWrite(t *rapid.T) {
 	slow(m.d, time.Millisecond)
 	defer slow(m.d, 0)
 	m.drop(t)
+	if rapid.Bool().Draw(t, "at once") {
+		handOverAll(m.s)
+	}
 	for i := range rapid.IntRange(1, 12).Draw(t, "writes") {
 		p, q := m.partition(t)
 		m.write(t, p, q, fmt.Sprintf("k%d", i%3), true)
@@ -411,6 +414,7 @@ func (m *slowMap) dropAndFailed(t *rapid.T) {
 // settleUnderFailure waits for the end of drops, or for a time.
 func (m *slowMap) settleUnderFailure(t *rapid.T) {
 	for range 5000 {
+		handOverAll(m.s)
 		if m.s.Health().Failed == nil && len(m.s.Dropping()) == 0 {
 			return
 		}

@@ -35,7 +35,9 @@ type slowMap struct {
 	epoch  uint64
 	parts  [modelPartitions]slowPartition
 	claims []oldClaim
-	actors map[version.Actor]bool // that have minted before the last drop or restart
+	// handOver says that what is dropped is kept for its homes.
+	handOver bool
+	actors   map[version.Actor]bool // that have minted before the last drop or restart
 }
 
 type slowPartition struct {
@@ -50,6 +52,8 @@ type slowPartition struct {
 	// again says that more was lost since it was lossy: what comes next begins anew.
 	again bool
 	fence uint64
+	// kept is what was held when the partition was dropped.
+	kept map[string]version.Record
 	// emptied counts drops and losses.
 	emptied int
 	mine    version.Actor // that has minted since the last drop
@@ -90,6 +94,7 @@ func TestDropsDoWhatASlowMapDoes(t *testing.T) {
 
 func dropHistory(t *testing.T, rt *rapid.T) {
 	m := &slowMap{d: disk.New(rapid.Uint64().Draw(rt, "seed")), bubble: t, actor: 1000, epoch: 1, actors: map[version.Actor]bool{}}
+	m.handOver = rapid.Bool().Draw(rt, "hand over")
 	m.d.SetTear(disk.Tear(rapid.IntRange(0, 2).Draw(rt, "tear")))
 	for p := range m.parts {
 		m.parts[p].empty()
@@ -128,7 +133,13 @@ func dropHistory(t *testing.T, rt *rapid.T) {
 
 func (q *slowPartition) empty() {
 	if q.gone == nil {
-		q.gone = map[version.Dot]bool{}
+		q.gone, q.kept = map[version.Dot]bool{}, map[string]version.Record{}
+	}
+	for key, r := range q.keys {
+		if old, twice := q.kept[key]; twice {
+			r = version.Merge(r, old)
+		}
+		q.kept[key] = r
 	}
 	for _, r := range q.keys {
 		for _, d := range r.Seen {
@@ -144,7 +155,9 @@ func (q *slowPartition) empty() {
 }
 
 func (m *slowMap) open(t *rapid.T) {
-	s, err := store.Open(m.d.Open(), small())
+	o := small()
+	o.HandOver = m.handOver
+	s, err := store.Open(m.d.Open(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +178,10 @@ func drawKey(t *rapid.T) string { return fmt.Sprintf("k%d", rapid.IntRange(0, 5)
 // settle waits until nothing goes on by itself.
 func (m *slowMap) settle(t *rapid.T) {
 	until(t, m.s, "serving", func(h store.Health) bool { return h.Failed == nil })
-	dropped(t, m.s)
+	eventually(t, "dropped", func() bool {
+		handOverAll(m.s)
+		return len(m.s.Dropping()) == 0
+	})
 }
 
 // check compares everything that can be asked.
@@ -209,4 +225,29 @@ func (m *slowMap) check(t *rapid.T) {
 			t.Fatalf("partition %d: counts %v, fence %d, want %+v", p, m.s.CountsForRead(p), m.s.Fence(p), q)
 		}
 	}
+	m.checkKept(t)
+}
+
+// checkKept compares what is kept of dropped partitions.
+func (m *slowMap) checkKept(t *rapid.T) {
+	kept, want := keptOf(t, m.s), 0
+	for p := range m.parts {
+		if !m.handOver {
+			break
+		}
+		want += len(m.parts[p].kept)
+		for key, r := range m.parts[p].kept {
+			if got := kept[ring.Partition(p)][key]; string(got) != string(r.Append(nil)) {
+				t.Fatalf("partition %d, key %q: %x is kept, want %x", p, key, got, r.Append(nil))
+			}
+		}
+	}
+	n := 0
+	for _, of := range kept {
+		n += len(of)
+	}
+	if n != want {
+		t.Fatalf("%d records are kept, want %d", n, want)
+	}
+	eventually(t, "kept records are counted", func() bool { return m.s.Stats().StandIns == int64(want) })
 }

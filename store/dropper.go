@@ -15,7 +15,7 @@ import (
 // Bounds of what one batch deletes of dropped partitions, beside its writes.
 const (
 	dropPieceKeys  = 1024
-	dropPieceBytes = 256 << 10 // of keys
+	dropPieceBytes = 256 << 10 // of keys, and of records that become stand-ins
 )
 
 const (
@@ -57,7 +57,7 @@ func (s *Store) dropper() {
 type dropWork struct {
 	*Store
 	opening int64
-	left    []ring.Partition
+	left    []readyDrop
 	// spans are what is left to be read of the first of them.
 	spans []*util.Range
 }
@@ -65,7 +65,7 @@ type dropWork struct {
 func newDropWork(s *Store) *dropWork {
 	// The number first: what is listed is that of this opening, or a later one.
 	opening := s.reopenings.Load()
-	w := &dropWork{Store: s, opening: opening, left: s.drops.list()}
+	w := &dropWork{Store: s, opening: opening, left: s.drops.ready()}
 	w.first()
 	return w
 }
@@ -76,7 +76,8 @@ func (w *dropWork) more() bool { return len(w.left) > 0 }
 func (w *dropWork) first() {
 	w.spans = nil
 	if len(w.left) > 0 {
-		w.spans = []*util.Range{util.BytesPrefix(appendDataKey(nil, w.left[0], nil)), logSpan(w.left[0])}
+		p := w.left[0].partition
+		w.spans = []*util.Range{util.BytesPrefix(appendDataKey(nil, p, nil)), logSpan(p)}
 	}
 }
 
@@ -123,7 +124,7 @@ func (w *dropWork) collect(d *dropPiece) (over []ring.Partition, err error) {
 			}
 			w.spans = w.spans[1:]
 		}
-		over = append(over, w.left[0])
+		over = append(over, w.left[0].partition)
 		w.left = w.left[1:]
 		w.first()
 	}
@@ -144,6 +145,10 @@ func (w *dropWork) read(db *engine, d *dropPiece, size *int) (whole bool, err er
 		*size += len(key)
 		if string(key[:len(dataPrefix)]) == dataPrefix {
 			d.records++
+			if kept, is := w.left[0].keeps(key, it.Value()); is {
+				d.kept = append(d.kept, kept)
+				*size += len(kept.encoded)
+			}
 		}
 	}
 	if err := it.Error(); err != nil {

@@ -79,8 +79,9 @@ func (s *Store) SetMeta(name string, value []byte) error {
 // With it, everything of the partitions in drops that is this node's is dropped: their
 // records, clocks, dot logs, trees and notes. Their fences stay, and so do the ends of
 // actors and what is kept there for other homes; the next mint draws a new actor. That
-// is settled when Adopt returns, through any crash, and done in moments: until then
-// whatever asks for one of these partitions gets ErrDropping.
+// is settled when Adopt returns, through any crash, and done in moments, with
+// Options.HandOver in moments after HandOver: until then whatever asks for one of these
+// partitions gets ErrDropping.
 func (s *Store) Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int, drops []ring.Partition) error {
 	if partitions < 0 || partitions > ring.SlotCount {
 		return fmt.Errorf("adopt ring: %d partitions, want up to %d", partitions, ring.SlotCount)

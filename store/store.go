@@ -49,6 +49,10 @@ type Options struct {
 	LogBlocksMax int
 	// ClockPersistEvery is how far the clocks on disk lag; default 5 s.
 	ClockPersistEvery time.Duration
+	// HandOver says that a partition which Adopt drops is kept aside until
+	// Store.HandOver was told who else has what it holds; without it, it is
+	// deleted at once.
+	HandOver bool
 }
 
 // Burst learns of many calls of sinks that come together. Every Begin is followed
@@ -173,7 +177,7 @@ func Open(disk storage.Storage, o Options) (*Store, error) {
 	s := &Store{
 		options: o, logger: o.Logger, guard: g,
 		cache: newCache(o.CacheBytes), intake: newIntake(),
-		trees: newTrees(), dotLog: newDotLog(), endings: newEndings(), rot: newRot(), drops: newDrops(),
+		trees: newTrees(), dotLog: newDotLog(), endings: newEndings(), rot: newRot(), drops: newDrops(o.HandOver),
 		stop: make(chan struct{}), reopened: make(chan *opened, 1),
 	}
 	s.clocks = newClocks(s.dotLog, s.endings)
