@@ -76,6 +76,15 @@ func (m *members) Forget(id ring.NodeID) {
 	}
 }
 
+// joinError says why the last try to reach another node failed, where the membership
+// knows; nil after one that succeeded.
+func (m *members) joinError() error {
+	if f, ok := m.get().(interface{ JoinError() error }); ok {
+		return f.JoinError()
+	}
+	return nil
+}
+
 // Foreign are the peers that were turned away because they belong to another
 // cluster, where the membership knows of such.
 func (m *members) Foreign() []gossip.Foreign {

@@ -117,6 +117,9 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	if h.Failed != nil {
 		out = append(out, "storage failed: "+h.Failed.Error())
 	}
+	if why := n.lonely(); why != "" {
+		out = append(out, why)
+	}
 	if why := n.replacement.problem(); why != "" {
 		out = append(out, why)
 	}
@@ -192,6 +195,9 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 		m := api.MemberStatus{Name: name, ID: id.String(), Zone: zone, State: "unreachable", Problems: []string{}, Reachable: n.kv.Reachable(id)}
 		if p := view.Peer(id); p != nil {
 			m.Name, m.Zone, m.Address, m.Gossip = p.Name, p.Zone, p.RPCAddr, p.GossipAddr
+			if why := foreignProtocol(p); why != "" {
+				m.Problems = append(m.Problems, why)
+			}
 		}
 		if r != nil {
 			m.Homes, m.Keeper = r.HomeCount(id), r.IsKeeper(id)
@@ -321,7 +327,7 @@ func (n *Node) judgeClocks(list []api.MemberStatus) {
 func (n *Node) notReady(r *ring.Record, members []api.MemberStatus) string {
 	switch {
 	case r == nil:
-		return "this node has not joined a cluster yet"
+		return n.notJoined()
 	case !r.Founded():
 		have, want := n.topology.Founding()
 		return fmt.Sprintf("the cluster is being founded: %d of %d members are there", have, want)

@@ -33,8 +33,8 @@ func realWorld(cfg Config, disk storage.Storage) Env {
 				Key:         cfg.Key,
 				Book:        m.Book,
 				Logger:      cfg.Logger,
-				ProtocolMin: rpc.ProtocolMin,
-				ProtocolMax: rpc.ProtocolMax,
+				ProtocolMin: rpc.Spoken().Min,
+				ProtocolMax: rpc.Spoken().Max,
 				State:       m.State,
 				Seed:        m.Seed,
 			})

@@ -64,11 +64,11 @@ var kinds = []struct {
 	{client.ErrTooLarge, exitUsage, "TOO_LARGE", ""},
 	{client.ErrOverloaded, exitOverloaded, "OVERLOADED", "try again later, or with less at once"},
 	{client.ErrWrongCluster, exitRefused, "WRONG_CLUSTER", "the addresses belong to different clusters: check --addr"},
+	{rpc.ErrVersion, exitRefused, "VERSION", "the node runs another version: upgrade the older of the two, see kith version"},
 	{client.ErrNotReady, exitRefused, "NOT_READY", "see kith status, or wait with kith status --wait ready"},
 	{client.ErrStorage, exitRefused, "STORAGE", "a node's disk failed: see kith status"},
 	{client.ErrClock, exitRefused, "CLOCK", "a node's clock is wrong: see kith status"},
 	{client.ErrUnavailable, exitRefused, "UNAVAILABLE", "see kith status for what can be reached, and check --addr"},
-	{rpc.ErrVersion, exitRefused, "VERSION", "the node runs another version: see kith version"},
 	{context.DeadlineExceeded, exitRefused, "DEADLINE", "try a longer --timeout, or see kith status"},
 }
 

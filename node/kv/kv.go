@@ -63,12 +63,16 @@ type Rings interface {
 
 // Members says where everybody is; *gossip.Cluster satisfies it.
 type Members interface {
+	// View is everyone that this node knows of; it is never changed.
 	View() *gossip.View
 }
 
 // Circuits says which peers answer; *rpc.Guard satisfies it.
 type Circuits interface {
+	// Open says that requests to a member fail at once.
 	Open(id ring.NodeID) bool
+	// Latency gives the mean and about the 95th percentile of a member's latest
+	// answers; both are 0 before the first.
 	Latency(id ring.NodeID) (mean, p95 time.Duration)
 }
 
