@@ -69,7 +69,7 @@ func (x *step) add(kind byte, to state, what func() string) {
 }
 
 // used says that requests and adoptions of the record at a place are looked at.
-func (x *step) used(place uint8) bool { return x.queued || !x.of(place).queued }
+func (x *step) used(place uint8) bool { return x.queued || place == 0 || !x.of(place).queued }
 
 func (x *step) of(place uint8) *station { return x.stations[x.path[place]] }
 
@@ -84,7 +84,7 @@ func (x *step) decide() {
 			continue
 		case t.aborts && x.from.aborts >= x.search.aborts:
 			continue
-		case t.pulls && !x.known(tip):
+		case t.pulls && !x.known(tip, t.by):
 			continue
 		}
 		if t.begins >= 0 {
@@ -101,12 +101,19 @@ func (x *step) decide() {
 	}
 }
 
-func (x *step) known(tip *station) bool {
-	by := tip.puller
-	if x.of(x.from.at[by]).since != tip.since && !x.notesSurvive && !x.targetBlind {
-		return false
+func (x *step) known(tip *station, who int) bool {
+	for by := range x.members {
+		if who >= 0 && by != who {
+			continue
+		}
+		if tip.pullers&(1<<by) == 0 || x.of(x.from.at[by]).since != tip.since && !x.notesSurvive && !x.targetBlind {
+			continue
+		}
+		if tip.pulled[by][x.from.note[by]] {
+			return true
+		}
 	}
-	return tip.pulled[x.from.note[by]]
+	return false
 }
 
 // pull lets those who are to take over a slot's reads, by the record that they hold,
@@ -118,12 +125,12 @@ func (x *step) pull() {
 			place = x.tip
 		}
 		st := x.of(place)
-		if st.puller != by {
+		if st.pullers&(1<<by) == 0 {
 			continue
 		}
 		for source := range x.members {
 			bit := uint8(1) << source
-			if st.sources&bit == 0 || x.from.note[by]&bit != 0 {
+			if st.sources&bit == 0 || source == by || x.from.note[by]&bit != 0 {
 				continue
 			}
 			to := x.from
@@ -317,8 +324,8 @@ func (x *step) answering(to *state, member int) bool {
 	switch {
 	case st.answers&bit != 0 || x.answersEarly || x.noAdopt:
 		return true
-	case st.puller == member:
-		return st.pulled[to.note[member]] && st.readers&bit != 0
+	case st.pullers&bit != 0:
+		return st.pulled[member][to.note[member]] && st.readers&bit != 0
 	}
 	return false
 }

@@ -24,6 +24,9 @@ type rules struct {
 	noPair        bool // a write counts by one row only
 	pullUnfenced  bool // a source answers a pull without adopting its epoch
 	oneOther      bool // any one home of another slot will do as a source
+	noPulls       bool // nobody needs to have pulled anything
+	oneGot        bool // one home that has pulled is enough where a slot is taken away
+	readOneRow    bool // reads need one row only in any phase
 	noSecondFence bool // DONE without a pull under READ_NEW
 	abortStraight bool // READ_NEW is aborted without the fence of BACK
 	notesSurvive  bool // a note of what was pulled counts in any later phase
@@ -46,6 +49,8 @@ type search struct {
 	rules
 	name     string
 	homes    int
+	to       int // how many homes there are to be, by moves that add a slot or take one away; 0 for as many
+	more     int // members that are no homes before that is done
 	w, r     uint8
 	zones    string        // of the members, a letter each; empty for none
 	in       string        // the zone of the reader and the writer
@@ -76,8 +81,8 @@ type station struct {
 	holds   uint8     // who keeps the partition
 	answers uint8     // who may answer reads without having pulled anything
 	queued  bool      // its move changes nothing yet
-	puller  int       // who pulls before the next step; -1 for nobody
-	pulled  [256]bool
+	pullers uint8     // who pulls before the next step: any one of them
+	pulled  [membersMax][256]bool
 	sources uint8
 }
 
@@ -85,6 +90,7 @@ type station struct {
 type turn struct {
 	name   string
 	path   uint16
+	by     int  // who must have pulled what must have been pulled; -1 for anybody of whom it is asked
 	begins int  // the number of the move that begins; -1 for other turns
 	pulls  bool // what must have been pulled must have been
 	aborts bool // it counts as one of the aborts
@@ -94,7 +100,7 @@ type turn struct {
 func (s *search) prepare(t testing.TB) {
 	t.Helper()
 	var members []ring.Member
-	for i := range s.homes + len(s.moves) {
+	for i := range s.homes + s.newcomers() {
 		m := ring.Member{ID: modelMember(i)}
 		if s.zones != "" {
 			m.Zone = s.zones[i : i+1]
@@ -109,6 +115,9 @@ func (s *search) prepare(t testing.TB) {
 		if err == nil {
 			r, err = r.WithJoin(m)
 		}
+	}
+	if err == nil && s.to != 0 {
+		r, err = r.WithReplicas(s.to)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +154,7 @@ func (s *search) station(r *ring.Record) uint16 {
 	if i, ok := s.byDigest[string(digest[:])]; ok {
 		return i
 	}
-	st := &station{record: r, since: r.Since[0], puller: -1}
+	st := &station{record: r, since: r.Since[0]}
 	if m := r.MoveOf(0); m != nil {
 		st.queued = m.Phase == ring.PhasePlan
 	}
@@ -183,6 +192,12 @@ func (s *search) tallies(st *station, seats *Seats) {
 	if s.backOneRow {
 		back = read
 	}
+	if s.readOneRow {
+		read = Tally{}
+		if err := seats.demand(&read, seats.reading(), s.r, s.in); err != nil {
+			panic(err)
+		}
+	}
 	if s.noPair {
 		write = Tally{}
 		write.add(seats.reading(), int(s.w))
@@ -214,13 +229,35 @@ func (s *search) pulls(st *station) {
 	case ring.PhaseBack:
 		step, before = ring.StepAbort, m.To
 	}
+	if m.Shrinks() {
+		for slot, id := range st.record.Homes(0) {
+			if id != m.From {
+				s.pullsBy(st, id, ring.StepGot+ring.Step(slot), m.From)
+			}
+		}
+		return
+	}
+	if m.Grows() && m.Phase == ring.PhaseReadNew {
+		before = ring.NodeID{}
+	}
 	c, err := st.record.Condition(0, step)
 	if err != nil {
 		panic(err)
 	}
-	st.puller = s.index(c.By)
+	s.pullsBy(st, c.By, step, before)
+}
+
+// pullsBy finds out from whom one member must have pulled before a step; before is the
+// end of the move that lesser levels ask for.
+func (s *search) pullsBy(st *station, by ring.NodeID, step ring.Step, before ring.NodeID) {
+	m := st.record.MoveOf(0)
+	c, err := st.record.Condition(0, step)
+	if err != nil {
+		panic(err)
+	}
+	st.pullers |= s.bit(by)
 	for set := range 256 {
-		known, others := ring.Pulled{By: c.By, Since: c.Since}, 0
+		known, others := ring.Pulled{By: by, Since: c.Since}, 0
 		for i, id := range s.members {
 			if set&(1<<i) != 0 {
 				known.From = append(known.From, id)
@@ -229,9 +266,10 @@ func (s *search) pulls(st *station) {
 				}
 			}
 		}
-		st.pulled[set] = c.Met(known) && (!s.direct || slices.Contains(known.From, before)) || s.oneOther && others > 0
+		direct := !s.direct || before.IsZero() || slices.Contains(known.From, before)
+		st.pulled[s.index(by)][set] = c.Met(known) && direct || s.oneOther && others > 0 || s.noPulls || s.oneGot && m.Got != 0
 	}
-	for _, id := range c.Sources(ring.Pulled{}) {
+	for _, id := range c.Sources(ring.Pulled{By: by}) {
 		st.sources |= s.bit(id)
 	}
 }
@@ -256,22 +294,40 @@ func (s *search) turnsOf(path uint16) []turn {
 		t.path, t.begins = s.path(all), -1
 		ts = append(ts, t)
 	}
+	got := func(t turn, step ring.Step) {
+		if _, err := tip.Condition(0, step); err == nil {
+			on(t, step)
+		}
+	}
 	m := tip.MoveOf(0)
 	switch {
-	case m == nil:
+	case m == nil, m.Phase == ring.PhasePlan:
 		ts = s.begins(tip, stations)
+	case m.Shrinks():
+		for slot, id := range tip.Homes(0) {
+			if m.Got&(1<<slot) == 0 {
+				got(turn{name: fmt.Sprintf("%c has pulled", s.letter(id)), pulls: true, by: s.index(id)}, ring.StepGot+ring.Step(slot))
+			}
+		}
+		if c, err := tip.Condition(0, ring.StepDone); err == nil && len(c.Any) > 0 {
+			on(turn{name: "DONE", by: -1}, ring.StepDone)
+		}
+		on(turn{name: "ABORT", aborts: true, ends: true, by: -1}, ring.StepAbort)
+	case m.Grows() && m.Phase == ring.PhaseReadNew:
+		on(turn{name: "DONE", pulls: !s.noSecondFence, by: -1}, ring.StepDone)
+		on(turn{name: "ABORT", aborts: true, ends: true, by: -1}, ring.StepAbort)
 	case m.Phase == ring.PhaseDual:
-		on(turn{name: "READ_NEW", pulls: true}, ring.StepReadNew)
-		on(turn{name: "ABORT", aborts: true, ends: true}, ring.StepAbort)
+		on(turn{name: "READ_NEW", pulls: true, by: -1}, ring.StepReadNew)
+		on(turn{name: "ABORT", aborts: true, ends: true, by: -1}, ring.StepAbort)
 	case m.Phase == ring.PhaseReadNew:
-		on(turn{name: "DONE", pulls: !s.noSecondFence}, ring.StepDone)
+		on(turn{name: "DONE", pulls: !s.noSecondFence, by: -1}, ring.StepDone)
 		if s.abortStraight {
-			on(turn{name: "ABORT from READ_NEW", aborts: true, ends: true}, ring.StepBack, ring.StepAbort)
+			on(turn{name: "ABORT from READ_NEW", aborts: true, ends: true, by: -1}, ring.StepBack, ring.StepAbort)
 		} else {
-			on(turn{name: "BACK", aborts: true}, ring.StepBack)
+			on(turn{name: "BACK", aborts: true, by: -1}, ring.StepBack)
 		}
 	case m.Phase == ring.PhaseBack:
-		on(turn{name: "ABORT", pulls: true, ends: true}, ring.StepAbort)
+		on(turn{name: "ABORT", pulls: true, ends: true, by: -1}, ring.StepAbort)
 	}
 	s.turns[path] = ts
 	return ts
@@ -282,6 +338,9 @@ func (s *search) turnsOf(path uint16) []turn {
 func (s *search) begins(tip *ring.Record, stations []uint16) (ts []turn) {
 	for n := range s.moves {
 		for _, move := range s.moves[n] {
+			if !s.fits(tip, move) {
+				continue
+			}
 			queued, err := tip.WithMoves([]ring.Move{move})
 			if err != nil {
 				continue // it is a home already
@@ -291,11 +350,27 @@ func (s *search) begins(tip *ring.Record, stations []uint16) (ts []turn) {
 				panic(err)
 			}
 			all := append(slices.Clone(stations), s.station(queued), s.station(r))
-			name := fmt.Sprintf("PLAN, DUAL of slot %d to %c", move.Slot, s.letter(move.To))
+			name := fmt.Sprintf("PLAN, DUAL of slot %d to nobody", move.Slot)
+			if !move.To.IsZero() {
+				name = fmt.Sprintf("PLAN, DUAL of slot %d to %c", move.Slot, s.letter(move.To))
+			}
 			ts = append(ts, turn{name: name, path: s.path(all), begins: n})
 		}
 	}
 	return ts
+}
+
+// fits says that a move changes the number of homes as they are to be changed. One that
+// adds a slot adds it behind the last.
+func (s *search) fits(tip *ring.Record, move ring.Move) bool {
+	n := len(tip.Homes(0))
+	switch {
+	case move.To.IsZero():
+		return n > s.to && int(move.Slot) < n
+	case s.to > n:
+		return int(move.Slot) == n
+	}
+	return s.to == 0 || int(move.Slot) < n
 }
 
 func (s *search) letter(id ring.NodeID) byte { return 'A' + byte(s.index(id)) }

@@ -8,13 +8,16 @@ import (
 
 // Seats are the members that one record asks about one partition, and for what.
 // Every home has the seat of its slot; the target of a move, which takes part from
-// PhaseDual on, has the one behind the last slot.
+// PhaseDual on, has the one behind the last slot. A move that takes a slot away has no
+// target.
 //
 // A write counts when it would by the homes as they are and by the homes as they
 // will be. While both rows need the same, that is to say that the two ends of a
 // move count as one home, and only if both have acknowledged: what counts is met
 // by every read of either row, whichever the move comes to. A read asks one row:
-// that of now, or in PhaseReadNew the one that will be.
+// that of now, or in PhaseReadNew the one that will be. Each row has the need of its own
+// length: a majority of three is two, one of four is three. Where the number of homes
+// changes, reads need both rows, too, in the move's last phase.
 //
 // Seats are a plain value that shares memory with the record.
 type Seats struct {
@@ -37,18 +40,24 @@ func SeatsOf(r *ring.Record, p ring.Partition) Seats {
 
 // Len is the number of seats, at most SeatsMax.
 func (s *Seats) Len() int {
-	if s.move != nil {
+	if s.hasTarget() {
 		return len(s.homes) + 1
 	}
 	return len(s.homes)
 }
 
+// hasTarget says that the last seat is that of a move's target.
+func (s *Seats) hasTarget() bool { return s.move != nil && !s.move.Shrinks() }
+
 // Slots is the number of homes.
 func (s *Seats) Slots() int { return len(s.homes) }
 
+// Readers is how many seats are asked by reads.
+func (s *Seats) Readers() int { return ones(s.reading()) }
+
 // Member is who has the seat, 0 to Len-1.
 func (s *Seats) Member(seat int) ring.NodeID {
-	if seat == len(s.homes) && s.move != nil {
+	if seat == len(s.homes) && s.hasTarget() {
 		return s.move.To
 	}
 	return s.homes[seat]
@@ -57,7 +66,7 @@ func (s *Seats) Member(seat int) ring.NodeID {
 // Members are who has the seats, in their order. The slice may be the record's: do
 // not change it.
 func (s *Seats) Members() []ring.NodeID {
-	if s.move == nil {
+	if !s.hasTarget() {
 		return s.homes
 	}
 	members := make([]ring.NodeID, 0, len(s.homes)+1)
@@ -85,14 +94,28 @@ func (s *Seats) then() uint8 {
 	if s.move == nil {
 		return s.now()
 	}
-	return s.now()&^(1<<s.move.Slot) | 1<<len(s.homes)
+	row := s.now()
+	if !s.move.Grows() {
+		row &^= 1 << s.move.Slot
+	}
+	if s.hasTarget() {
+		row |= 1 << len(s.homes)
+	}
+	return row
 }
 
+// reading are the seats that reads ask; both rows, where they need both.
 func (s *Seats) reading() uint8 {
 	if s.move != nil && s.move.Phase == ring.PhaseReadNew {
 		return s.then()
 	}
 	return s.now()
+}
+
+// readsBoth says that a read needs both rows: in the last phase of a move after which
+// the partition has another number of homes. One of the rows contains the other.
+func (s *Seats) readsBoth() bool {
+	return s.move != nil && (s.move.Shrinks() || s.move.Grows() && s.move.Phase == ring.PhaseReadNew)
 }
 
 // Write makes the tally of a write at a level, for somebody in a zone; the zone
@@ -114,6 +137,9 @@ func (s *Seats) Write(level uint8, zone string) (Tally, error) {
 func (s *Seats) Read(level uint8, zone string) (Tally, error) {
 	var t Tally
 	err := s.demand(&t, s.reading(), level, zone)
+	if err == nil && s.readsBoth() {
+		err = s.demand(&t, s.now()&s.then(), level, zone)
+	}
 	return t, err
 }
 

@@ -34,14 +34,20 @@ func (r *Record) Agenda(self NodeID, pace Pace, noted func(Partition) Pulled, ab
 		if m.Phase == PhasePlan {
 			_, ok = slices.BinarySearch(begin, m.Partition)
 		}
+		if ok && m.resizes() {
+			step, ok = r.nextOfResize(m, step, self, absent)
+		}
 		if !ok {
 			continue
 		}
 		c, err := r.Condition(m.Partition, step)
-		if err != nil || !r.acts(m, self, c.By, absent) {
+		if err != nil || !r.acts(m, self, &c, absent) {
 			continue
 		}
 		known := noted(m.Partition)
+		if known.Since != c.Since || known.By != self {
+			known = Pulled{By: self, Since: c.Since} // nothing yet
+		}
 		if c.Met(known) {
 			a.Steps = append(a.Steps, StepTo{m.Partition, step})
 		} else if from := c.choose(known, absent); len(from) > 0 {
@@ -58,6 +64,10 @@ func (r *Record) next(m *Move) (Step, bool) {
 	switch {
 	case m.Phase == PhasePlan:
 		return StepDual, !turn
+	case m.resizes() && turn:
+		return StepAbort, true
+	case m.Shrinks():
+		return StepDone, true
 	case m.Phase == PhaseBack, m.Phase == PhaseDual && turn:
 		return StepAbort, true
 	case m.Phase == PhaseDual:
@@ -68,11 +78,34 @@ func (r *Record) next(m *Move) (Step, bool) {
 	return StepDone, true
 }
 
-// acts says that the next step of a move is a member's to see to. by is who must
-// have pulled, zero if nobody must.
-func (r *Record) acts(m *Move, self, by NodeID, absent func(NodeID) bool) bool {
-	if !by.IsZero() {
-		return by == self
+// nextOfResize is the step that a move takes next which adds a slot or takes one away,
+// as far as a member is concerned; step is the one that it would take if all were there.
+func (r *Record) nextOfResize(m *Move, step Step, self NodeID, absent func(NodeID) bool) (Step, bool) {
+	switch {
+	case m.Phase == PhasePlan:
+		gone := m.Shrinks() && m.From != self && !r.isLost(m.From) && absent(m.From)
+		return step, !gone && !r.stalls(m, self, absent)
+	case step == StepAbort || r.stalls(m, self, absent):
+		return StepAbort, true
+	case m.Grows() || r.gotEnough(m):
+		return step, true
+	}
+	slot := r.HomeIndex(m.Partition, self)
+	return StepGot + Step(slot), slot >= 0 && self != m.From && m.Got&(1<<slot) == 0
+}
+
+// acts says that the next step of a move, under a condition, is a member's to see to.
+func (r *Record) acts(m *Move, self NodeID, c *Condition, absent func(NodeID) bool) bool {
+	if !c.By.IsZero() {
+		return c.By == self
+	}
+	for _, id := range c.Among {
+		if id == self || !absent(id) {
+			return id == self
+		}
+	}
+	if len(c.Among) > 0 {
+		return false
 	}
 	away := func(id NodeID) bool { return id != self && (absent(id) || r.isLost(id)) }
 	if driver := r.Driver(m.Partition); !away(driver) {

@@ -25,7 +25,7 @@ func must(t rapid.TB) func(*Record, error) *Record {
 func driven(t *rapid.T, r *Record, pace Pace, check func(prev, next *Record)) *Record {
 	t.Helper()
 	for turn := 0; ; turn++ {
-		if turn > 20*r.Partitions*r.Replicas {
+		if turn > 20*r.Partitions*ReplicasMax {
 			t.Fatalf("%d moves are left after %d records", len(r.Moves), turn)
 		}
 		next := must(t)(r.WithQueue())
@@ -57,6 +57,18 @@ func drawSteps(t *rapid.T, r *Record, pace Pace) []StepTo {
 	for i := range r.Moves {
 		m := &r.Moves[i]
 		switch {
+		case m.resizes() && m.Phase > PhasePlan && r.Unwanted(m):
+			steps = append(steps, StepTo{m.Partition, StepAbort})
+		case m.Shrinks() && m.Phase == PhaseDual && r.gotEnough(m):
+			steps = append(steps, StepTo{m.Partition, StepDone})
+		case m.Shrinks() && m.Phase == PhaseDual:
+			var left []Step
+			for s, id := range r.Homes(m.Partition) {
+				if id != m.From && m.Got&(1<<s) == 0 && !r.isLost(id) {
+					left = append(left, StepGot+Step(s))
+				}
+			}
+			steps = append(steps, StepTo{m.Partition, rapid.SampledFrom(left).Draw(t, "got by")})
 		case m.Phase == PhaseDual && r.Unwanted(m), m.Phase == PhaseBack:
 			steps = append(steps, StepTo{m.Partition, StepAbort})
 		case m.Phase == PhaseDual:
@@ -78,7 +90,7 @@ func drawSteps(t *rapid.T, r *Record, pace Pace) []StepTo {
 func drawChange(t *rapid.T, r *Record, fresh int) (string, *Record, error) {
 	who := r.Members[rapid.IntRange(0, len(r.Members)-1).Draw(t, "who")]
 	m := drawMember(t, fresh, 4, 3)
-	switch rapid.IntRange(0, 6).Draw(t, "change") {
+	switch rapid.IntRange(0, 8).Draw(t, "change") {
 	case 0:
 		next, err := r.WithJoin(m)
 		return "join", next, err
@@ -97,6 +109,9 @@ func drawChange(t *rapid.T, r *Record, fresh int) (string, *Record, error) {
 	case 5:
 		next, err := r.WithRetreat(who.ID)
 		return "retreat", next, err
+	case 6, 7:
+		next, err := r.WithReplicas(rapid.IntRange(1, 5).Draw(t, "replicas"))
+		return "replicas", next, err
 	}
 	next, err := r.WithStandby(m)
 	return "standby", next, err
@@ -125,11 +140,11 @@ func TestChangesUnderWayComeToTheirEnd(t *testing.T) {
 				}
 			}
 		}
-		if len(slices.DeleteFunc(slices.Clone(r.Members), func(m Member) bool { return m.State != Active })) < replicas {
+		if len(slices.DeleteFunc(slices.Clone(r.Members), func(m Member) bool { return m.State != Active })) < r.Replicas {
 			return // nobody can take over
 		}
 		r = driven(t, r, pace, nil)
-		plan := planned(t, r, r.Members, replicas)
+		plan := planned(t, r, r.Members, r.Replicas)
 		if len(plan.Moves) > 0 {
 			t.Fatalf("%d moves are left to be planned", len(plan.Moves))
 		}

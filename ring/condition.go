@@ -18,6 +18,13 @@ import (
 // and so takes part in nothing older any more. Where the source is gone, enough
 // homes of the other slots do: so many that they meet every quorum of a call which
 // asks for a majority or more.
+//
+// A slot that is added has no From: To pulls from enough of the homes, as if From were
+// gone, before reads ask it, and again before they ask the new row alone. One that is
+// taken away has no To: homes that stay pull from From under DUAL, and say so in the
+// record (Move.Got), until a majority of them holds what a majority held with From.
+// Reads ask both rows in the last phase before the end, READ_NEW of the one and DUAL of
+// the other. So what they have shown either row keeps, and no way back needs a fence.
 
 // Condition says what must be known before a step of one move may be proposed.
 // The zero Condition is met by nothing; see Record.Condition.
@@ -25,6 +32,9 @@ type Condition struct {
 	// By is the member that must have pulled the partition; zero where it is
 	// enough that the sources store the record, whoever knows it.
 	By NodeID
+	// Among are, where it is not one member, those of whom any one must have
+	// pulled. It stores the record itself: where it is one of a quota, it counts.
+	Among []NodeID
 	// Since is the epoch, the partition's fence, under which. What is known
 	// from any other epoch counts for nothing.
 	Since uint64
@@ -64,8 +74,12 @@ func (c *Condition) Met(known Pulled) bool {
 
 // counting is what counts of what is known.
 func (c *Condition) counting(known Pulled) Pulled {
-	if known.Since != c.Since || !c.By.IsZero() && known.By != c.By {
+	among := slices.Contains(c.Among, known.By)
+	switch {
+	case known.Since != c.Since, !c.By.IsZero() && known.By != c.By, len(c.Among) > 0 && !among:
 		known.From = nil
+	case among:
+		known.From = append(slices.Clone(known.From), known.By)
 	}
 	return known
 }
@@ -127,11 +141,15 @@ func (r *Record) Condition(p Partition, s Step) (Condition, error) {
 	if m == nil {
 		return Condition{}, fmt.Errorf("partition %d: no move is under way that could be %v", p, s)
 	}
-	if _, ok := m.Phase.after(s); !ok {
+	if _, ok := m.after(s); !ok {
 		return Condition{}, fmt.Errorf("%v: it cannot become %v", m, s)
 	}
 	c := Condition{Since: r.Since[p], Any: [][]Quota{nil}}
 	switch {
+	case m.Grows():
+		r.conditionOfNew(&c, m, s)
+	case m.Shrinks():
+		r.conditionOfOld(&c, m, s)
 	case s == StepReadNew || s == StepDone:
 		c.By, c.Any = m.To, r.sources(m, m.To, m.From)
 	case s == StepAbort && m.Phase == PhaseBack:
@@ -185,7 +203,7 @@ func (r *Record) sources(m *Move, reader, before NodeID) [][]Quota {
 		}
 		any = append(any, direct)
 	}
-	need := beyondMajority(r.Replicas)
+	need := beyondMajority(len(others) + 1)
 	live := r.live(others)
 	if r.isLost(before) {
 		// What only lost homes had is gone, with the one that answered before
@@ -236,6 +254,8 @@ func (r *Record) Answers(p Partition, id NodeID, known Pulled) bool {
 	switch {
 	case !m.names(id):
 		return r.HomeIndex(p, id) >= 0
+	case m.resizes():
+		return id == m.From || m.Phase == PhaseReadNew
 	case m.Phase == PhaseDual:
 		return id == m.From
 	case m.Phase == PhaseReadNew && id != m.To, m.Phase == PhaseBack && id != m.From:
@@ -254,6 +274,11 @@ func (r *Record) Driver(p Partition) NodeID {
 	switch {
 	case m == nil:
 		return NodeID{}
+	case m.Shrinks():
+		if live := r.live(r.staying(m)); len(live) > 0 {
+			return live[0]
+		}
+		return r.Homes(p)[0]
 	case m.Phase == PhaseBack && !r.isLost(m.From):
 		return m.From
 	}

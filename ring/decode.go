@@ -98,7 +98,8 @@ func (d *decoder) text(what string) string {
 
 func (d *decoder) record() *Record {
 	r := &Record{}
-	if d.byte("format") != format {
+	layout := d.byte("format")
+	if layout != format && layout != formatUneven {
 		d.fail("format")
 	}
 	r.Epoch = d.uvarint("epoch")
@@ -111,6 +112,11 @@ func (d *decoder) record() *Record {
 	}
 	r.Partitions = 1 << power
 	r.Replicas = int(d.byte("number of replicas"))
+	if layout == formatUneven {
+		if r.Before = int(d.byte("number of replicas before")); r.Before == 0 {
+			d.fail("number of replicas before")
+		}
+	}
 	if err := r.validateShape(); d.what == "" && err != nil {
 		d.fail(err.Error())
 	}
@@ -234,6 +240,12 @@ func (d *decoder) table(r *Record) {
 		d.fail("founded mark")
 	}
 	slots := r.Partitions * r.Replicas
+	if r.Before != 0 {
+		if r.starts = d.widths(r); r.starts == nil {
+			return
+		}
+		slots = int(r.starts[r.Partitions])
+	}
 	wide := len(r.Members) >= wideIndex
 	size := slots
 	if wide {
@@ -257,6 +269,27 @@ func (d *decoder) table(r *Record) {
 	}
 }
 
+// widths reads how many homes the partitions have, as the places where they begin; nil
+// after a mistake.
+func (d *decoder) widths(r *Record) []int32 {
+	if d.what != "" {
+		return nil
+	}
+	starts := make([]int32, 1, r.Partitions+1)
+	for len(starts) <= r.Partitions {
+		run := d.uvarint("run of numbers of homes")
+		width := int32(d.byte("number of homes"))
+		if d.what != "" || run == 0 || run > uint64(r.Partitions+1-len(starts)) || width < 1 || width > ReplicasMax {
+			d.fail("run of numbers of homes")
+			return nil
+		}
+		for range run {
+			starts = append(starts, starts[len(starts)-1]+width)
+		}
+	}
+	return starts
+}
+
 func (d *decoder) moves(r *Record) {
 	n := d.count(r.Partitions, 6, "number of moves")
 	if n == 0 {
@@ -271,14 +304,31 @@ func (d *decoder) moves(r *Record) {
 		m := &r.Moves[i]
 		m.Partition = Partition(d.uint16("partition of a move"))
 		m.Slot = d.byte("slot of a move")
-		m.To = d.member(r, "target of a move")
+		m.To, m.Got = d.target(r)
 		m.Phase = Phase(d.byte("phase of a move"))
-		if int(m.Partition) >= r.Partitions || int(m.Slot) >= r.Replicas {
+		if d.what != "" {
+			return
+		}
+		if int(m.Partition) >= r.Partitions {
+			d.fail("partition of a move")
+			return
+		}
+		row := r.row(int(m.Partition))
+		switch slot := int(m.Slot); {
+		case slot < len(row):
+			m.From = r.Members[row[slot]].ID
+		case slot > len(row) || r.Before == 0:
 			d.fail("slot of a move")
 			return
 		}
-		if d.what == "" {
-			m.From = r.Members[r.row(int(m.Partition))[m.Slot]].ID
-		}
 	}
+}
+
+// target reads to whom a move goes; zero, and who has got what there was, where a slot is
+// taken away.
+func (d *decoder) target(r *Record) (to NodeID, got uint8) {
+	if r.Before != 0 && len(d.b) >= 2 && d.b[0] == noMember>>8 {
+		return NodeID{}, d.take(2, "target of a move")[1]
+	}
+	return d.member(r, "target of a move"), 0
 }

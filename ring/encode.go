@@ -5,9 +5,15 @@ import (
 	"math/bits"
 )
 
-// format is the first byte of an encoded record. Another layout takes another
-// number.
-const format = 1
+// The first byte of an encoded record says how it is laid out: as ever, or with
+// partitions that have different numbers of homes.
+const (
+	format       = 1
+	formatUneven = 2
+)
+
+// noMember, plus what is Got, stands for a move's target where there is none.
+const noMember = 0xff00
 
 // wideIndex is the number of members from which on the table has two bytes for
 // a home.
@@ -32,13 +38,25 @@ const wideIndex = 257
 //
 // Numbers of fixed size have their high byte first. A move's From is the home
 // that the table has.
+//
+// While the number of homes is changed the format is 2: N is followed by Before, 1
+// byte, and the founded mark by runs that add up to Q: uvarint partitions, and how
+// many homes each of them has (1 byte). In place of the index of To, a move that has none
+// has 65,280 plus what is Got, and one without From has the slot behind the last.
 func (r *Record) Encode() []byte {
 	b := make([]byte, 0, 128+64*len(r.Members)+16*len(r.Banned)+2*len(r.table)+6*len(r.Moves))
-	b = append(b, format)
+	if r.Before == 0 {
+		b = append(b, format)
+	} else {
+		b = append(b, formatUneven)
+	}
 	b = binary.AppendUvarint(b, r.Epoch)
 	b = append(b, r.Cluster[:]...)
 	b = appendText(b, r.Name)
 	b = append(b, byte(bits.TrailingZeros(uint(r.Partitions))), byte(r.Replicas))
+	if r.Before != 0 {
+		b = append(b, byte(r.Before))
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.Members)))
 	for i := range r.Members {
 		m := &r.Members[i]
@@ -63,7 +81,11 @@ func (r *Record) Encode() []byte {
 		m := &r.Moves[i]
 		b = binary.BigEndian.AppendUint16(b, uint16(m.Partition))
 		b = append(b, m.Slot)
-		b = binary.BigEndian.AppendUint16(b, uint16(r.index(m.To)))
+		to := uint16(noMember | uint16(m.Got))
+		if !m.Shrinks() {
+			to = uint16(r.index(m.To))
+		}
+		b = binary.BigEndian.AppendUint16(b, to)
 		b = append(b, byte(m.Phase))
 	}
 	return r.appendForced(b)
@@ -124,12 +146,29 @@ func (r *Record) appendTable(b []byte) []byte {
 		return append(b, 0)
 	}
 	b = append(b, 1)
+	if r.Before != 0 {
+		b = r.appendWidths(b)
+	}
 	wide := len(r.Members) >= wideIndex
 	for _, home := range r.table {
 		if wide {
 			b = append(b, byte(home>>8))
 		}
 		b = append(b, byte(home))
+	}
+	return b
+}
+
+// appendWidths says how many homes each partition has.
+func (r *Record) appendWidths(b []byte) []byte {
+	for p := 0; p < r.Partitions; {
+		width, end := r.width(p), p+1
+		for end < r.Partitions && r.width(end) == width {
+			end++
+		}
+		b = binary.AppendUvarint(b, uint64(end-p))
+		b = append(b, byte(width))
+		p = end
 	}
 	return b
 }

@@ -49,8 +49,11 @@ func (r *Record) followsShape(prev *Record) error {
 	if r.Partitions != prev.Partitions {
 		return fmt.Errorf("%d partitions became %d", prev.Partitions, r.Partitions)
 	}
-	if r.Replicas != prev.Replicas {
-		return fmt.Errorf("%d replicas became %d", prev.Replicas, r.Replicas)
+	if r.Replicas != prev.Replicas && !(prev.Founded() && r.Founded()) {
+		return fmt.Errorf("%d replicas became %d without a table", prev.Replicas, r.Replicas)
+	}
+	if want := prev.settledFrom(); r.Before != 0 && r.Before != want {
+		return fmt.Errorf("%d replicas before, want %d", r.Before, want)
 	}
 	if prev.Founded() && !r.Founded() {
 		return fmt.Errorf("the table is gone")
@@ -115,12 +118,13 @@ func (r *Record) followsMove(prev *Record, p Partition, changed bool, before, af
 		if before == nil || after != nil {
 			return fmt.Errorf("partition %d: homes changed without a finished move", p)
 		}
-		if _, ok := before.Phase.after(StepDone); !ok {
+		if _, ok := before.after(StepDone); !ok {
 			return fmt.Errorf("partition %d: homes changed without a finished move: %v", p, before)
 		}
-		want := slices.Clone(prev.Homes(p))
-		want[before.Slot] = before.To
-		if !slices.Equal(want, r.Homes(p)) {
+		if before.Shrinks() && !prev.gotEnough(before) {
+			return fmt.Errorf("%v: it ended with %b of the homes that stay", before, before.Got)
+		}
+		if !slices.Equal(before.rowAfter(prev.Homes(p)), r.Homes(p)) {
 			return fmt.Errorf("%v: it ended with other homes", before)
 		}
 		return nil
@@ -128,15 +132,16 @@ func (r *Record) followsMove(prev *Record, p Partition, changed bool, before, af
 	switch {
 	case before == nil && after == nil:
 	case after == nil:
-		if _, ok := before.Phase.after(StepAbort); !ok {
+		if _, ok := before.after(StepAbort); !ok {
 			return fmt.Errorf("%v: it cannot be aborted from there", before)
 		}
 	case before != nil && *before == *after:
+	case before != nil && before.sameSlot(after) && before.Phase == after.Phase && before.Phase == PhaseDual && before.Got&^after.Got == 0:
 	case before == nil || before.Phase == PhasePlan && after.Phase == PhasePlan:
 		return r.followsQueue(after)
 	case !before.sameSlot(after):
 		return fmt.Errorf("%v became %v", before, after)
-	case !before.Phase.leadsTo(after.Phase):
+	case !before.leadsTo(after.Phase) || before.Got != after.Got:
 		return fmt.Errorf("%v became %v", before, after.Phase)
 	}
 	return nil
@@ -148,20 +153,16 @@ func (r *Record) followsQueue(m *Move) error {
 	if m.Phase != PhasePlan {
 		return fmt.Errorf("%v: a move begins with its plan", m)
 	}
+	if m.resizes() && !r.wantsResize(m) {
+		return fmt.Errorf("%v: the partition has %d homes and is to have %d", m, len(r.Homes(m.Partition)), r.Replicas)
+	}
+	if m.Shrinks() {
+		return nil
+	}
 	if to := r.Member(m.To); to.State != Active {
 		return fmt.Errorf("%v: %s is %v and takes no slots", m, m.To.Short(), to.State)
 	}
 	return nil
-}
-
-// leadsTo says that one step leads from a phase to another one.
-func (p Phase) leadsTo(next Phase) bool {
-	for _, s := range []Step{StepDual, StepReadNew, StepBack} {
-		if after, ok := p.after(s); ok && after == next {
-			return true
-		}
-	}
-	return false
 }
 
 // givesUp says that one of the partition's homes is newly Lost.

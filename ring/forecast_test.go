@@ -27,13 +27,7 @@ func TestForecastIsWhatHappens(t *testing.T) {
 		}
 		moved := 0
 		end := driven(t, next, Pace{}, func(prev, next *Record) {
-			for p := range Partition(r.Partitions) {
-				for s, id := range prev.Homes(p) {
-					if next.Homes(p)[s] != id {
-						moved++
-					}
-				}
-			}
+			moved += newHomes(prev, next)
 		})
 		if moved != f.Slots {
 			t.Fatalf("%d slots changed hands, %d were forecast", moved, f.Slots)

@@ -90,6 +90,7 @@ func (r *Record) WithStandby(m Member) (*Record, error) {
 
 // checked seals a record that was derived from prev.
 func (r *Record) checked(prev *Record) (*Record, error) {
+	r.settle(prev)
 	r.seal()
 	if err := r.Follows(prev); err != nil {
 		return nil, err

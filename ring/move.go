@@ -37,19 +37,40 @@ func (p Phase) String() string {
 	return fmt.Sprintf("phase %d", uint8(p))
 }
 
-// Move takes one home slot of a partition from a member to another.
+// Move takes one home slot of a partition from a member to another. Where the number
+// of homes is changed, it adds a slot, or takes one away.
 type Move struct {
 	Partition Partition
-	// Slot is the place among the partition's homes, 0 to Replicas-1.
-	Slot     uint8
+	// Slot is the place among the partition's homes; that of a new one is behind
+	// the last. Those behind one that was taken away move up.
+	Slot uint8
+	// From is zero where a slot is added, To where one is taken away.
 	From, To NodeID
 	Phase    Phase
+	// Got is of a move that takes a slot away: which of the other slots' homes have
+	// pulled from From, a bit for each slot.
+	Got uint8
 }
+
+// Grows says that the move adds a slot.
+func (m *Move) Grows() bool { return m.From.IsZero() }
+
+// Shrinks says that the move takes a slot away.
+func (m *Move) Shrinks() bool { return m.To.IsZero() }
+
+// resizes says that the partition has another number of homes after the move.
+func (m *Move) resizes() bool { return m.Grows() || m.Shrinks() }
 
 // String says which slot goes from whom to whom, and how far that is.
 func (m *Move) String() string {
-	return fmt.Sprintf("move of partition %d slot %d from %s to %s in phase %v",
-		m.Partition, m.Slot, m.From.Short(), m.To.Short(), m.Phase)
+	text := fmt.Sprintf("move of partition %d slot %d", m.Partition, m.Slot)
+	if !m.Grows() {
+		text += " from " + m.From.Short()
+	}
+	if !m.Shrinks() {
+		text += " to " + m.To.Short()
+	}
+	return fmt.Sprintf("%s in phase %v", text, m.Phase)
 }
 
 // sameSlot says that both are the same move, maybe in different phases.
@@ -70,12 +91,15 @@ const (
 	StepDual Step = 1
 	// StepReadNew hands the reads to To.
 	StepReadNew Step = 2
-	// StepDone gives the slot to To and ends the move.
+	// StepDone gives the slot to To, or takes it away, and ends the move.
 	StepDone Step = 3
 	// StepBack hands the reads back to From.
 	StepBack Step = 4
-	// StepAbort leaves the slot at From and ends the move.
+	// StepAbort leaves the slot at From, or adds none, and ends the move.
 	StepAbort Step = 5
+	// StepGot, plus a slot, notes that the home of that slot has pulled from the
+	// one whose slot is taken away.
+	StepGot Step = 16
 )
 
 // String gives the step as one word.
@@ -92,11 +116,40 @@ func (s Step) String() string {
 	case StepAbort:
 		return "abort"
 	}
+	if s >= StepGot {
+		return fmt.Sprintf("got by slot %d", s-StepGot)
+	}
 	return fmt.Sprintf("step %d", uint8(s))
 }
 
-// after gives the phase in which a step leaves a move, 0 where it ends it; false
-// if the step is none that the phase allows.
+// after gives the phase in which a step leaves the move, 0 where it ends it; false if
+// the step is none that the phase allows. A move that adds a slot, or takes one away,
+// is read by both rows before it ends, and so may be turned back from anywhere.
+func (m *Move) after(s Step) (next Phase, ok bool) {
+	switch {
+	case m.Shrinks() && s >= StepGot && s < StepGot+ReplicasMax:
+		return PhaseDual, m.Phase == PhaseDual && uint8(s-StepGot) != m.Slot
+	case m.Shrinks() && s == StepDone:
+		return 0, m.Phase == PhaseDual
+	case m.Shrinks() && s == StepReadNew, m.resizes() && s == StepBack:
+		return 0, false
+	case m.Grows() && s == StepAbort && m.Phase == PhaseReadNew:
+		return 0, true
+	}
+	return m.Phase.after(s)
+}
+
+// leadsTo says that one step leads from the move's phase to another one.
+func (m *Move) leadsTo(next Phase) bool {
+	for _, s := range []Step{StepDual, StepReadNew, StepBack} {
+		if after, ok := m.after(s); ok && after == next {
+			return true
+		}
+	}
+	return false
+}
+
+// after is that of a move from a home to another one.
 func (p Phase) after(s Step) (next Phase, ok bool) {
 	switch s {
 	case StepDual:
@@ -135,6 +188,7 @@ func (r *Record) WithSteps(steps []StepTo) (*Record, error) {
 		return nil, fmt.Errorf("no steps")
 	}
 	next := r.successor()
+	resized := map[Partition]*Move{}
 	stepped := make(map[Partition]bool, len(steps))
 	for _, s := range steps {
 		if stepped[s.Partition] {
@@ -146,18 +200,26 @@ func (r *Record) WithSteps(steps []StepTo) (*Record, error) {
 			return nil, fmt.Errorf("partition %d: no move is under way that could be %v", s.Partition, s.Step)
 		}
 		m := &next.Moves[at]
-		phase, ok := m.Phase.after(s.Step)
+		phase, ok := m.after(s.Step)
 		if !ok {
 			return nil, fmt.Errorf("%v: it cannot become %v", m, s.Step)
+		}
+		if s.Step >= StepGot {
+			m.Got |= 1 << (s.Step - StepGot)
 		}
 		if fences(m.Phase, phase) || s.Step == StepDone {
 			next.Since[s.Partition] = next.Epoch
 		}
-		if s.Step == StepDone {
+		switch {
+		case s.Step != StepDone:
+		case m.resizes():
+			resized[s.Partition] = &r.Moves[at]
+		default:
 			next.row(int(s.Partition))[m.Slot] = uint16(next.index(m.To))
 		}
 		m.Phase = phase
 	}
+	next.resize(resized)
 	next.Moves = slices.DeleteFunc(next.Moves, func(m Move) bool { return m.Phase == 0 })
 	return next.checked(r)
 }

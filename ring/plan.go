@@ -130,8 +130,16 @@ func (r *Record) slotsFor(active []Member, heirs map[NodeID]NodeID) [][]int32 {
 			slots[p] = append(slots[p], index(id))
 		}
 	}
-	for _, m := range r.Moves {
-		if to := index(m.To); to >= 0 && m.Phase != PhaseBack {
+	for i := range r.Moves {
+		m := &r.Moves[i]
+		switch to := index(m.To); {
+		case !r.comes(m):
+		case m.Shrinks():
+			slots[m.Partition][m.Slot] = -1
+		case to < 0:
+		case m.Grows():
+			slots[m.Partition] = append(slots[m.Partition], to)
+		default:
 			slots[m.Partition][m.Slot] = to
 		}
 	}

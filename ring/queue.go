@@ -28,14 +28,21 @@ func (r *Record) WithQueue() (*Record, error) {
 }
 
 // WithMoves makes the record in which these moves are queued, one for a partition,
-// in the place of those that were. Only partition, slot and target are looked at.
+// in the place of those that were. Only partition, slot and target are looked at: while
+// the number of homes is changed, the slot behind the last is a new one, and without a
+// target one is taken away.
 func (r *Record) WithMoves(moves []Move) (*Record, error) {
 	next := r.successor()
 	for _, m := range moves {
-		if int(m.Partition) >= r.Partitions || int(m.Slot) >= r.Replicas || !r.Founded() {
+		homes := r.Homes(m.Partition)
+		if grows := r.Before != 0 && int(m.Slot) == len(homes); grows && len(homes) > 0 {
+			m.From = NodeID{}
+		} else if int(m.Slot) < len(homes) {
+			m.From = homes[m.Slot]
+		} else {
 			return nil, fmt.Errorf("queue a move of partition %d slot %d: no such slot", m.Partition, m.Slot)
 		}
-		m.From, m.Phase = r.Homes(m.Partition)[m.Slot], PhasePlan
+		m.Phase = PhasePlan
 		at, found := next.moveAt(m.Partition)
 		switch {
 		case !found:
@@ -72,14 +79,19 @@ func (r *Record) requeue(heirs map[NodeID]NodeID) error {
 	r.Moves = queued
 	queue := map[Partition][]Move{} // what may come next, by partition
 	for _, m := range plan.Moves {
-		if r.HomeIndex(m.Partition, m.To) < 0 {
+		if r.width(int(m.Partition)) == plan.Replicas && r.HomeIndex(m.Partition, m.To) < 0 {
 			queue[m.Partition] = append(queue[m.Partition], m)
+		}
+	}
+	for p := range Partition(r.Partitions) {
+		if moves := r.movesOf(p, plan); r.width(int(p)) != plan.Replicas && len(moves) > 0 {
+			queue[p] = moves
 		}
 	}
 	var moves []Move
 	for i := range r.Moves {
 		m := r.Moves[i]
-		if m.Phase == PhasePlan && plan.home(m.Partition, m.Slot) != m.To {
+		if m.Phase == PhasePlan && !r.leadsTo(&m, plan) {
 			continue
 		}
 		moves = append(moves, m)
@@ -93,13 +105,41 @@ func (r *Record) requeue(heirs map[NodeID]NodeID) error {
 	return nil
 }
 
+// movesOf lists the moves that may come next for a partition that has another number
+// of homes than the plan gives it: who goes and who comes, in pairs as far as that goes;
+// of who is left over, slots are taken away or added.
+func (r *Record) movesOf(p Partition, plan *Plan) (moves []Move) {
+	now, then := r.Homes(p), plan.Homes(p)
+	come := slices.DeleteFunc(slices.Clone(then), func(id NodeID) bool { return slices.Contains(now, id) })
+	going := len(now) - (len(then) - len(come))
+	for s, id := range now {
+		if slices.Contains(then, id) {
+			continue
+		}
+		m := Move{Partition: p, Slot: uint8(s), From: id, Phase: PhasePlan}
+		if going > len(come) { // any of them may be the one whose slot is taken away
+			moves = append(moves, m)
+		}
+		if len(come) > 0 {
+			m.To = come[min(len(moves), len(come)-1)]
+			moves = append(moves, m)
+		}
+	}
+	for _, id := range come {
+		if going < len(come) {
+			moves = append(moves, Move{Partition: p, Slot: uint8(len(now)), To: id, Phase: PhasePlan})
+		}
+	}
+	return moves
+}
+
 // newHomes counts the slots that a plan gives to somebody who neither has them nor
 // is about to get them.
 func (r *Record) newHomes(plan *Plan) (n int) {
 	for p := range Partition(r.Partitions) {
-		row := slices.Clone(r.Homes(p))
-		if m := r.MoveOf(p); m != nil && m.Phase != PhaseBack {
-			row[m.Slot] = m.To
+		row := r.Homes(p)
+		if m := r.MoveOf(p); m != nil && r.comes(m) {
+			row = m.rowAfter(row)
 		}
 		for s := range plan.Replicas {
 			if !slices.Contains(row, plan.home(p, uint8(s))) {
@@ -110,17 +150,39 @@ func (r *Record) newHomes(plan *Plan) (n int) {
 	return n
 }
 
+// comes says that a plan takes a move as done: it is not turned back, nor does it make
+// a number of homes that is not wanted any more.
+func (r *Record) comes(m *Move) bool {
+	return m.Phase != PhaseBack && !(m.resizes() && !r.wantsResize(m))
+}
+
+// leadsTo says that a move in the queue is one on the way to a plan.
+func (r *Record) leadsTo(m *Move, plan *Plan) bool {
+	if !m.resizes() && r.width(int(m.Partition)) == plan.Replicas {
+		return plan.home(m.Partition, m.Slot) == m.To
+	}
+	then := plan.Homes(m.Partition)
+	return r.comes(m) && (m.Shrinks() || slices.Contains(then, m.To)) && (m.Grows() || !slices.Contains(then, m.From))
+}
+
 func (p *Plan) home(partition Partition, slot uint8) NodeID {
 	return p.Members[p.table[int(partition)*p.Replicas+int(slot)]].ID
 }
 
 // compareNext orders the moves of one partition by which comes first: the one of a
-// lost home, then the one that leaves fewer homes in one zone together, then that
-// of a leaving home.
+// lost home, then one that changes the number of homes, then the one that leaves fewer
+// homes in one zone together, then that of a leaving home.
 func (r *Record) compareNext(a, b *Move) int {
 	lostFirst := func(m *Move) int { return min(r.urgency(m), 1) }
+	sizeFirst := func(m *Move) int {
+		if m.resizes() {
+			return 0
+		}
+		return 1
+	}
 	return cmp.Or(
 		cmp.Compare(lostFirst(a), lostFirst(b)),
+		cmp.Compare(sizeFirst(a), sizeFirst(b)),
 		cmp.Compare(r.crowd(a), r.crowd(b)),
 		cmp.Compare(r.urgency(a), r.urgency(b)),
 		cmp.Compare(a.Slot, b.Slot))
@@ -129,6 +191,9 @@ func (r *Record) compareNext(a, b *Move) int {
 // urgency is 0 for a move from a lost home, 1 for one from a leaving or retreating
 // home, 2 for others.
 func (r *Record) urgency(m *Move) int {
+	if m.Grows() {
+		return 2
+	}
 	switch r.Member(m.From).State {
 	case Lost:
 		return 0
@@ -140,8 +205,7 @@ func (r *Record) urgency(m *Move) int {
 
 // crowd counts the pairs of homes that share a zone once the move is done.
 func (r *Record) crowd(m *Move) (pairs int) {
-	homes := slices.Clone(r.Homes(m.Partition))
-	homes[m.Slot] = m.To
+	homes := m.rowAfter(r.Homes(m.Partition))
 	for i, a := range homes {
 		for _, b := range homes[:i] {
 			if r.Member(a).Zone == r.Member(b).Zone {
@@ -153,9 +217,18 @@ func (r *Record) crowd(m *Move) (pairs int) {
 }
 
 // Unwanted says that a move under way should be turned back: its target is not to
-// have slots any more. From a lost home it goes on, because the copy that is being
-// made may be needed.
+// have slots any more, or the partition is to have another number of homes than the
+// move leads to. From a lost home it goes on, because the copy that is being made may be
+// needed.
 func (r *Record) Unwanted(m *Move) bool {
+	switch {
+	case m.resizes() && !r.wantsResize(m):
+		return true
+	case m.Shrinks():
+		return false
+	case m.Grows():
+		return r.Member(m.To).State != Active
+	}
 	return r.Member(m.To).State != Active && !r.isLost(m.From)
 }
 
@@ -173,6 +246,15 @@ type Pace struct {
 // way until its end. The pace has no role in safety.
 func (r *Record) Startable(pace Pace) []Partition {
 	in, out, all := map[NodeID]int{}, map[NodeID]int{}, 0
+	begin := func(m *Move) {
+		if !m.Shrinks() {
+			in[m.To]++
+		}
+		if !m.Grows() {
+			out[m.From]++
+		}
+		all++
+	}
 	var queue []*Move
 	for i := range r.Moves {
 		m := &r.Moves[i]
@@ -180,9 +262,7 @@ func (r *Record) Startable(pace Pace) []Partition {
 			queue = append(queue, m)
 			continue
 		}
-		in[m.To]++
-		out[m.From]++
-		all++
+		begin(m)
 	}
 	slices.SortFunc(queue, func(a, b *Move) int {
 		return cmp.Or(
@@ -194,9 +274,7 @@ func (r *Record) Startable(pace Pace) []Partition {
 	var start []Partition
 	for _, m := range queue {
 		if free(in[m.To], pace.In) && free(out[m.From], pace.Out) && free(all, pace.All) {
-			in[m.To]++
-			out[m.From]++
-			all++
+			begin(m)
 			start = append(start, m.Partition)
 		}
 	}

@@ -41,8 +41,12 @@ type Record struct {
 	Name string
 	// Partitions is Q, a power of two, the same for the cluster's life.
 	Partitions int
-	// Replicas is N, how many homes each partition has.
+	// Replicas is N, how many homes each partition has, or is to have: see Before.
 	Replicas int
+	// Before is N from before a change of it that is not done yet, to which an
+	// abort goes back; 0 while every partition has N homes and none is about to
+	// have another number. Until then partitions have more or fewer.
+	Before int
 	// Keepers hold the registers in which the next record is decided. They
 	// are members, sorted by ID.
 	Keepers []NodeID
@@ -60,7 +64,8 @@ type Record struct {
 	// keepers, oldest first; at most ForcedMax.
 	Forced []Forced
 
-	table  []uint16 // partition*Replicas+slot -> index in Members; empty until founded
+	table  []uint16 // homes by partition and slot, as indices in Members; empty until founded
+	starts []int32  // where each partition's homes begin in table, and its end; nil while all have Replicas
 	homes  []NodeID // the same as IDs
 	counts []int    // by index in Members
 	digest [sha256.Size]byte
@@ -81,7 +86,7 @@ func (r *Record) seal() {
 func (r *Record) successor() *Record {
 	return &Record{
 		Epoch: r.Epoch + 1, Cluster: r.Cluster, Name: r.Name,
-		Partitions: r.Partitions, Replicas: r.Replicas,
+		Partitions: r.Partitions, Replicas: r.Replicas, Before: r.Before, starts: r.starts,
 		Keepers: slices.Clone(r.Keepers), Members: slices.Clone(r.Members), Banned: slices.Clone(r.Banned),
 		Since: slices.Clone(r.Since), Moves: slices.Clone(r.Moves), Forced: slices.Clone(r.Forced), table: slices.Clone(r.table),
 	}
@@ -99,10 +104,11 @@ func (r *Record) PartitionOf(key []byte) Partition {
 // Homes are the partition's homes by slot; nil before the founding and for a
 // partition that does not exist. The slice is shared: do not change it.
 func (r *Record) Homes(p Partition) []NodeID {
-	if i := int(p) * r.Replicas; i < len(r.homes) {
-		return r.homes[i : i+r.Replicas : i+r.Replicas]
+	if int(p) >= r.Partitions || len(r.homes) == 0 {
+		return nil
 	}
-	return nil
+	from, to := r.span(int(p))
+	return r.homes[from:to:to]
 }
 
 // HomeIndex is the member's slot among the partition's homes; -1 if it is none.

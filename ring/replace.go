@@ -111,6 +111,7 @@ func (r *Record) replaced(old NodeID, m Member) *Record {
 		}
 		return move.names(old)
 	})
+	next.settle(r)
 	return next
 }
 

@@ -40,6 +40,9 @@ func (r *Record) validateShape() error {
 	if r.Replicas < 1 || r.Replicas > ReplicasMax {
 		return fmt.Errorf("%d replicas, want 1 to %d", r.Replicas, ReplicasMax)
 	}
+	if r.Before < 0 || r.Before > ReplicasMax {
+		return fmt.Errorf("%d replicas before, want 1 to %d, or 0 for no change", r.Before, ReplicasMax)
+	}
 	return nil
 }
 
@@ -102,10 +105,13 @@ func (r *Record) validateSince() error {
 
 func (r *Record) validateTable() error {
 	if len(r.table) == 0 {
+		if r.Before != 0 {
+			return fmt.Errorf("%d replicas before the founding", r.Before)
+		}
 		return nil
 	}
-	if want := r.Partitions * r.Replicas; len(r.table) != want {
-		return fmt.Errorf("table of %d homes, want %d", len(r.table), want)
+	if err := r.validateWidths(); err != nil {
+		return err
 	}
 	for p := range r.Partitions {
 		row := r.row(p)
@@ -141,12 +147,33 @@ func (r *Record) validateMove(m *Move) error {
 	if m.Phase < PhasePlan || m.Phase > PhaseBack {
 		return fmt.Errorf("%v: unknown phase", m)
 	}
-	if !r.Founded() || int(m.Partition) >= r.Partitions || int(m.Slot) >= r.Replicas {
+	if !r.Founded() || int(m.Partition) >= r.Partitions {
 		return fmt.Errorf("%v: no such slot", m)
 	}
 	row := r.row(int(m.Partition))
-	if r.Members[row[m.Slot]].ID != m.From {
-		return fmt.Errorf("%v: the home is %s", m, r.Members[row[m.Slot]].ID.Short())
+	switch slot := int(m.Slot); {
+	case m.Grows() && m.Shrinks():
+		return fmt.Errorf("%v: it has no ends", m)
+	case m.Grows():
+		if slot != len(row) || slot >= ReplicasMax {
+			return fmt.Errorf("%v: a new slot is behind the %d that there are, of %d at most", m, len(row), ReplicasMax)
+		}
+	case slot >= len(row):
+		return fmt.Errorf("%v: no such slot", m)
+	case r.Members[row[slot]].ID != m.From:
+		return fmt.Errorf("%v: the home is %s", m, r.Members[row[slot]].ID.Short())
+	}
+	if m.Got != 0 && !(m.Shrinks() && m.Phase == PhaseDual) || m.Got>>len(row) != 0 || m.Got&(1<<m.Slot) != 0 {
+		return fmt.Errorf("%v: got %b, which no home that stays can have told", m, m.Got)
+	}
+	if m.Grows() && m.Phase > PhaseReadNew || m.Shrinks() && m.Phase > PhaseDual {
+		return fmt.Errorf("%v: it has no such phase", m)
+	}
+	if m.Shrinks() {
+		if len(row) < 2 {
+			return fmt.Errorf("%v: it would leave the partition no home", m)
+		}
+		return nil
 	}
 	to := r.index(m.To)
 	if to < 0 {
@@ -162,9 +189,6 @@ func (r *Record) validateMove(m *Move) error {
 	}
 	return nil
 }
-
-// row has the partition's homes by index. The record has a table.
-func (r *Record) row(p int) []uint16 { return r.table[p*r.Replicas : (p+1)*r.Replicas] }
 
 // sortedOnce names the first ID that does not come after the one before it.
 func sortedOnce(ids []NodeID) (NodeID, bool) {

@@ -43,6 +43,16 @@ func (r *Record) Changes(prev *Record) []string {
 			say("%s was called %q", m.label(), was.Name)
 		}
 	}
+	if prev.Founded() {
+		switch {
+		case r.Replicas != prev.Replicas && r.Before != 0:
+			say("the replicas were %d and are to be %d", prev.Replicas, r.Replicas)
+		case r.Replicas != prev.Replicas:
+			say("the replicas were %d and are %d", prev.Replicas, r.Replicas)
+		case prev.Before != 0 && r.Before == 0:
+			say("every key has its number of replicas: %d", r.Replicas)
+		}
+	}
 	if !slices.Equal(prev.Keepers, r.Keepers) {
 		var names []string
 		for _, id := range r.Keepers {
@@ -78,8 +88,14 @@ func (r *Record) moveChanges(prev *Record) []string {
 	})
 	var lines []string
 	for _, c := range changes {
-		names := fmt.Sprintf("from %s to %s", nameIn(c.from, prev, r), nameIn(c.to, r, prev))
-		lines = append(lines, fmt.Sprintf("%s %s: %s", c.what, names, partitions(slots[c])))
+		line := c.what
+		if !c.from.IsZero() {
+			line += " from " + nameIn(c.from, prev, r)
+		}
+		if !c.to.IsZero() {
+			line += " to " + nameIn(c.to, r, prev)
+		}
+		lines = append(lines, line+": "+partitions(slots[c]))
 	}
 	return lines
 }
@@ -89,6 +105,15 @@ func (r *Record) moveChanges(prev *Record) []string {
 func (r *Record) moveChange(prev *Record, p Partition) (changes []moveChange) {
 	before, after := prev.MoveOf(p), r.MoveOf(p)
 	was, is := prev.Homes(p), r.Homes(p)
+	switch {
+	case len(was) == len(is):
+	case before != nil && before.resizes() && slices.Equal(before.rowAfter(was), is):
+		changes = append(changes, moveChange{"moves done", before.From, before.To})
+		was, before = is, nil
+	default:
+		changes = append(changes, resizeChange(was, is)...)
+		was = is
+	}
 	for s := range min(len(was), len(is)) {
 		if was[s] != is[s] {
 			what := "slots handed over"
@@ -102,7 +127,7 @@ func (r *Record) moveChange(prev *Record, p Partition) (changes []moveChange) {
 		}
 	}
 	switch {
-	case before == nil && after == nil || before != nil && after != nil && *before == *after:
+	case before == nil && after == nil || before != nil && after != nil && before.sameSlot(after) && before.Phase == after.Phase:
 	case after == nil && before.Phase == PhasePlan:
 		changes = append(changes, moveChange{"moves taken out of the queue", before.From, before.To})
 	case after == nil:
@@ -111,6 +136,22 @@ func (r *Record) moveChange(prev *Record, p Partition) (changes []moveChange) {
 		changes = append(changes, moveChange{"moves queued", after.From, after.To})
 	default:
 		changes = append(changes, moveChange{"moves now " + after.Phase.String(), after.From, after.To})
+	}
+	return changes
+}
+
+// resizeChange says who has come and gone where a partition has got another number of
+// homes, by more than one move.
+func resizeChange(was, is []NodeID) (changes []moveChange) {
+	for _, id := range was {
+		if !slices.Contains(is, id) {
+			changes = append(changes, moveChange{"slots taken away", id, NodeID{}})
+		}
+	}
+	for _, id := range is {
+		if !slices.Contains(was, id) {
+			changes = append(changes, moveChange{"slots added", NodeID{}, id})
+		}
 	}
 	return changes
 }
