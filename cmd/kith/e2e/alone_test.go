@@ -15,7 +15,7 @@ import (
 func TestTheOnlyCopyIsAway(t *testing.T) {
 	c := newCluster(t, 1, "--replicas", "1", "--partitions", "16")
 	c.startAll()
-	k := c.loaded(c.dial(0), 500, 100)
+	k := c.loaded(c.dialAll(), 500, 100)
 	for range 2 {
 		c.start(c.add("--standby"))
 	}

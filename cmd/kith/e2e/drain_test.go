@@ -12,7 +12,7 @@ import (
 func TestARollingRestartRefusesNothing(t *testing.T) {
 	c := newCluster(t, 3, "--partitions", "64")
 	c.startAll()
-	k := c.loaded(c.dial(0, 1, 2), 300, 100)
+	k := c.loaded(c.dialAll(), 300, 100)
 	k.start(8)
 	k.goesOn(100)
 	for i, s := range c.servers {

@@ -67,57 +67,66 @@ func (c *cluster) killIn(cl *client.Client, victim int, of end, phase ring.Phase
 	c.t.Fatalf("%s could not be killed while its moves were in %v", s.name, phase)
 }
 
-// TestFault19_TheTargetOfMovesIsKilledInEachPhase: it comes back, and the moves go on
-// where they were. Nothing is lost, and no read is wrong.
-func TestFault19_TheTargetOfMovesIsKilledInEachPhase(t *testing.T) {
+// slowMoves starts n servers whose slots move slowly, with keys that two callers write
+// and read.
+func slowMoves(t *testing.T, n int) (*cluster, *client.Client, *checker) {
+	t.Helper()
 	keys, flags := elasticSize(t, 5_000)
-	c := newCluster(t, 3, append(flags, "--repair-rate", "1MiB")...)
+	c := newCluster(t, n, append(flags, slowly...)...)
 	c.startAll()
-	cl := c.dial(0, 1, 2)
+	cl := c.dialAll()
 	k := c.loaded(cl, keys, 500)
 	k.start(2)
-	i := c.add("--repair-rate", "1MiB")
-	c.start(i)
+	return c, cl, k
+}
+
+// slowly is how a server pulls so that its moves can be caught in the middle.
+var slowly = []string{"--repair-rate", "1MiB"}
+
+// killInEach kills a server in each phase of the moves that it is that end of.
+func (c *cluster) killInEach(cl *client.Client, victim int, of end) {
+	c.t.Helper()
 	for _, phase := range []ring.Phase{ring.PhasePlan, ring.PhaseDual, ring.PhaseReadNew} {
-		c.killIn(cl, i, target, phase)
+		c.killIn(cl, victim, of, phase)
 	}
-	c.settles(3*time.Minute, "n1", "n2", "n3", "n4")
+}
+
+// allRight waits until these members have it all, and checks that nothing was lost and
+// no read was wrong.
+func (c *cluster) allRight(k *checker, names ...string) {
+	c.t.Helper()
+	c.settles(3*time.Minute, names...)
 	c.waitReady()
 	k.goesOn(200)
 	k.end(false)
 	c.equalHomes(k)
 }
 
+// TestFault19_TheTargetOfMovesIsKilledInEachPhase: it comes back, and the moves go on
+// where they were. Nothing is lost, and no read is wrong.
+func TestFault19_TheTargetOfMovesIsKilledInEachPhase(t *testing.T) {
+	c, cl, k := slowMoves(t, 3)
+	i := c.add(slowly...)
+	c.start(i)
+	c.killInEach(cl, i, target)
+	c.allRight(k, "n1", "n2", "n3", "n4")
+}
+
 // TestFault19_TheSourceOfMovesIsKilledInEachPhase: the other homes give what it had, or
 // it does when it is back.
 func TestFault19_TheSourceOfMovesIsKilledInEachPhase(t *testing.T) {
-	keys, flags := elasticSize(t, 5_000)
-	c := newCluster(t, 4, append(flags, "--repair-rate", "1MiB")...)
-	c.startAll()
-	cl := c.dial(0, 1, 2, 3)
-	k := c.loaded(cl, keys, 500)
-	k.start(2)
+	c, cl, k := slowMoves(t, 4)
 	c.must("leave", "n4")
-	for _, phase := range []ring.Phase{ring.PhasePlan, ring.PhaseDual, ring.PhaseReadNew} {
-		c.killIn(cl, 3, source, phase)
-	}
+	c.killInEach(cl, 3, source)
 	c.waitGone(3)
-	c.settles(3*time.Minute, "n1", "n2", "n3")
-	k.goesOn(200)
-	k.end(false)
-	c.equalHomes(k)
+	c.allRight(k, "n1", "n2", "n3")
 }
 
 // TestAJoinIsTakenBackInTheMiddle: what has moved moves back, also where an end of the
 // moves is killed meanwhile, and who was about to join is on standby in the end.
 func TestAJoinIsTakenBackInTheMiddle(t *testing.T) {
-	keys, flags := elasticSize(t, 5_000)
-	c := newCluster(t, 3, append(flags, "--repair-rate", "1MiB")...)
-	c.startAll()
-	cl := c.dial(0, 1, 2)
-	k := c.loaded(cl, keys, 500)
-	k.start(2)
-	i := c.add("--repair-rate", "1MiB")
+	c, cl, k := slowMoves(t, 3)
+	i := c.add(slowly...)
 	c.start(i)
 	until(t, "moves are in read-new", time.Minute, func() bool { return in(record(t, cl), "n4", target, ring.PhaseReadNew) > 0 })
 	c.must("ring", "abort", "n4")
@@ -125,12 +134,8 @@ func TestAJoinIsTakenBackInTheMiddle(t *testing.T) {
 	r := record(t, c.dial(0, 1, 2))
 	t.Logf("n4 was killed with %d moves in read-new and %d in back", in(r, "n4", target, ring.PhaseReadNew), in(r, "n4", target, ring.PhaseBack))
 	c.start(i)
-	c.settles(3*time.Minute, "n1", "n2", "n3")
+	c.allRight(k, "n1", "n2", "n3")
 	until(t, "n4 is on standby", time.Minute, func() bool { d := c.ring(); return d.stateOf("n4") == "standby" })
-	c.waitReady()
-	k.goesOn(200)
-	k.end(false)
-	c.equalHomes(k)
 	// It can join again, and be told so by hand.
 	c.must("join", "n4", "--wait", "--timeout", "3m")
 	c.settles(time.Minute, "n1", "n2", "n3", "n4")

@@ -188,7 +188,7 @@ func TestAClusterGrowsAndShrinksUnderLoad(t *testing.T) {
 	keys, flags := elasticSize(t, 20_000)
 	c := newCluster(t, 3, flags...)
 	c.startAll()
-	k := c.loaded(c.dial(0, 1, 2), keys, 500)
+	k := c.loaded(c.dialAll(), keys, 500)
 	limit := 2*time.Minute + time.Duration(keys)*5*time.Millisecond // on a busy machine
 	slotBytes := float64(k.bytes()) / float64(len(c.ring().Partitions))
 	// compared logs what was moved beside the least that had to be: who joins must get

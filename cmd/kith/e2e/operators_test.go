@@ -45,7 +45,7 @@ func (c *cluster) outcomeOf(r result) changeDoc {
 func TestTwoOperatorsWantTheOpposite(t *testing.T) {
 	c := newCluster(t, 4, "--partitions", "16")
 	c.startAll()
-	k := c.loaded(c.dial(0, 1, 2, 3), 2_000, 100)
+	k := c.loaded(c.dialAll(), 2_000, 100)
 	k.start(2)
 	limit := 2 * time.Minute
 

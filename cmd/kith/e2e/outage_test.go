@@ -52,6 +52,16 @@ func (c *cluster) dial(via ...int) *client.Client {
 	return cl
 }
 
+// dialAll is a client that knows every server that there is now.
+func (c *cluster) dialAll() *client.Client {
+	c.t.Helper()
+	all := make([]int, len(c.servers))
+	for i := range all {
+		all[i] = i
+	}
+	return c.dial(all...)
+}
+
 // startAll starts every server in a random order and waits until all are ready.
 func (c *cluster) startAll() {
 	c.t.Helper()
@@ -165,11 +175,7 @@ type storm struct {
 
 func (c *cluster) storm(callers int) *storm {
 	s := &storm{stop: make(chan struct{})}
-	all := make([]int, len(c.servers))
-	for i := range all {
-		all[i] = i
-	}
-	cl := c.dial(all...)
+	cl := c.dialAll()
 	for w := range callers {
 		s.done.Go(func() {
 			for i := 0; ; i++ {
