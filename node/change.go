@@ -119,6 +119,8 @@ func outcome(err error, proposed bool) error {
 		return no.error
 	case errors.As(err, &no):
 		return refused("%w", no.error)
+	case topology.Unsent(err) && missing(err) != "":
+		return fmt.Errorf("%w: nothing was changed: %s (%w)", api.ErrUnavailable, missing(err), err)
 	case topology.Unsent(err):
 		return fmt.Errorf("%w: nothing was changed: too few of the members that vote on the ring answer: %w", api.ErrUnavailable, err)
 	case errors.Is(err, topology.ErrUnconfirmed):
@@ -181,6 +183,8 @@ func (n *Node) join(id ring.NodeID) wish {
 			return nil, refused("%s is no member any more", id.Short())
 		case m.State == ring.Lost:
 			return nil, refused("%s was given up as lost: to come back, start it with an empty data directory and --join", label(r, id))
+		case m.State == ring.Active && r.IsApart(id):
+			return r.WithReadmitted(id)
 		}
 		return r.WithJoin(*m)
 	}
@@ -269,7 +273,9 @@ func (n *Node) permits(ctx context.Context, r *ring.Record, req *api.ChangeReque
 	switch {
 	case req.Verb == api.VerbLeave && len(reaching) == 0 && r.Member(id).State != ring.Leaving:
 		return refused("nobody reaches %s, and only it knows when nothing is needed of it any more: wait until it is back, or, if it is dead for good: kith remove %s", label(r, id), id.Short())
-	case req.Verb == api.VerbRemove && len(reaching) > 0:
+	case req.Verb == api.VerbRemove && len(reaching) == 0:
+		return n.spareData(ctx, r, id, req)
+	case req.Verb == api.VerbRemove:
 		return refused("%s is alive, it is reached by %s: kith leave %s has it hand over its slots; to give it up, stop it for good first", label(r, id), strings.Join(reaching, ", "), id.Short())
 	case req.Verb == api.VerbReplace:
 		with, err := n.named(r, req.With, false)
@@ -281,6 +287,9 @@ func (n *Node) permits(ctx context.Context, r *ring.Record, req *api.ChangeReque
 		}
 		if m := r.Member(id); len(reaching) == 0 && m.State != ring.Lost && r.Member(with).State == ring.Standby {
 			// It is dead: it will never say that nothing is needed of it.
+			if err := n.spareData(ctx, r, id, req); err != nil {
+				return err
+			}
 			*wishes = slices.Insert(*wishes, 0, giveUp(id))
 		}
 	}

@@ -413,6 +413,10 @@ func (n *Node) Err() error {
 	}
 }
 
+// Left says that the node has ended because it was to leave, and has handed over all that
+// it had.
+func (n *Node) Left() bool { return errors.Is(n.Err(), ring.ErrBanned) && n.topology.Left() }
+
 // Broken says why the node does not take writes now; nil if it does as far as its
 // disk is concerned. Not to be called after Close.
 func (n *Node) Broken() error {
@@ -425,7 +429,11 @@ func (n *Node) Broken() error {
 func (n *Node) fail(err error) {
 	n.ended.Do(func() {
 		n.err = err
-		n.cfg.Logger.Error("node stops", "error", err)
+		if errors.Is(err, ring.ErrBanned) && n.topology.Left() {
+			n.cfg.Logger.Info("node stops: it has left the cluster, as was asked for")
+		} else {
+			n.cfg.Logger.Error("node stops", "error", err)
+		}
 		close(n.done)
 	})
 }

@@ -25,6 +25,8 @@ func (n *Node) register(mux *rpc.Mux) {
 	api.Moves.Handle(mux, rpc.ClassControl, n.moves)
 	api.History.Handle(mux, rpc.ClassControl, n.history.serve)
 	api.Drain.Handle(mux, rpc.ClassControl, n.drain)
+	api.Force.Handle(mux, rpc.ClassControl, n.force)
+	api.Reach.Handle(mux, rpc.ClassControl, n.reach)
 }
 
 // audit starts an audit of this node's copies, or says how far it is.
@@ -117,6 +119,12 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	if h.Failed != nil {
 		out = append(out, "storage failed: "+h.Failed.Error())
 	}
+	if why := n.topology.Split(); why != "" {
+		out = append(out, why)
+	}
+	if why := apart(n.topology.Current(), n.id); why != "" {
+		out = append(out, why)
+	}
 	if why := n.lonely(); why != "" {
 		out = append(out, why)
 	}
@@ -205,6 +213,11 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 			if m.Membership == ring.Lost.String() {
 				m.State = "lost"
 				m.Problems = append(m.Problems, lostProblem(&m))
+			} else if r.Founded() && !m.Reachable {
+				m.Problems = append(m.Problems, n.missed(r, id)...)
+			}
+			if why := apart(r, id); why != "" && !m.Reachable {
+				m.Problems = append(m.Problems, why)
 			}
 		}
 		list = append(list, m)
@@ -233,6 +246,15 @@ func (n *Node) everybody(ctx context.Context, r *ring.Record) []api.MemberStatus
 	asked.Wait()
 	n.judgeClocks(list)
 	return list
+}
+
+// missed says what nobody has while a member cannot be reached.
+func (n *Node) missed(r *ring.Record, id ring.NodeID) []string {
+	only := without(r, id, func(other ring.NodeID) bool { return n.kv.Reachable(other) && r.Member(other).State != ring.Lost })
+	if only == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("cannot be reached, and no other home of %d of %d partitions can: their keys can be neither read nor written until one of their homes is back, with its disk", only, r.Partitions)}
 }
 
 // inRing fills in what the ring record says of a member's part.

@@ -76,7 +76,9 @@ digits of that.
 
 That cannot be taken back: the member counts for nothing from now on, and its ID
 never comes back, even if its disk is found again. One that still works should
-leave instead (kith leave), and one that is only away comes back by itself.`,
+leave instead (kith leave), and one that is only away comes back by itself. Who has
+the only copy of something, as far as homes can be reached, is not given up, unless
+--data-lost accepts that this is lost: its keys begin anew then, empty.`,
 		example: []string{"%s n4", "%s 1f0c2a77 --wait"},
 		fits:    anyMember,
 	},
@@ -109,6 +111,8 @@ type changeFlags struct {
 	with string
 	wait bool
 	yes  bool
+	// dataLost accepts that what nobody else has is lost.
+	dataLost bool
 }
 
 // changeCommand is the verb that does it.
@@ -151,6 +155,9 @@ func (a *app) changeSyntax(ch *change, f *changeFlags, typed string) *cobra.Comm
 		Args:              a.want(least, most),
 		ValidArgsFunction: a.completeMembers(0, ch.fits),
 	}
+	if ch.verb == client.RingReplace || ch.verb == client.RingRemove {
+		cmd.Flags().BoolVar(&f.dataLost, "data-lost", false, "accept that keys are lost for good of which it has the only copy")
+	}
 	if ch.verb == client.RingReplace {
 		cmd.Flags().StringVar(&f.with, "with", "", "the member that gets it all (required)")
 		check(cmd.RegisterFlagCompletionFunc("with", a.completeMembers(-1, inState(ring.Standby))))
@@ -160,7 +167,7 @@ func (a *app) changeSyntax(ch *change, f *changeFlags, typed string) *cobra.Comm
 
 // request reads the arguments.
 func (ch *change) request(args []string, f *changeFlags) (client.RingRequest, error) {
-	req := client.RingRequest{Verb: ch.verb, With: f.with}
+	req := client.RingRequest{Verb: ch.verb, With: f.with, DataLost: f.dataLost}
 	if len(args) > 0 {
 		if req.Member = args[0]; req.Member == "" {
 			return req, usagef("%s: the name of the member is empty", ch.verb)

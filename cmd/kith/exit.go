@@ -96,9 +96,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			switch op := opOf(err); {
-			case op == opChange && k.status == exitUnknown:
+			case (op == opChange || op == opForce) && k.status == exitUnknown:
 				a.complain(err, k.code, "the change may or may not stand: see kith ring history, or say it again, which changes nothing twice")
-			case op == opChange:
+			case op == opChange || op == opForce:
 				a.complain(err, k.code, k.hint)
 				a.hint("nothing was changed")
 			case (op == "put" || op == "delete") && k.status != exitUnknown:
@@ -116,6 +116,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 
 // opChange is what the client calls a change of the membership.
 const opChange = "change the ring"
+
+// opForce is what the client calls to force the ring.
+const opForce = "force the ring"
 
 // opOf is the call of the client that failed; empty if it was none.
 func opOf(err error) string {

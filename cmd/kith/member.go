@@ -76,7 +76,7 @@ func onlyCopies(r *ring.Record, id ring.NodeID) (n int) {
 // mended, not even if its disk is found again.
 func (ch *change) spares(view client.RingView, req *client.RingRequest) error {
 	m, err := memberOf(view.Record, req.Member)
-	if err != nil || m == nil || ch.verb != client.RingRemove && ch.verb != client.RingReplace {
+	if err != nil || m == nil || req.DataLost || ch.verb != client.RingRemove && ch.verb != client.RingReplace {
 		return nil // not found here: the node that is asked says so
 	}
 	// One that is reached hands its slots over; what a node says of that may be late.
@@ -85,8 +85,8 @@ func (ch *change) spares(view client.RingView, req *client.RingRequest) error {
 		reached = reached || ch.verb == client.RingReplace && a.ID == m.ID && a.Alive
 	}
 	if n := onlyCopies(view.Record, m.ID); n > 0 && !reached {
-		return &exitError{exitRefused, fmt.Errorf("%s: %s has the only copy of %d of %d partitions: given up, their keys would be lost for good, and nobody could read or write them again; nothing was changed",
-			ch.verb, label(m), n, view.Record.Partitions), "start it again, with its disk; see kith status"}
+		return &exitError{exitRefused, fmt.Errorf("%s: %s has the only copy of %d of %d partitions: given up, their keys would be lost for good; nothing was changed",
+			ch.verb, label(m), n, view.Record.Partitions), "start it again, with its disk; see kith status. To accept the loss: --data-lost"}
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ A key that is called like one of the verbs stands behind two dashes: kith ring -
 			return a.printHomes(view, []byte(args[0]))
 		},
 	}
-	cmd.AddCommand(a.planCommand(), a.movesCommand(), a.abortCommand(), a.historyCommand())
+	cmd.AddCommand(a.planCommand(), a.movesCommand(), a.abortCommand(), a.historyCommand(), a.forceCommand())
 	return cmd
 }
 

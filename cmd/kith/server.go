@@ -236,6 +236,13 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 			cfg.Logger.Info("no member any more: requests of clients that do not know it yet are passed on for a while", "time", lingerTime)
 			linger(ctx)
 		}
+		if n.Left() {
+			if err := n.Close(); err != nil {
+				return &exitError{status: exitUnexpected, err: fmt.Errorf("stopping: %w", err)}
+			}
+			cfg.Logger.Info("left: this server has handed over all that it had, and its directory is not needed any more", "node", n.ID())
+			return nil
+		}
 		return &exitError{status: exitUnexpected, err: errors.Join(n.Err(), n.Close())}
 	}
 }

@@ -32,8 +32,13 @@ func (t *Topology) Adopt(ctx context.Context, encoded []byte) error {
 
 // adopt is Adopt in the turn to write.
 func (t *Topology) adopt(next *decided) error {
-	news, err := mayReplace(t.Current(), t.cfg.Cluster, next.record)
+	held := t.Current()
+	news, err := mayReplace(held, t.cfg.Cluster, next.record)
+	if err == nil && news && held != nil {
+		err = t.pledged.Load().adopts(held, next.record)
+	}
 	if err != nil {
+		t.parted.note(t.log, err)
 		return fmt.Errorf("adopt ring epoch %d: %w", next.record.Epoch, err)
 	}
 	if !news {
@@ -45,14 +50,32 @@ func (t *Topology) adopt(next *decided) error {
 	if err != nil {
 		return fmt.Errorf("store ring epoch %d: %w", next.record.Epoch, err)
 	}
+	if endsLeave(held, next.record, t.cfg.Self.ID) {
+		t.left.Store(true)
+	}
 	t.held.Store(next)
 	t.changed.call()
+	t.wasForced(held, next.record)
 	t.log.Info("ring record adopted", "epoch", next.record.Epoch, "cluster", next.record.Cluster, "members", len(next.record.Members))
 	if len(drops) > 0 {
 		t.log.Info("what was moved away is dropped here", "epoch", next.record.Epoch, "partitions", len(drops))
 	}
 	return nil
 }
+
+// endsLeave says that a leave has come to its planned end: the member had handed over all
+// that it had, and the very next record lets it go.
+func endsLeave(held, next *ring.Record, id ring.NodeID) bool {
+	if held == nil || next.Epoch != held.Epoch+1 || !next.IsBanned(id) {
+		return false
+	}
+	m := held.Member(id)
+	return m != nil && m.State == ring.Leaving && held.HomeCount(id) == 0
+}
+
+// Left says that this node is no member any more because it has left, as was asked for,
+// and has nothing that others lack.
+func (t *Topology) Left() bool { return t.left.Load() }
 
 // drops are the partitions of which this node must forget everything as it adopts a
 // record in the place of the one that it holds.
@@ -156,6 +179,9 @@ func (t *Topology) pull(ctx context.Context, from rpc.Peer) error {
 		return fmt.Errorf("pull the ring record from %s: it holds no newer one than epoch %d", from.Addr, resp.Epoch)
 	}
 	if err := t.Adopt(ctx, resp.Record); err != nil {
+		if errors.Is(err, ring.ErrSplit) && t.parted.tells() {
+			t.tellOne(ctx, from.ID, t.held.Load()) // so that it is heard of on both sides
+		}
 		return fmt.Errorf("pull the ring record from %s: %w", from.Addr, err)
 	}
 	return nil
@@ -201,4 +227,5 @@ func (t *Topology) Register(mux *rpc.Mux) {
 	tellRoute.Handle(mux, rpc.ClassControl, t.serveTell)
 	voteRoute.Handle(mux, rpc.ClassControl, t.serveVote)
 	seesRoute.Handle(mux, rpc.ClassControl, t.serveSees)
+	surviveRoute.Handle(mux, rpc.ClassControl, t.serveSurvive)
 }

@@ -18,6 +18,8 @@ const (
 	voteRoute rpc.Route[voteRequest, voteResponse] = "ring.vote"
 	// sees asks a node whether it reaches a member.
 	seesRoute rpc.Route[seesRequest, seesResponse] = "ring.sees"
+	// survive is a step of the forced register: see pledge.go.
+	surviveRoute rpc.Route[surviveRequest, surviveResponse] = "ring.survive"
 )
 
 type pullRequest struct {
@@ -55,6 +57,37 @@ type voteResponse struct {
 type seesRequest struct{ Member ring.NodeID }
 
 type seesResponse struct{ Reached bool }
+
+// The steps of a forced register. Their numbers are on the wire.
+const (
+	stepLook    = 1 // promises nothing
+	stepPrepare = 2
+	stepAccept  = 3
+	stepRelease = 4
+)
+
+type surviveRequest struct {
+	Cluster ring.ClusterID
+	Number  uint64 // of the register; no matter for a look
+	Step    uint64
+	Ballot  paxos.Ballot
+	Value   []byte // to be accepted
+}
+
+// surviveResponse is what a member holds, after the step.
+type surviveResponse struct {
+	OK     bool   // as paxos.Reply has it
+	Record []byte // decided
+	// Vote is what it has accepted in the ordinary register after Record.
+	Vote  paxos.Ballot
+	Voted []byte
+	// Promised, Accepted and Value are its cell in the forced register after
+	// Record, and Bound that it votes in no ordinary one.
+	Promised paxos.Ballot
+	Accepted paxos.Ballot
+	Value    []byte
+	Bound    bool
+}
 
 func (m *pullRequest) AppendWire(b []byte) []byte {
 	b = wire.AppendArray(b, 2)
@@ -157,6 +190,50 @@ func (m *seesResponse) AppendWire(b []byte) []byte {
 func (m *seesResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Reached = s.Bool()
+	return s.End()
+}
+
+func (m *surviveRequest) AppendWire(b []byte) []byte {
+	b = wire.AppendArray(b, 6)
+	b = wire.AppendBytes(b, m.Cluster[:])
+	b = wire.AppendUint(b, m.Number)
+	b = wire.AppendUint(b, m.Step)
+	b = appendBallot(b, m.Ballot)
+	return wire.AppendBytes(b, m.Value)
+}
+
+func (m *surviveRequest) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	s.Fixed(m.Cluster[:])
+	m.Number = s.Uint()
+	m.Step = s.Uint()
+	m.Ballot = parseBallot(&s)
+	m.Value = s.Bytes()
+	return s.End()
+}
+
+func (m *surviveResponse) AppendWire(b []byte) []byte {
+	b = wire.AppendArray(b, 11)
+	b = wire.AppendBool(b, m.OK)
+	b = wire.AppendBytes(b, m.Record)
+	b = appendBallot(b, m.Vote)
+	b = wire.AppendBytes(b, m.Voted)
+	b = appendBallot(b, m.Promised)
+	b = appendBallot(b, m.Accepted)
+	b = wire.AppendBytes(b, m.Value)
+	return wire.AppendBool(b, m.Bound)
+}
+
+func (m *surviveResponse) ParseWire(r *wire.Reader) error {
+	s := r.Struct()
+	m.OK = s.Bool()
+	m.Record = s.Bytes()
+	m.Vote = parseBallot(&s)
+	m.Voted = s.Bytes()
+	m.Promised = parseBallot(&s)
+	m.Accepted = parseBallot(&s)
+	m.Value = s.Bytes()
+	m.Bound = s.Bool()
 	return s.End()
 }
 

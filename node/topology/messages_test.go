@@ -26,12 +26,14 @@ func messages() []message {
 		&voteResponse{paxos.Reply{OK: true, Promised: b, Accepted: b, Value: []byte("value"), Decided: []byte("decided")}},
 		&seesRequest{ring.NodeID{3}},
 		&seesResponse{true},
+		&surviveRequest{ring.ClusterID{1}, 2, stepAccept, b, []byte("value")},
+		&surviveResponse{true, []byte("record"), b, []byte("voted"), b, b, []byte("value"), true},
 	}
 }
 
 func blank(i int) message {
 	return []message{new(pullRequest), new(pullResponse), new(tellRequest), new(tellResponse), new(voteRequest), new(voteResponse),
-		new(seesRequest), new(seesResponse)}[i]
+		new(seesRequest), new(seesResponse), new(surviveRequest), new(surviveResponse)}[i]
 }
 
 func TestMessagesReadWhatTheyWrote(t *testing.T) {

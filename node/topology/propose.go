@@ -65,7 +65,7 @@ func (t *Topology) decide(ctx context.Context, base *decided, next *ring.Record)
 	want := next.Encode()
 	value, err := paxos.Propose(ctx, paxos.Node(t.cfg.Self.ID), t.keepers(base), want, t.chance)
 	if err != nil {
-		return nil, err
+		return nil, t.withMissing(base.record, err)
 	}
 	if err := t.Adopt(ctx, value); err != nil {
 		return nil, err

@@ -65,6 +65,9 @@ func (t *Topology) replaceStep(ctx context.Context, r *ring.Record) error {
 		if err := t.unreached(ctx, r, old); err != nil {
 			return err
 		}
+		if err := t.spareData(r, old); err != nil {
+			return err
+		}
 		t.log.Warn("giving up the member whose place this node takes", "lost", old, "epoch", r.Epoch)
 		giveUp := func(r *ring.Record) (*ring.Record, error) {
 			if r.Member(old) == nil {
@@ -190,6 +193,27 @@ func (t *Topology) Reaching(ctx context.Context, id ring.NodeID) []string {
 	return seen
 }
 
+// spareData waits while nobody else who is there has a copy of something: whether it may
+// be lost is not for a newcomer to say.
+func (t *Topology) spareData(r *ring.Record, old ring.NodeID) error {
+	view := t.cfg.Membership.View()
+	there := func(id ring.NodeID) bool {
+		p := view.Peer(id)
+		return id != old && r.Member(id).State != ring.Lost && (id == t.cfg.Self.ID || p != nil && p.Alive && t.cfg.Reached(id))
+	}
+	only := 0
+	for p := range ring.Partition(r.Partitions) {
+		if homes := r.Homes(p); slices.Contains(homes, old) && !slices.ContainsFunc(homes, there) {
+			only++
+		}
+	}
+	if only == 0 {
+		return nil
+	}
+	return &waiting{fmt.Sprintf("member %s (%s) has the only copy of %d of %d partitions, as far as homes can be reached: start it or their other homes; "+
+		"if that is gone for good: kith remove %s --data-lost", old.Short(), r.Member(old).Name, only, r.Partitions, old.Short())}
+}
+
 // seenBy are the names of the other members that reach one.
 func (t *Topology) seenBy(ctx context.Context, r *ring.Record, id ring.NodeID) (seen []string) {
 	var asked sync.WaitGroup
@@ -209,15 +233,20 @@ func (t *Topology) seenBy(ctx context.Context, r *ring.Record, id ring.NodeID) (
 }
 
 // lives says that a member answers this node.
-func (t *Topology) lives(ctx context.Context, id ring.NodeID) bool {
+func (t *Topology) lives(ctx context.Context, id ring.NodeID) bool { return t.Probe(ctx, id) == nil }
+
+// Probe asks a member something at the address that it tells of itself, for a second at
+// most; the error is why there was no answer. The node has a record.
+func (t *Topology) Probe(ctx context.Context, id ring.NodeID) error {
 	to, err := t.peer(id)
 	if err != nil {
-		return false
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeMax)
 	defer cancel()
-	_, err = pullRoute.Call(ctx, t.cfg.Transport, to, &pullRequest{Cluster: t.Current().Cluster, Epoch: t.Current().Epoch})
-	return err == nil
+	held := t.Current()
+	_, err = pullRoute.Call(ctx, t.cfg.Transport, to, &pullRequest{Cluster: held.Cluster, Epoch: held.Epoch})
+	return err
 }
 
 // sees asks one member whether it reaches another. One that does not answer sees
@@ -279,12 +308,12 @@ func (t *Topology) fenceOff(ctx context.Context, old ring.NodeID) error {
 // old is.
 func unfenced(r *ring.Record, old ring.NodeID, stored map[ring.NodeID]bool) []ring.NodeID {
 	var missing []ring.NodeID
-	need := r.Replicas - (r.Replicas/2 + 1) + 1
 	for p := range ring.Partition(r.Partitions) {
 		homes := r.Homes(p)
 		if !slices.Contains(homes, old) {
 			continue
 		}
+		need := len(homes) - (len(homes)/2 + 1) + 1
 		have, lack := 0, []ring.NodeID(nil)
 		for _, id := range homes {
 			switch {

@@ -18,6 +18,8 @@ import (
 //  3. A cell is forgotten only when a record of its epoch or a later one is
 //     durable here: then rule 1 speaks for it.
 //  4. A proposer starts from a decided record and proposes only what follows it.
+//
+// What replaces agreement where a majority of the keepers is gone is in pledge.go.
 
 // verdict is what a node does with a request for a register.
 type verdict uint8
@@ -117,6 +119,9 @@ func mayReplace(held *ring.Record, name string, next *ring.Record) (bool, error)
 	if next.Cluster != held.Cluster {
 		return false, fmt.Errorf("%w: the record is of cluster %s, this node is of %s", ErrOtherCluster, next.Cluster, held.Cluster)
 	}
+	if err := held.Split(next); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrDiverged, err)
+	}
 	switch {
 	case next.Epoch < held.Epoch:
 		return false, nil
@@ -125,7 +130,7 @@ func mayReplace(held *ring.Record, name string, next *ring.Record) (bool, error)
 			return false, fmt.Errorf("%w: epoch %d has digests %x and %x", ErrDiverged, held.Epoch, a[:8], b[:8])
 		}
 		return false, nil
-	case next.Epoch == held.Epoch+1:
+	case next.Epoch == held.Epoch+1 && len(next.Forced) == len(held.Forced):
 		if err := next.Follows(held); err != nil {
 			return false, fmt.Errorf("%w: %w", ErrDiverged, err)
 		}

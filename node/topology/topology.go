@@ -20,6 +20,7 @@ const (
 	metaRing     = "ring"          // the decided record; Disk.Adopt writes it
 	metaCell     = "ring/cell"     // see storedCell
 	metaAbstains = "ring/abstains" // why this node never votes again
+	metaPledge   = "ring/pledge"   // see pledge
 )
 
 // Topology is the ring record on this node. It is safe for concurrent use. It
@@ -39,6 +40,9 @@ type Topology struct {
 	chance    *rand.Rand    // used by whose turn it is to propose
 
 	abstains atomic.Pointer[string] // why; nil while this node votes
+	pledged  atomic.Pointer[pledge] // changed in the turn to write
+	parted   parting
+	left     atomic.Bool
 	// replacing is what a replacement waits for; nil before the first try.
 	replacing atomic.Pointer[string]
 }
@@ -106,6 +110,9 @@ func (t *Topology) loadVote(epoch uint64) error {
 	stored, err := t.cfg.Disk.Meta(metaCell)
 	if err == nil {
 		_, err = cellOf(stored, epoch+1)
+	}
+	if err == nil {
+		err = t.loadPledge()
 	}
 	if err == nil {
 		err = t.cfg.Lost()

@@ -61,6 +61,9 @@ func (t *Topology) voteOn(held *ring.Record, req *voteRequest) (paxos.Reply, err
 	if err := t.mayVote(); err != nil {
 		return paxos.Reply{}, err
 	}
+	if t.pledged.Load().binds(held) {
+		return paxos.Reply{}, fmt.Errorf("%w: this keeper has agreed to force the ring after epoch %d, and votes again when that is done: repeat kith ring force-epoch", ErrPledged, held.Epoch)
+	}
 	stored, err := t.cfg.Disk.Meta(metaCell)
 	if err != nil {
 		return paxos.Reply{}, fmt.Errorf("read the acceptor's cell: %w", err)
