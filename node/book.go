@@ -21,10 +21,18 @@ func (b storedBook) Load() ([]gossip.Entry, error) {
 	if err != nil || raw == nil {
 		return nil, err
 	}
+	entries, err := parseBook(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the peer book is not one that this program knows: %w: %s", err, newerHint)
+	}
+	return entries, nil
+}
+
+func parseBook(raw []byte) ([]gossip.Entry, error) {
 	r := wire.NewReader(raw)
 	n := r.Array()
 	if n > gossip.EntriesMax {
-		return nil, fmt.Errorf("peer book of %d entries: at most %d", n, gossip.EntriesMax)
+		return nil, fmt.Errorf("%d entries: at most %d", n, gossip.EntriesMax)
 	}
 	entries := make([]gossip.Entry, n)
 	for i := range entries {
@@ -33,7 +41,7 @@ func (b storedBook) Load() ([]gossip.Entry, error) {
 		s.Fixed(e.ID[:])
 		addrs := s.Array()
 		if addrs > gossip.AddrsMax {
-			return nil, fmt.Errorf("peer book: %d addresses of %s: at most %d", addrs, e.ID.Short(), gossip.AddrsMax)
+			return nil, fmt.Errorf("%d addresses of %s: at most %d", addrs, e.ID.Short(), gossip.AddrsMax)
 		}
 		for range addrs {
 			e.Addrs = append(e.Addrs, r.String())
@@ -43,7 +51,7 @@ func (b storedBook) Load() ([]gossip.Entry, error) {
 			e.Seen = time.UnixMilli(ms)
 		}
 		if err := s.End(); err != nil {
-			return nil, fmt.Errorf("peer book: %w", err)
+			return nil, err
 		}
 	}
 	return entries, r.Err()

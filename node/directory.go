@@ -19,6 +19,9 @@ const (
 	markPrefix = "kith data "
 )
 
+// newerHint is what to do about data that this program cannot read.
+const newerHint = "use the program that wrote it, or a newer one"
+
 // openDirectory opens a data directory, new or our own, and no other.
 func openDirectory(dir string) (storage.Storage, error) {
 	if dir == "" {
@@ -71,8 +74,8 @@ func checkMark(dir string) error {
 	case err == nil && string(mark) == markFormat:
 		return nil
 	case err == nil && strings.HasPrefix(string(mark), markPrefix):
-		return fmt.Errorf("data directory %s has format %q, this program knows %q: use the program that wrote it, or a newer one",
-			dir, strings.TrimSpace(string(mark)), strings.TrimSpace(markFormat))
+		return fmt.Errorf("data directory %s has format %q, this program knows %q: %s",
+			dir, strings.TrimSpace(string(mark)), strings.TrimSpace(markFormat), newerHint)
 	case err == nil:
 		return fmt.Errorf("data directory %s: the file %s is not kith's: %.40q", dir, markName, mark)
 	case !errors.Is(err, fs.ErrNotExist):

@@ -103,7 +103,7 @@ func (n *Node) kept() (*ring.NodeID, error) {
 	}
 	id, err := ring.ParseNodeID(string(bytes.TrimSpace(b)))
 	if err != nil {
-		return nil, fmt.Errorf("the file %s of the data directory: %w", idFile, err)
+		return nil, fmt.Errorf("the file %s of the data directory is not one that this program knows: %w: %s", idFile, err, newerHint)
 	}
 	return &id, nil
 }

@@ -100,7 +100,7 @@ func (d *decoder) record() *Record {
 	r := &Record{}
 	layout := d.byte("format")
 	if layout != format && layout != formatUneven {
-		d.fail("format")
+		d.fail(fmt.Sprintf("format %d: this program knows up to %d: use the program that wrote it, or a newer one", layout, formatUneven))
 	}
 	r.Epoch = d.uvarint("epoch")
 	copy(r.Cluster[:], d.take(len(r.Cluster), "cluster ID"))

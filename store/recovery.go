@@ -106,6 +106,9 @@ func (o opening) once(out *opened) (err error) {
 	if err := o.openDB(out, m, j); err != nil {
 		return err
 	}
+	if err := out.checkFormat(); err != nil {
+		return err
+	}
 	if err := out.load(); err != nil {
 		return err
 	}
