@@ -30,6 +30,9 @@ const (
 	// Fenced and Intersect are of receipts and the ring records that nodes have held.
 	Fenced    Promise = "nobody answers for an epoch behind its fence"
 	Intersect Promise = "quorums of overlapping epochs intersect"
+	// Counted and Handed are, too.
+	Counted Promise = "nobody counts for an epoch that it has not adopted"
+	Handed  Promise = "reads are handed over behind the fence"
 	// Bounded is of every node, while a story is played and when it is over.
 	Bounded Promise = "what nodes keep for others stays within its bounds"
 )

@@ -18,7 +18,10 @@ import (
 //     move has ended; of a read that many of those that answer reads, and nobody
 //     else;
 //   - nobody has answered for an epoch behind a fence that it held already when the
-//     operation began;
+//     operation began, or is counted for one whose record it had not adopted when that
+//     ended;
+//   - a step by which reads are handed over, and an answer of who takes them over, come
+//     when those who answered before had adopted the record of the phase;
 //   - a read that asked for a majority has asked somebody who had part in every
 //     write of a majority, and every read of one, in the same partition that ended
 //     before it began, whichever of the two was the older epoch's. Of a read that
@@ -29,6 +32,9 @@ import (
 // An epoch of which no record was seen is an error: nothing could be said of it.
 func CheckQuorums(h *History, rings *Rings) error {
 	if err := rings.Err(); err != nil {
+		return err
+	}
+	if err := rings.checkSteps(); err != nil {
 		return err
 	}
 	q := &quorums{rings: rings, used: map[string]*usage{}}
@@ -96,6 +102,9 @@ func (q *quorums) enter(o *Op) error {
 			return broken(Fenced, "%v: %v: %s has answered, which had its fence at epoch %d before that began\n%s",
 				o, o.Receipt, id.Short(), since, rowsOf(r, p))
 		}
+	}
+	if err := q.counts(o, r, p); err != nil {
+		return err
 	}
 	if 2*o.Receipt.Need <= r.Replicas {
 		return nil // less than a majority meets nobody

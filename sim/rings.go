@@ -72,6 +72,8 @@ func (r *Rings) Saw(record *ring.Record) {
 		if prev := r.records[next.Epoch-1]; prev != nil {
 			if err := next.Follows(prev); err != nil {
 				r.err = broken(OneRing, "the ring record of epoch %d may not follow the one before it: %v", next.Epoch, err)
+			} else if err := readersEnd(prev, next); err != nil {
+				r.err = broken(OneRing, "the ring record of epoch %d may not follow the one before it: %v", next.Epoch, err)
 			}
 		}
 	}

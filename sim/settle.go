@@ -37,7 +37,13 @@ func (c *Cluster) settle(h *History, rots bool) error {
 		return err
 	}
 	if rots {
-		rest(context.Background(), max(c.opts.Pace.Scrub, scrubMin)*3/2) // what is rotten is found
+		// What is rotten is found.
+		for until := time.Now().Add(max(c.opts.Pace.Scrub, scrubMin) * 3 / 2); time.Now().Before(until); {
+			rest(context.Background(), min(time.Until(until), boundsEvery))
+			if err := c.CheckNotes(); err != nil {
+				return err
+			}
+		}
 	}
 	if _, err := c.Converge(convergeMax); err != nil {
 		return err

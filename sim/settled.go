@@ -104,6 +104,9 @@ func (c *Cluster) tidy(m *Machine, r *ring.Record) error {
 		if note := m.node.Store().Pulled(p); !note.By.IsZero() {
 			return fmt.Errorf("%s is no home of partition %d, and has noted that it pulled it at epoch %d", m.Name, p, note.Since)
 		}
+		if actor, err := m.node.Store().Minting(p); err != nil || actor != 0 {
+			return fmt.Errorf("%s is no home of partition %d, and still has the actor %016x to write with (%v)", m.Name, p, uint64(actor), err)
+		}
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (s *Story) loses() bool { return s.rots() || s.hasOne([]Fault{removes, repl
 func (s *Story) rots() bool { return s.hasOne(LossFaults()) }
 
 // changes says that operators change the ring.
-func (s *Story) changes() bool { return s.hasOne(RingFaults()) }
+func (s *Story) changes() bool { return s.hasOne(append(RingFaults(), turnBack)) }
 
 // hasOne says that one of some faults is in the schedule.
 func (s *Story) hasOne(faults []Fault) bool {

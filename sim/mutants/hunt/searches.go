@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/kithdb/kith/node"
 	"github.com/kithdb/kith/sim"
+	"github.com/kithdb/kith/sim/network"
 )
 
 // search draws a run from a seed.
@@ -31,6 +33,26 @@ func one(rng *rand.Rand, s *sim.Story, faults ...string) {
 			Fault: faults[rng.IntN(len(faults))], Seed: rng.Uint64N(1 << 32),
 		})
 	}
+}
+
+// moving is a cluster of few partitions, on whose keys many clients work, and where
+// machines are free to take slots.
+func moving(rng *rand.Rand, o *sim.Options, s *sim.Story) {
+	o.Nodes, o.Partitions, o.Replicas = max(o.Nodes, 4), min(o.Partitions, 8), 3
+	s.Clients, s.Keys = max(s.Clients, 3+rng.IntN(5)), 1+rng.IntN(4)
+	s.Pause = min(s.Pause, 200*time.Millisecond)
+}
+
+// often adds some faults to a schedule, from a time until another, a new one every so
+// often, each up to some seconds long.
+func often(rng *rand.Rand, s *sim.Story, from, until, every time.Duration, faults ...string) {
+	for at := from + between(rng, 0, 2*every); at < until; at += between(rng, 0, 2*every) {
+		s.Steps = append(s.Steps, sim.Step{
+			At: at, For: between(rng, 300*time.Millisecond, 4*time.Second),
+			Fault: faults[rng.IntN(len(faults))], Seed: rng.Uint64N(1 << 32),
+		})
+	}
+	slices.SortStableFunc(s.Steps, func(a, b sim.Step) int { return cmp.Compare(a.At, b.At) })
 }
 
 func between(rng *rand.Rand, least, most time.Duration) time.Duration {
@@ -87,30 +109,41 @@ var searches = map[string]search{
 		one(rand.New(rand.NewPCG(seed, 2)), &s, "late power cut")
 		return o, s
 	},
-	// moves has operators change the ring all the time, while homes miss what happens:
-	// they are away, or stop, or their packets come late.
+	// moves has operators change the ring all the time, and their minds, while homes miss
+	// what happens: they are away, or stop, or their packets come late; and those who have
+	// part in a move hear one another through some links and not through others.
 	"moves": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
 		o, s := sim.Swarm(seed, length)
-		o.Nodes, o.Partitions = max(o.Nodes, 4), min(o.Partitions, 8)
-		o.Replicas = 3
-		// Slots move while writes are on their way.
 		rng := rand.New(rand.NewPCG(seed, 3))
+		moving(rng, &o, &s)
+		// Slots move while writes are on their way, and news of that while they move.
 		o.Network.Link.Jitter = []time.Duration{time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}[rng.IntN(3)]
+		o.Membership.SpreadAfter = []time.Duration{400 * time.Millisecond, 4 * time.Second}[rng.IntN(2)]
 		s.Changes = true
-		s.Clients, s.Keys = max(s.Clients, 6), 4
-		s.Pause = min(s.Pause, 200*time.Millisecond)
-		s.Faults = faults("halves", "isolate", "one way", "late messages", "pause", "kill", "power cut", "wrong view")
+		s.Faults = append(sim.MoveFaults(), faults("halves", "isolate", "one way", "late messages", "pause", "kill", "power cut", "wrong view")...)
 		return o, s
 	},
-	// pulls has operators change the ring all the time, while a machine loses what it
-	// has pulled.
-	"pulls": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+	// swift has slots move as fast as they can, on links that are fast where they are not
+	// torn: what is on its way for less than a second meets a slot that has moved.
+	"swift": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
 		o, s := sim.Swarm(seed, length)
-		o.Nodes, o.Partitions = max(o.Nodes, 4), min(o.Partitions, 8)
-		o.Replicas, o.Pace.Scrub = 3, time.Minute
-		s.Changes = true
-		s.Clients, s.Keys = max(s.Clients, 4), 4
-		s.Faults = append(sim.LossFaults(), faults("isolate", "kill")...)
+		rng := rand.New(rand.NewPCG(seed, 3))
+		moving(rng, &o, &s)
+		o.Network.Link = network.Link{Latency: 200 * time.Microsecond, Jitter: time.Millisecond}
+		s.Steps = []sim.Step{}
+		often(rng, &s, time.Second, s.Length, 700*time.Millisecond, "weight", "weight", "weight", "join", "leave")
+		often(rng, &s, time.Second, s.Length, 2*time.Second, "torn links", "one way")
+		return o, s
+	},
+	// pulls has slots move to all machines, and then a machine lose what it has pulled.
+	"pulls": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, 2*length)
+		rng := rand.New(rand.NewPCG(seed, 3))
+		moving(rng, &o, &s)
+		o.Pace.Scrub = time.Minute
+		s.Steps = []sim.Step{}
+		often(rng, &s, time.Second, s.Length*2/3, time.Second, "weight", "weight", "join")
+		often(rng, &s, s.Length/3, s.Length, 4*time.Second, "bit rot", "bit rot", "table rot", "isolate", "kill")
 		return o, s
 	},
 	// repair has nodes audit and forget as often as they can, values expire and
