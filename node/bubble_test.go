@@ -47,7 +47,8 @@ type box struct {
 	founder    int // how many it founds a cluster with; 0 for who joins
 	change     func(*node.Config)
 	starts     uint64
-	gone       bool // it is no member any more, and knows
+	gone       bool   // it is no member any more, and knows
+	tells      string // the address that it tells others; empty for its own
 
 	node   *node.Node // nil while it is down
 	host   *network.Host
@@ -207,8 +208,12 @@ func (x *box) plug(self ring.NodeID, cluster func() ring.ClusterID, mux *rpc.Mux
 }
 
 func (x *box) join(cfg node.MembershipConfig) (node.Membership, error) {
+	addr := cfg.RPCAddr
+	if x.tells != "" {
+		addr = x.tells
+	}
 	x.member = x.view.Join(gossip.Peer{
-		ID: cfg.ID, Name: cfg.Name, Zone: cfg.Zone, RPCAddr: cfg.RPCAddr, GossipAddr: cfg.RPCAddr + "-gossip",
+		ID: cfg.ID, Name: cfg.Name, Zone: cfg.Zone, RPCAddr: addr, GossipAddr: cfg.RPCAddr + "-gossip",
 		State: cfg.State, ProtocolMin: rpc.ProtocolMin, ProtocolMax: rpc.ProtocolMax,
 	})
 	return x.member, nil

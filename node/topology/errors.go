@@ -58,7 +58,7 @@ type MissingError struct {
 	// Names of those who are missing, of so many Keepers.
 	Names   []string
 	Keepers int
-	// Survivors are the names of the members that can be reached.
+	// Survivors are the names of the members that can be reached, sorted.
 	Survivors []string
 	err       error
 }
@@ -95,6 +95,8 @@ func (t *Topology) withMissing(r *ring.Record, err error) error {
 			e.Survivors = append(e.Survivors, memberNames(r, []ring.NodeID{id})...)
 		}
 	}
+	slices.Sort(e.Names)
+	slices.Sort(e.Survivors)
 	return e
 }
 
