@@ -16,12 +16,13 @@ type (
 
 // The changes of the membership.
 const (
-	RingJoin    = api.VerbJoin
-	RingLeave   = api.VerbLeave
-	RingRemove  = api.VerbRemove
-	RingReplace = api.VerbReplace
-	RingWeight  = api.VerbWeight
-	RingAbort   = api.VerbAbort
+	RingJoin     = api.VerbJoin
+	RingLeave    = api.VerbLeave
+	RingRemove   = api.VerbRemove
+	RingReplace  = api.VerbReplace
+	RingWeight   = api.VerbWeight
+	RingReplicas = api.VerbReplicas
+	RingAbort    = api.VerbAbort
 )
 
 // RingPlan is where a change would lead, RingMoves how far the moves of slots are,

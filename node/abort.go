@@ -27,6 +27,9 @@ func abort(r *ring.Record, id ring.NodeID) (wish, error) {
 
 // aborts are the wishes that all that was begun is taken back, as far as it can be.
 func aborts(r *ring.Record) (all []wish, err error) {
+	if w := fewerOrMore(r); w != nil {
+		all = append(all, w)
+	}
 	for i := range r.Members {
 		switch m := &r.Members[i]; {
 		case m.State == ring.Leaving, m.State == ring.Retreating:
@@ -35,7 +38,7 @@ func aborts(r *ring.Record) (all []wish, err error) {
 			all = append(all, retreat(m.ID))
 		}
 	}
-	if len(all) == 0 && len(r.Moves) > 0 {
+	if len(all) == 0 && len(r.Moves) > 0 && r.Before == 0 {
 		return nil, refused("nobody leaves or joins: the %d moves come of another weight, which kith weight sets back, or of a member that was given up as lost", len(r.Moves))
 	}
 	return all, nil
@@ -47,7 +50,7 @@ func isJoining(r *ring.Record, id ring.NodeID) bool {
 	gets := false
 	for i := range r.Moves {
 		move := &r.Moves[i]
-		gets = gets || move.To == id && r.Member(move.From).State == ring.Active
+		gets = gets || move.To == id && !move.Grows() && r.Member(move.From).State == ring.Active
 	}
 	if !gets {
 		return false

@@ -135,7 +135,11 @@ func outcome(err error, proposed bool) error {
 func (n *Node) wishes(r *ring.Record, req *api.ChangeRequest) ([]wish, error) {
 	one := func(w wish) ([]wish, error) { return []wish{w}, nil }
 	if req.Verb == api.VerbReplicas {
-		return nil, refused("the number of replicas is fixed when the cluster is founded: to have another one, found a new cluster and copy the keys with kith export and kith import")
+		w, err := replicas(req.Number)
+		if err != nil {
+			return nil, err
+		}
+		return one(w)
 	}
 	if req.Verb == api.VerbAbort && req.Member == "" {
 		return aborts(r)

@@ -42,6 +42,9 @@ type storyteller struct {
 	*bubble
 	rng    *rand.Rand
 	joined int
+	// resizes has operators ask for other numbers of homes, too. They give nobody up
+	// then: with one home, what that has is gone.
+	resizes bool
 	asked  atomic.Pointer[[]rpc.Peer] // whom clients ask
 }
 
@@ -141,6 +144,10 @@ func (s *storyteller) wish() {
 	}
 	at, of := up[s.rng.IntN(len(up))], s.boxes[s.rng.IntN(len(s.boxes))]
 	req := api.ChangeRequest{Member: of.name}
+	if s.resizes && s.rng.IntN(2) == 0 {
+		s.hear(at, api.ChangeRequest{Verb: api.VerbReplicas, Number: 1 + s.rng.IntN(5)})
+		return
+	}
 	switch s.rng.IntN(7) {
 	case 0, 1:
 		if s.joined < 3 {
@@ -157,13 +164,21 @@ func (s *storyteller) wish() {
 	case 5:
 		req.Verb, req.Number = api.VerbWeight, 1+s.rng.IntN(3)
 	case 6:
+		if s.resizes {
+			return
+		}
 		req.Verb = api.VerbRemove
 	}
+	s.hear(at, req)
+}
+
+// hear asks a machine for a change; only some answers are any.
+func (s *storyteller) hear(at *box, req api.ChangeRequest) {
 	_, err := at.ask(req)
-	s.t.Logf("%v of %s at %s: %v", req.Verb, of.name, at.name, err)
+	s.t.Logf("%v of %s %d at %s: %v", req.Verb, req.Member, req.Number, at.name, err)
 	known := []error{nil, api.ErrRefused, api.ErrBadRequest, api.ErrUnknown, api.ErrUnavailable, api.ErrNotReady, rpc.ErrLost, rpc.ErrUnreachable, rpc.ErrDeadline}
 	if !slices.ContainsFunc(known, func(k error) bool { return errors.Is(err, k) }) {
-		s.t.Errorf("seed %d: %v of %s at %s is answered by %v", s.seed, req.Verb, of.name, at.name, err)
+		s.t.Errorf("seed %d: %v of %s at %s is answered by %v", s.seed, req.Verb, req.Member, at.name, err)
 	}
 }
 

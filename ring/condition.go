@@ -254,8 +254,8 @@ func (r *Record) Answers(p Partition, id NodeID, known Pulled) bool {
 	switch {
 	case !m.names(id):
 		return r.HomeIndex(p, id) >= 0
-	case m.resizes():
-		return id == m.From || m.Phase == PhaseReadNew
+	case m.Shrinks():
+		return true
 	case m.Phase == PhaseDual:
 		return id == m.From
 	case m.Phase == PhaseReadNew && id != m.To, m.Phase == PhaseBack && id != m.From:

@@ -161,6 +161,9 @@ func (r *Record) leadsTo(m *Move, plan *Plan) bool {
 	if !m.resizes() && r.width(int(m.Partition)) == plan.Replicas {
 		return plan.home(m.Partition, m.Slot) == m.To
 	}
+	if m.Shrinks() && !r.isLost(m.From) && slices.ContainsFunc(r.Homes(m.Partition), r.isLost) {
+		return false // a lost one goes first
+	}
 	then := plan.Homes(m.Partition)
 	return r.comes(m) && (m.Shrinks() || slices.Contains(then, m.To)) && (m.Grows() || !slices.Contains(then, m.From))
 }

@@ -314,7 +314,7 @@ func TestASlotIsAddedOnlyAfterItsHomeHasPulled(t *testing.T) {
 		if a := agenda(r.Homes(0)[1], Pulled{}, to, r.Homes(0)[0]); !slices.Equal(a.Steps, []StepTo{{0, StepAbort}}) {
 			t.Errorf("the newcomer is away: %+v", a)
 		}
-		if r.Answers(0, to, Pulled{}) != (next == StepDone) || r.Mints(0, to) || !r.Holds(0, to) {
+		if r.Answers(0, to, Pulled{}) || r.Answers(0, to, Pulled{to, r.Since[0], r.Homes(0)[:2]}) != (next == StepDone) || r.Mints(0, to) || !r.Holds(0, to) {
 			t.Errorf("before %v it answers %v, mints %v, holds %v", next, r.Answers(0, to, Pulled{}), r.Mints(0, to), r.Holds(0, to))
 		}
 		r = must(t)(r.WithSteps([]StepTo{{0, next}}))

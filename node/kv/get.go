@@ -174,7 +174,7 @@ func (o *getOp) start() {
 	o.attempt++
 	o.ring, o.p = r, r.PartitionOf(o.key)
 	o.seats = quorum.SeatsOf(r, o.p)
-	o.homes, o.slots = o.seats.Members(), o.seats.Slots()
+	o.homes, o.slots = o.seats.Members(), o.seats.Readers()
 	if o.none, o.callers, err = o.c.reads(&o.seats, r, o.r, o.zone); err != nil {
 		o.mu.Unlock()
 		o.answer(nil, err)

@@ -119,7 +119,7 @@ func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
 // slots move or have been seen to, has no heir.
 func (m *Mover) waitsForHeir(r *ring.Record) bool {
 	for i := range r.Moves {
-		if from := r.Moves[i].From; r.Member(from).State == ring.Lost {
+		if from := r.Moves[i].From; !r.Moves[i].Grows() && r.Member(from).State == ring.Lost {
 			m.removing[from] = struct{}{}
 		}
 	}

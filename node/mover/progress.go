@@ -145,8 +145,11 @@ func (m *Mover) rates() (bytes uint64, moves float64) {
 // obstacle says why a move does not go on, as far as this node can see; empty if it
 // does.
 func (m *Mover) obstacle(r *ring.Record, move *ring.Move, startable []ring.Partition) string {
-	away := func(id ring.NodeID) bool { return id != m.cfg.Self && m.cfg.Absent(id) }
+	away := func(id ring.NodeID) bool { return id != m.cfg.Self && !id.IsZero() && m.cfg.Absent(id) }
 	driver := r.Driver(move.Partition)
+	if move.Shrinks() {
+		return m.obstacleToLess(r, move, startable, away)
+	}
 	if move.Phase == ring.PhasePlan {
 		_, begins := slices.BinarySearch(startable, move.Partition)
 		switch {
@@ -177,6 +180,25 @@ func (m *Mover) obstacle(r *ring.Record, move *ring.Move, startable []ring.Parti
 	sources := c.Sources(m.cfg.Noted(move.Partition))
 	if len(sources) > 0 && !slices.ContainsFunc(sources, func(id ring.NodeID) bool { return !away(id) }) {
 		return "nobody can be reached to pull from: it needs " + c.String()
+	}
+	return ""
+}
+
+// obstacleToLess says why a slot is not taken away, as far as this node can see.
+func (m *Mover) obstacleToLess(r *ring.Record, move *ring.Move, startable []ring.Partition, away func(ring.NodeID) bool) string {
+	_, begins := slices.BinarySearch(startable, move.Partition)
+	switch lost := r.Member(move.From).State == ring.Lost; {
+	case r.Unwanted(move):
+		return ""
+	case !lost && away(move.From):
+		return nameOf(r, move.From) + ", whose slot is taken away, cannot be reached, and may have what nobody else has"
+	case move.Phase == ring.PhasePlan && !begins:
+		return "waits for its turn"
+	}
+	for _, id := range r.Homes(move.Partition) {
+		if id != move.From && away(id) {
+			return nameOf(r, id) + ", which keeps its slot, cannot be reached"
+		}
 	}
 	return ""
 }

@@ -46,8 +46,8 @@ const (
 	VerbReplace Verb = 4
 	// VerbWeight sets the weight, Number, of a member.
 	VerbWeight Verb = 5
-	// VerbReplicas sets how many homes a key has. No member can do that yet:
-	// it is refused.
+	// VerbReplicas sets how many homes a key has, to Number. Slots are added and
+	// taken away behind the answer.
 	VerbReplicas Verb = 6
 	// VerbAbort takes back what was begun for a member, or for all of them.
 	VerbAbort Verb = 7
