@@ -72,8 +72,12 @@ func (a *auditing) owe(id ring.NodeID, p ring.Partition) {
 // partitions that lack something of another home's, which comes by catch-up.
 func (r *Repair) settle(id ring.NodeID) {
 	a, rec, mine := &r.auditing, r.current(), r.mine()
+	if rec == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forgetUnshared(rec, r.cfg.Self)
 	if _, again := a.met[id]; !again {
 		a.met[id] = struct{}{}
 		for _, p := range mine {
@@ -91,6 +95,17 @@ func (r *Repair) settle(id ring.NodeID) {
 	if len(a.due[id]) > 0 {
 		a.soon.up()
 	}
+}
+
+// forgetUnshared forgets what is owed to members of partitions that are not this node's
+// and theirs any more. a.mu is held.
+func (a *auditing) forgetUnshared(rec *ring.Record, self ring.NodeID) {
+	maps.DeleteFunc(a.owed, func(id ring.NodeID, parts map[ring.Partition]struct{}) bool {
+		maps.DeleteFunc(parts, func(p ring.Partition, _ struct{}) bool {
+			return rec.HomeIndex(p, self) < 0 || rec.HomeIndex(p, id) < 0
+		})
+		return len(parts) == 0
+	})
 }
 
 // put adds a partition of a member's.

@@ -88,11 +88,7 @@ func (m *clocksResponse) AppendWire(b []byte) []byte {
 	b = wire.AppendArray(b, 6)
 	b = wire.AppendUint(b, m.Era)
 	b = wire.AppendUint(b, m.Now)
-	b = wire.AppendArray(b, 2*len(m.Clocks))
-	for i := range m.Clocks {
-		b = wire.AppendUint(b, uint64(m.Clocks[i].Partition))
-		b = wire.AppendBytes(b, m.Clocks[i].Clock.Append(nil))
-	}
+	b = appendClocks(b, m.Clocks)
 	b = wire.AppendBool(b, m.More)
 	b = wire.AppendUint(b, uint64(m.Next))
 	return appendEnds(b, m.Ends)
@@ -103,19 +99,9 @@ func (m *clocksResponse) ParseWire(r *wire.Reader) error {
 	s := r.Struct()
 	m.Era = s.Uint()
 	m.Now = s.Uint()
-	n := s.Array()
-	if n > 2*ring.SlotCount || n%2 != 0 {
-		return wire.ErrMalformed
-	}
-	for i := range n / 2 {
-		c := partitionClock{Partition: ring.Partition(r.UintMax(ring.SlotCount - 1)), Clock: clockOf(r)}
-		if i > 0 && c.Partition <= m.Clocks[i-1].Partition {
-			r.Fail()
-		}
-		if r.Err() != nil {
-			return r.Err()
-		}
-		m.Clocks = append(m.Clocks, c)
+	var err error
+	if m.Clocks, err = clocksOf(r, s.Array()); err != nil {
+		return err
 	}
 	m.More = s.Bool()
 	m.Next = partitionOf(&s)
@@ -124,6 +110,42 @@ func (m *clocksResponse) ParseWire(r *wire.Reader) error {
 	}
 	m.Ends = endsOf(r, s.Array())
 	return s.End()
+}
+
+// appendClocks writes clocks by partition.
+func appendClocks(b []byte, clocks []partitionClock) []byte {
+	b = wire.AppendArray(b, 2*len(clocks))
+	for i := range clocks {
+		b = wire.AppendUint(b, uint64(clocks[i].Partition))
+		b = wire.AppendBytes(b, clocks[i].Clock.Append(nil))
+	}
+	return b
+}
+
+// clocksOf reads what appendClocks wrote. The partitions must be in order.
+func clocksOf(r *wire.Reader, n int) (clocks []partitionClock, err error) {
+	if n > 2*ring.SlotCount || n%2 != 0 {
+		return nil, wire.ErrMalformed
+	}
+	for i := range n / 2 {
+		c := partitionClock{Partition: ring.Partition(r.UintMax(ring.SlotCount - 1)), Clock: clockOf(r)}
+		if i > 0 && c.Partition <= clocks[i-1].Partition {
+			r.Fail()
+		}
+		if r.Err() != nil {
+			return nil, r.Err()
+		}
+		clocks = append(clocks, c)
+	}
+	return clocks, nil
+}
+
+// clockSize is about how many bytes a clock has in a message.
+func clockSize(c *store.Clock) (n int) {
+	for i := range c.Actors {
+		n += 16 + 8*len(c.Actors[i].Ranges)
+	}
+	return n
 }
 
 // clockOf reads a clock as an item.

@@ -56,9 +56,7 @@ func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequ
 		if len(clock.Actors) == 0 {
 			continue
 		}
-		for i := range clock.Actors {
-			size += 16 + 8*len(clock.Actors[i].Ranges)
-		}
+		size += clockSize(&clock)
 		resp.Clocks = append(resp.Clocks, partitionClock{p, clock})
 		// The clock before the ends: what it claims as void, they show.
 		if ends, n := closedSince(s, p, since); n > 0 {
@@ -76,13 +74,17 @@ func (r *Repair) serveClocks(ctx context.Context, from rpc.Peer, req *clocksRequ
 func (r *Repair) ringAt(ctx context.Context, epoch uint64) (*ring.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringPatience)
 	defer cancel()
-	for {
+	for began := time.Now(); ; {
 		changed := r.cfg.Rings.Changed()
 		if rec := r.current(); rec != nil && rec.Epoch >= epoch {
 			return rec, nil
 		}
 		select {
 		case <-changed:
+			// Many may wait for it, and do not go on at one instant.
+			if err := r.aside(ctx, "ring", timeAsID(began)); err != nil {
+				return nil, err
+			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: no ring record of epoch %d or newer", api.ErrNotReady, epoch)
 		}

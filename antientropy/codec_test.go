@@ -33,7 +33,7 @@ func genMessage(t *rapid.T) message {
 	p := func() ring.Partition { return ring.Partition(rapid.IntRange(0, ring.SlotCount-1).Draw(t, "p")) }
 	blob := func(min int) []byte { return rapid.SliceOfN(rapid.Byte(), min, 20).Draw(t, "blob") }
 	n := rapid.Uint64()
-	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
 	case 0:
 		m := &clocksRequest{Epoch: n.Draw(t, "epoch"), Era: n.Draw(t, "era"), Since: n.Draw(t, "since"), From: p()}
 		for range rapid.IntRange(0, 3).Draw(t, "only") {
@@ -95,6 +95,22 @@ func genMessage(t *rapid.T) message {
 		m := &endResponse{Epoch: n.Draw(t, "epoch"), Word: endWord(rapid.IntRange(0, endWords-1).Draw(t, "word"))}
 		for _, e := range slices.Concat(genEnds(t, false), genEnds(t, true)) {
 			m.Ends = append(m.Ends, endAnswer{rapid.Bool().Draw(t, "minting"), e, e.Dots})
+		}
+		return m
+	}
+	ps := rapid.SliceOfNDistinct(rapid.IntRange(0, ring.SlotCount-1), 1, 5, rapid.ID[int]).Draw(t, "partitions")
+	slices.Sort(ps)
+	switch rapid.IntRange(0, 2).Draw(t, "rest") {
+	case 0:
+		m := &claimsRequest{Epoch: n.Draw(t, "epoch")}
+		for _, q := range ps {
+			m.Partitions = append(m.Partitions, pOf(q))
+		}
+		return m
+	case 1:
+		m := &claimsResponse{Looked: rapid.IntRange(len(ps), claimsMax).Draw(t, "looked")}
+		for _, q := range ps {
+			m.Clocks = append(m.Clocks, partitionClock{pOf(q), clockOfDots(genDots(t))})
 		}
 		return m
 	}

@@ -87,6 +87,14 @@ type Store interface {
 	// empty and the Era another one. It returns when that is on disk.
 	DeclareLossOf(p ring.Partition, why string) error
 
+	// ToHandOver lists, by partition, the drops of partitions that are kept aside
+	// until HandOver says who else has what they hold.
+	ToHandOver() []store.Drop
+	// HandOver lets a drop go on: a record whose siblings at least need of the clocks
+	// claim is deleted, any other becomes a stand-in for the zero home. It does not
+	// block; the clocks must not be changed afterwards.
+	HandOver(d store.Drop, claims []store.Clock, need int)
+
 	// StandIns gives up to limit records kept for a home, in the order of
 	// partition and key, behind the key after of partition p (nil: from the
 	// first one of p).
@@ -125,12 +133,17 @@ type Circuits interface {
 // Config is what a Repair works with. All fields are needed but for those with a
 // default.
 type Config struct {
-	Self      ring.NodeID
-	Store     Store
-	Rings     Rings
-	Members   Members
+	// Self is this node's member ID.
+	Self ring.NodeID
+	// Store has this node's records; it outlives the Repair.
+	Store Store
+	// Rings tells who is home of what, Members where they are, and Circuits which of
+	// them answer.
+	Rings    Rings
+	Members  Members
+	Circuits Circuits
+	// Transport carries requests to other members.
 	Transport rpc.Transport
-	Circuits  Circuits
 	// Now is the wall clock; stamps are the node's, behind Stamp.
 	Now func() time.Time
 	// Stamp reads the node's hybrid logical clock.
@@ -139,7 +152,8 @@ type Config struct {
 	// clients, whoever coordinates them. While there are some, repair yields.
 	Served func() uint64
 	// Seed of the jitter.
-	Seed   uint64
+	Seed uint64
+	// Logger gets what operators should see; default none.
 	Logger *slog.Logger
 
 	// ClocksEvery is how often clocks are exchanged with each home; default

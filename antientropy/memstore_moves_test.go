@@ -53,6 +53,12 @@ func (s *memStore) adopt(rec *ring.Record, drops []ring.Partition) {
 	}
 }
 
+// ToHandOver implements Store: what is dropped is gone at once.
+func (s *memStore) ToHandOver() []store.Drop { return nil }
+
+// HandOver implements Store.
+func (s *memStore) HandOver(store.Drop, []store.Clock, int) {}
+
 // NotePulledIn implements Store.
 func (s *memStore) NotePulledIn(p ring.Partition, note ring.Pulled, era uint64) error {
 	s.mu.Lock()

@@ -51,6 +51,25 @@ type pullResponse struct {
 
 // AppendWire implements wire.Appender.
 func (m *pullRequest) AppendWire(b []byte) []byte {
+	return appendWanting(b, (*wanting)(m))
+}
+
+// ParseWire implements wire.Parser.
+func (m *pullRequest) ParseWire(r *wire.Reader) error {
+	return wantingOf(r, (*wanting)(m))
+}
+
+// wanting is what the requests for pages have in common, in this order.
+type wanting struct {
+	Epoch     uint64
+	Partition ring.Partition
+	Era       uint64
+	Want      store.DotSet
+	Have      store.Clock
+	After     []byte
+}
+
+func appendWanting(b []byte, m *wanting) []byte {
 	want := clockOfDots(m.Want)
 	b = wire.AppendArray(b, 6)
 	b = wire.AppendUint(b, m.Epoch)
@@ -61,8 +80,8 @@ func (m *pullRequest) AppendWire(b []byte) []byte {
 	return wire.AppendBytes(b, m.After)
 }
 
-// ParseWire implements wire.Parser.
-func (m *pullRequest) ParseWire(r *wire.Reader) error {
+// wantingOf reads what appendWanting wrote.
+func wantingOf(r *wire.Reader, m *wanting) error {
 	s := r.Struct()
 	m.Epoch = s.Uint()
 	m.Partition = partitionOf(&s)
@@ -84,11 +103,7 @@ func (m *pullRequest) ParseWire(r *wire.Reader) error {
 func (m *pullResponse) AppendWire(b []byte) []byte {
 	b = wire.AppendBool(wire.AppendArray(b, 7), m.Verdict)
 	b = appendDots(b, m.Base)
-	b = appendItems(b, m.Items)
-	b = wire.AppendBytes(b, m.Next)
-	b = wire.AppendBool(b, m.Done)
-	b = wire.AppendBool(b, m.Scanned)
-	return appendWanted(b, m.Hidden)
+	return appendPage(b, &wirePage{m.Items, m.Next, m.Done, m.Scanned, m.Hidden})
 }
 
 // ParseWire implements wire.Parser. Records are not checked, but for their keys.
@@ -98,18 +113,41 @@ func (m *pullResponse) ParseWire(r *wire.Reader) error {
 	if s.More() {
 		m.Base = contextOf(r)
 	}
-	var err error
-	if m.Items, err = itemsOf(r, s.Array()); err != nil {
+	got, err := parsePage(r, &s)
+	if err != nil {
 		return err
+	}
+	m.Items, m.Next, m.Done, m.Scanned, m.Hidden = got.Items, got.Next, got.Done, got.Scanned, got.Hidden
+	return s.End()
+}
+
+// page is what the answers with pages have in common, in this order.
+type wirePage struct {
+	Items         []item
+	Next          []byte
+	Done, Scanned bool
+	Hidden        []wantedKey
+}
+
+func appendPage(b []byte, m *wirePage) []byte {
+	b = appendItems(b, m.Items)
+	b = wire.AppendBytes(b, m.Next)
+	b = wire.AppendBool(b, m.Done)
+	b = wire.AppendBool(b, m.Scanned)
+	return appendWanted(b, m.Hidden)
+}
+
+// parsePage reads what appendPage wrote. Records are not checked, but for their keys.
+func parsePage(r *wire.Reader, s *wire.Struct) (m wirePage, err error) {
+	if m.Items, err = itemsOf(r, s.Array()); err != nil {
+		return m, err
 	}
 	m.Next = s.Bytes()
 	m.Done = s.Bool()
 	m.Scanned = s.Bool()
 	if len(m.Next) > version.KeySizeMax {
-		return wire.ErrMalformed
+		return m, wire.ErrMalformed
 	}
-	if m.Hidden, err = wantedOf(r, s.Array()); err != nil {
-		return err
-	}
-	return s.End()
+	m.Hidden, err = wantedOf(r, s.Array())
+	return m, err
 }

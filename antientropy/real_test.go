@@ -29,7 +29,7 @@ type realDisk struct {
 
 func (d *realDisk) open() {
 	s, err := store.Open(d.platter.Open(), store.Options{
-		RecordMax: 4 << 20, CacheBytes: 1 << 20, Rand: d.chance.Uint64, LogBlocksMax: 1, ClockPersistEvery: time.Second,
+		RecordMax: 4 << 20, CacheBytes: 1 << 20, Rand: d.chance.Uint64, LogBlocksMax: 1, ClockPersistEvery: time.Second, HandOver: true,
 	})
 	if err != nil {
 		d.t.Fatal(err)

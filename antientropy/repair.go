@@ -121,12 +121,13 @@ func New(cfg Config) *Repair {
 }
 
 // Register answers other homes. Nothing that is registered here calls another
-// node, but for a newer ring record that a request names: see serveSync.
+// node, but for a newer ring record that a request names: see serveSync and serveClaims.
 func (r *Repair) Register(m *rpc.Mux) {
 	r.registerClocks(m)
 	r.registerPull(m)
 	r.registerSync(m)
 	r.registerStandIns(m)
+	r.registerHandOver(m)
 	r.registerAudit(m)
 	r.registerForget(m)
 	r.registerClosing(m)
@@ -138,7 +139,7 @@ func (r *Repair) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	loops := []func(context.Context) error{
-		r.peersLoop, r.readyLoop, r.lossyLoop, r.standInLoop,
+		r.peersLoop, r.readyLoop, r.lossyLoop, r.standInLoop, r.handOverLoop,
 		r.auditLoop, r.forgetLoop, r.scrubLoop, r.closingLoop,
 	}
 	errs := make([]error, len(loops))

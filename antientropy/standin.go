@@ -31,10 +31,13 @@ func (r *Repair) registerStandIns(m *rpc.Mux) {
 // serveStandIns merges records that somebody has kept for this node. They count for
 // nothing, and may be as old as they like: what was replaced or forgotten here
 // stays so.
-func (r *Repair) serveStandIns(ctx context.Context, _ rpc.Peer, req *standInsRequest) (*standInsResponse, error) {
+func (r *Repair) serveStandIns(ctx context.Context, from rpc.Peer, req *standInsRequest) (*standInsResponse, error) {
 	rec := r.current()
 	if rec == nil {
 		return nil, fmt.Errorf("%w: no ring record", api.ErrNotReady)
+	}
+	if err := memberOf(rec, from.ID); err != nil {
+		return nil, err
 	}
 	if rec.HomeIndex(req.Partition, r.cfg.Self) < 0 {
 		return nil, fmt.Errorf("%w: partition %d at epoch %d", api.ErrNotHome, req.Partition, rec.Epoch)
@@ -186,6 +189,9 @@ func (r *Repair) anyReachable(rec *ring.Record, home ring.NodeID, p ring.Partiti
 // sendSome sends records of one partition, and drops those that have arrived and not
 // changed since.
 func (r *Repair) sendSome(ctx context.Context, rec *ring.Record, home ring.NodeID, records []store.StandIn) error {
+	if home.IsZero() {
+		return r.sendHomeless(ctx, rec, records)
+	}
 	p := records[0].Partition
 	to := goTo(rec, home, p)
 	if len(to) == 0 {

@@ -74,6 +74,7 @@ func (r *Repair) Status() api.RepairStatus {
 		s := m.Stats()
 		st.StandIns, st.StandInBytes = s.StandIns, s.StandInBytes
 	}
+	st.HandingOver = len(r.cfg.Store.ToHandOver())
 	missing := r.missing()
 	if rec := r.current(); rec != nil {
 		for p := range ring.Partition(rec.Partitions) {

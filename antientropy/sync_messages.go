@@ -54,32 +54,12 @@ type syncResponse struct {
 
 // AppendWire implements wire.Appender.
 func (m *syncRequest) AppendWire(b []byte) []byte {
-	want := clockOfDots(m.Want)
-	b = wire.AppendUint(wire.AppendArray(b, 6), m.Epoch)
-	b = wire.AppendUint(b, uint64(m.Partition))
-	b = wire.AppendUint(b, m.Era)
-	b = wire.AppendBytes(b, want.Append(nil))
-	b = wire.AppendBytes(b, m.Have.Append(nil))
-	return wire.AppendBytes(b, m.After)
+	return appendWanting(b, (*wanting)(m))
 }
 
 // ParseWire implements wire.Parser.
 func (m *syncRequest) ParseWire(r *wire.Reader) error {
-	s := r.Struct()
-	m.Epoch = s.Uint()
-	m.Partition = partitionOf(&s)
-	m.Era = s.Uint()
-	if s.More() {
-		want := clockOf(r)
-		m.Want = dotsOfClock(&want)
-	}
-	if s.More() {
-		m.Have = clockOf(r)
-	}
-	if m.After = s.Bytes(); len(m.After) > version.KeySizeMax {
-		return wire.ErrMalformed
-	}
-	return s.End()
+	return wantingOf(r, (*wanting)(m))
 }
 
 // AppendWire implements wire.Appender.
@@ -91,11 +71,7 @@ func (m *syncResponse) AppendWire(b []byte) []byte {
 		b = wire.AppendBytes(b, m.Ends[i].Append(nil))
 	}
 	b = wire.AppendUint(b, m.Of)
-	b = appendItems(b, m.Items)
-	b = wire.AppendBytes(b, m.Next)
-	b = wire.AppendBool(b, m.Done)
-	b = wire.AppendBool(b, m.Scanned)
-	return appendWanted(b, m.Hidden)
+	return appendPage(b, &wirePage{m.Items, m.Next, m.Done, m.Scanned, m.Hidden})
 }
 
 // ParseWire implements wire.Parser. Records are not checked, but for their keys.
@@ -120,19 +96,11 @@ func (m *syncResponse) ParseWire(r *wire.Reader) error {
 		m.Ends = append(m.Ends, e)
 	}
 	m.Of = s.Uint()
-	var err error
-	if m.Items, err = itemsOf(r, s.Array()); err != nil {
+	got, err := parsePage(r, &s)
+	if err != nil {
 		return err
 	}
-	m.Next = s.Bytes()
-	m.Done = s.Bool()
-	m.Scanned = s.Bool()
-	if len(m.Next) > version.KeySizeMax {
-		return wire.ErrMalformed
-	}
-	if m.Hidden, err = wantedOf(r, s.Array()); err != nil {
-		return err
-	}
+	m.Items, m.Next, m.Done, m.Scanned, m.Hidden = got.Items, got.Next, got.Done, got.Scanned, got.Hidden
 	return s.End()
 }
 

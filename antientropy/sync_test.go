@@ -102,9 +102,13 @@ func (w *moveWorld) noted(i int, from ...int) bool {
 // held is what a node holds.
 func (w *moveWorld) held(i int) map[string]version.Record {
 	out := map[string]version.Record{}
-	for errors.Is(w.nodes[i].disk.Scan(movedPartition, nil, 1, func(_, _ []byte) bool { return true }), store.ErrDropping) {
-		time.Sleep(time.Millisecond)
-	}
+	w.eventually(10*time.Minute, "what was let go is handed over", func() error {
+		err := w.nodes[i].disk.Scan(movedPartition, nil, 1, func(_, _ []byte) bool { return true })
+		if !errors.Is(err, store.ErrDropping) {
+			return nil
+		}
+		return err
+	})
 	err := w.nodes[i].disk.Scan(movedPartition, nil, 0, func(key, encoded []byte) bool {
 		r, err := version.Parse(encoded)
 		if err != nil {
