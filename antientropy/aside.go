@@ -2,6 +2,7 @@ package antientropy
 
 import (
 	"context"
+	"encoding/binary"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -30,6 +31,12 @@ func (r *Repair) aside(ctx context.Context, loop string, about ring.NodeID) erro
 	}
 	h ^= h >> 32 // the low bits of such a sum know little of the high ones
 	return sleep(ctx, asideMin+time.Duration(h%uint64(asideMore)))
+}
+
+// timeAsID tells apart those who have begun to wait at different times.
+func timeAsID(t time.Time) (id ring.NodeID) {
+	binary.BigEndian.PutUint64(id[8:], uint64(t.UnixNano()))
+	return id
 }
 
 // mixed adds bytes to an FNV sum.
