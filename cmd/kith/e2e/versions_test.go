@@ -6,19 +6,40 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// builtFor builds kith as a release that speaks a range of protocols.
-func builtFor(t *testing.T, protocols string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "kith-"+protocols)
+// both and later are releases to come: one that speaks another protocol too, and one that
+// has given up the one of today.
+var (
+	both  = sync.OnceValues(func() (string, error) { return builtFor("1-2") })
+	later = sync.OnceValues(func() (string, error) { return builtFor("2-3") })
+)
+
+// builtFor builds kith for a range of protocols, beside the usual one.
+func builtFor(protocols string) (string, error) {
+	usual, err := binary()
+	if err != nil {
+		return "", err
+	}
+	path := usual + "-" + protocols
 	cmd := exec.Command("go", "build", "-ldflags", "-X github.com/kithdb/kith/rpc.built="+protocols, "-o", path, "github.com/kithdb/kith/cmd/kith")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building kith for the protocols %s: %v\n%s", protocols, err, out)
+		return "", fmt.Errorf("building kith for the protocols %s: %w\n%s", protocols, err, out)
+	}
+	return path, nil
+}
+
+// release gives one of them.
+func release(t *testing.T, built func() (string, error)) string {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
@@ -40,11 +61,11 @@ func (c *cluster) startAs(i int, bin string) {
 	c.start(i)
 }
 
-// Servers are upgraded one by one to a release that speaks another protocol too, and
-// then to one that has given the first up: nobody is refused meanwhile, and clients of
-// each release work as long as there is a protocol in common.
+// Servers are upgraded one by one to a release that speaks another protocol too: nobody is
+// refused meanwhile, and clients of each release work. One that has given the first
+// protocol up works with these, and no more with clients of the first release.
 func TestFault28_ServersAreUpgradedOneByOne(t *testing.T) {
-	both, later := builtFor(t, "1-2"), builtFor(t, "2-3")
+	both, later := release(t, both), release(t, later)
 	c := newCluster(t, 3, "--partitions", "64")
 	c.startAll()
 	k := c.loaded(c.dial(0, 1, 2), 300, 100)
@@ -66,13 +87,12 @@ func TestFault28_ServersAreUpgradedOneByOne(t *testing.T) {
 			}
 		}
 	}
-	for i := range c.servers {
-		c.turnInto(i, later)
-		until(t, "all are ready", time.Minute, func() bool {
-			return run(t, later, os.Environ(), "status", "--addr", c.addrs(), "--wait", "ready", "--timeout", "5s").code == 0
-		})
-	}
-	r := c.kith("get", "kith")
+	c.turnInto(2, later)
+	at := []string{"KITH_ADDR=" + c.servers[2].addr}
+	until(t, "it is ready", time.Minute, func() bool {
+		return run(t, later, append(at, os.Environ()...), "status", "--wait", "ready", "--timeout", "5s").code == 0
+	})
+	r := run(t, c.bin, append(at, os.Environ()...), "get", "kith")
 	if r.code != 6 || !strings.Contains(r.stderr, "VERSION") || !strings.Contains(r.stderr, "1 to 1") || !strings.Contains(r.stderr, "2 to 3") {
 		t.Errorf("a client that is too old: exit status %d\n%s", r.code, r.stderr)
 	}
@@ -81,7 +101,7 @@ func TestFault28_ServersAreUpgradedOneByOne(t *testing.T) {
 // A server of a release that has no protocol in common with the others is refused by
 // them, and refuses them. Both log it once; status names it; the others go on.
 func TestFault28_AServerOfAnotherProtocolIsNamed(t *testing.T) {
-	later := builtFor(t, "2-3")
+	later := release(t, later)
 	c := newCluster(t, 3, "--partitions", "16")
 	c.startAll()
 	c.turnInto(2, later)
