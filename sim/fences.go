@@ -36,11 +36,11 @@ func (r *Rings) first(epoch uint64) (at time.Time, ok bool) {
 }
 
 // readersEnd wants a move whose target has answered reads to end with the slot there,
-// or to be turned back first.
+// or to be turned back first. Where a slot is added or taken away, reads ask both rows.
 func readersEnd(prev, next *ring.Record) error {
 	for i := range prev.Moves {
 		was := &prev.Moves[i]
-		if was.Phase != ring.PhaseReadNew || was.To.IsZero() {
+		if was.Phase != ring.PhaseReadNew || was.From.IsZero() || was.To.IsZero() {
 			continue
 		}
 		is := next.MoveOf(was.Partition)
