@@ -146,8 +146,8 @@ func examineDials(r *ring.Record, st *client.Status, reached map[ring.NodeID]*cl
 		what := fmt.Sprintf("%s tells others that it is at %s, where %s cannot dial it: %s", label(m), addr, strings.Join(cannot, ", "), why)
 		do := "start it, or mend the network"
 		if len(gossip) > 0 {
-			what += fmt.Sprintf("; gossip reaches it (%s), so it runs", strings.Join(gossip, ", "))
-			do = "it listens at an address that others cannot use (NAT, another network?), or a firewall is between: give it --listen with one that all members can dial"
+			what += fmt.Sprintf("; gossip believes that it runs (%s)", strings.Join(gossip, ", "))
+			do = "if it does not run, start it; if it does, it listens at an address that others cannot use (NAT, another network), or a firewall is between: give it --listen with one that all members can dial"
 		}
 		all = append(all, finding{"dial " + nameOf(r, m.ID), false, what, do})
 	}
@@ -170,6 +170,8 @@ func examineKeepers(r *ring.Record, st *client.Status) (all []finding) {
 			there = append(there, cmp.Or(st.Members[i].Name, st.Members[i].ID))
 		}
 	}
+	slices.Sort(missing)
+	slices.Sort(there)
 	f := finding{"keepers", len(missing) == 0, fmt.Sprintf("%d of %d members that vote on the ring can be reached", len(r.Keepers)-len(missing), len(r.Keepers)), ""}
 	if len(missing) > 0 {
 		f.What += "; missing: " + strings.Join(missing, ", ")

@@ -110,6 +110,8 @@ func TestJSONFieldNamesAreAContract(t *testing.T) {
 			"bytes done epoch moves moves.bytes moves.from moves.keys moves.of moves.partition moves.phase moves.slot moves.to moves.waits queued rate running schema seconds slots"},
 		{"ring history", func(a *app) error { return a.printHistory(&client.RingHistory{Changes: []api.RingChange{{}}}) },
 			"changes changes.epoch changes.said changes.time schema"},
+		{"doctor", func(a *app) error { return a.printFindings([]finding{{"c", true, "w", "d"}}) },
+			"findings findings.check findings.do findings.ok findings.what ok schema"},
 		{"import", func(a *app) error { return a.printImport(importSummary{}) },
 			"done records refused schema seconds unknown"},
 		{"bench", func(a *app) error { return a.printBench(&benchReport{Errors: map[string]int64{"UNKNOWN": 1}}) },

@@ -21,7 +21,8 @@ func exitCodesTopic() *cobra.Command {
     7  not allowed (kept for authentication)
     8  overloaded: nothing was done, try again later
     9  a check has failed: a promise of a simulated run is broken, a repair could
-       not compare all copies, or what --wait waited for was changed meanwhile
+       not compare all copies, doctor has found something, or what --wait waited
+       for was changed meanwhile
   124  --wait has timed out
   130  interrupted
 

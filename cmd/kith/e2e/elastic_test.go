@@ -176,6 +176,9 @@ func (c *cluster) waitGone(i int) {
 	case <-time.After(time.Minute):
 		c.t.Fatalf("%s has left, and goes on for a minute", s.name)
 	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		c.t.Errorf("%s has left, and ends with status %d", s.name, code)
+	}
 	s.left = true
 	until(c.t, s.name+" is no member", time.Minute, func() bool { d := c.ring(); return d.stateOf(s.name) == "" })
 }
