@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -33,7 +34,7 @@ func openDirectory(dir string) (storage.Storage, error) {
 	if err := checkMark(dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(dir)
+	lock, err := awaitLock(dir)
 	if err != nil {
 		return nil, usedDirectory(dir, err)
 	}
@@ -43,6 +44,22 @@ func openDirectory(dir string) (storage.Storage, error) {
 		return nil, usedDirectory(dir, err)
 	}
 	return &directory{disk, lock}, nil
+}
+
+// lockMax is how long a start waits for another process to let go of the directory. One
+// that was told to end takes no requests any more, and closes its files behind that.
+const lockMax = 5 * time.Second
+
+// awaitLock locks a directory, and waits a while where another process has it.
+func awaitLock(dir string) (*os.File, error) {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for begun := time.Now(); ; <-look.C {
+		lock, err := lockDir(dir)
+		if !errors.Is(err, syscall.EAGAIN) || time.Since(begun) > lockMax {
+			return lock, err
+		}
+	}
 }
 
 // directory is a disk that is locked until it is closed.

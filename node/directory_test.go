@@ -23,7 +23,7 @@ func TestFault39_ARemovedLockFileLetsNobodyIn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		second, err := node.Start(cfg)
+		second, err := node.Start(cfg) // which waits a while for the first to end
 		if err == nil {
 			_ = second.Close()
 			t.Fatal("two nodes run on one directory")
@@ -42,6 +42,37 @@ func TestFault39_ARemovedLockFileLetsNobodyIn(t *testing.T) {
 	c.start(cfg)
 	c.waitReady()
 	if got, err := c.get(c.nodes[0], "k"); err != nil || got != "v" {
+		t.Errorf("started again, the node reads %q, %v", got, err)
+	}
+}
+
+// A server that was told to end takes no requests any more before it has closed its
+// files: one that is started meanwhile waits for that.
+func TestAStartWaitsForTheOneThatEnds(t *testing.T) {
+	c := found(t, 1, 1)
+	if err := c.put(c.nodes[0], "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	type started struct {
+		n   *node.Node
+		err error
+	}
+	second := make(chan started, 1)
+	go func() {
+		n, err := node.Start(config(c.dir, 0))
+		second <- started{n, err}
+	}()
+	if err := c.nodes[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.nodes = nil
+	s := <-second
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	c.nodes = append(c.nodes, s.n)
+	c.waitReady()
+	if got, err := c.get(s.n, "k"); err != nil || got != "v" {
 		t.Errorf("started again, the node reads %q, %v", got, err)
 	}
 }

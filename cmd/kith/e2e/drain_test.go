@@ -36,6 +36,22 @@ func TestARollingRestartRefusesNothing(t *testing.T) {
 	k.end(true)
 }
 
+// TestAServerIsStartedAgainAtOnceAfterItsDrain: what kith drain says has ended gives its
+// directory to the next one, however busy it was.
+func TestAServerIsStartedAgainAtOnceAfterItsDrain(t *testing.T) {
+	c := newCluster(t, 3, "--partitions", "16")
+	c.startAll()
+	k := c.loaded(c.dialAll(), 300, 100)
+	k.start(2)
+	for i, s := range c.servers {
+		k.goesOn(100)
+		c.must("drain", s.name)
+		c.start(i)
+		c.waitReady()
+	}
+	k.end(true)
+}
+
 // TestDrainSaysOfNobodyThatItHasEndedWhoHasNot: a server that is stopped in its tracks
 // does not answer, and has not ended.
 func TestDrainSaysOfNobodyThatItHasEndedWhoHasNot(t *testing.T) {
