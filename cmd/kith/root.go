@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kithdb/kith/client"
 	"github.com/kithdb/kith/node"
@@ -49,8 +51,8 @@ To try it:     kith dev          then     kith put greeting hello
 
 Exit statuses: 0 done, 1 unexpected, 2 usage or bad input, 3 key not found,
 4 precondition failed, 5 outcome unknown, 6 refused or unavailable (nothing
-was written), 7 not allowed, 8 overloaded, 9 check failed, 124 --wait timed
-out, 130 interrupted.`,
+was written or changed), 7 not allowed, 8 overloaded, 9 check failed, 124 --wait
+timed out, 130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noSuchVerb,
@@ -75,7 +77,7 @@ out, 130 interrupted.`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		a.verb = verbOf(cmd)
-		return err
+		return noFlag(err)
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	flags := root.PersistentFlags()
@@ -102,6 +104,16 @@ out, 130 interrupted.`,
 	}
 	root.SetHelpCommand(a.helpCommand(root))
 	return root
+}
+
+// noFlag says how an argument is written that looks like a flag, such as a number
+// below zero.
+func noFlag(err error) error {
+	var none *pflag.NotExistError
+	if !errors.As(err, &none) || none.GetSpecifiedShortnames() == "" || !strings.ContainsAny(none.GetSpecifiedName(), "0123456789.") {
+		return err
+	}
+	return fmt.Errorf("%w: an argument that begins with - stands behind two dashes", err)
 }
 
 // helpCommand shows the help of a verb or topic; one that does not exist is a

@@ -39,7 +39,8 @@ can be reached is ready: has caught up with what it has missed. The exit status 
 A member is ready, or: starting; joining or founding, before it is a member;
 recovering, until it has met enough others; catching-up, while it takes writes,
 fetches what it lacks, and does not count for reads of that; standby, home of
-nothing; lost, until another node takes its place; failed.`,
+nothing; draining, before it ends; lost, until another node takes its place; failed;
+unreachable from the node that answers.`,
 		Example: `  kith status
   kith status --wait ready --timeout 30s
   kith status --format json`,
