@@ -35,6 +35,9 @@ func (n *Node) openMover(seed uint64) (err error) {
 
 // owes says what others must still get from this node before it may go for good.
 func (n *Node) owes() string {
+	if left := n.store.Dropping(); len(left) > 0 {
+		return fmt.Sprintf("what it held of %d partitions must be compared with their homes first, which get what they lack", len(left))
+	}
 	if s := n.repair.Status(); s.StandIns > 0 {
 		return fmt.Sprintf("%d records of %d bytes that it keeps for other homes must be brought there first", s.StandIns, s.StandInBytes)
 	}

@@ -155,6 +155,7 @@ func (n *Node) openStore(chance *rand.Rand) error {
 		WriteBuffer: n.cfg.WriteBuffer,
 		Rand:        chance.Uint64,
 		Logger:      n.cfg.Logger,
+		HandOver:    true,
 	}
 	if n.env.Burst != nil {
 		options.Burst = gathering{n.env.Burst}
