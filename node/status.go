@@ -145,6 +145,9 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	if s.Lossy == 0 && !n.store.TreesTrusted() {
 		out = append(out, "hash trees are being built from the records: copies are not compared until they are")
 	}
+	if s.HandingOver > 0 {
+		out = append(out, fmt.Sprintf("what it held of %d partitions that have other homes now is kept until these have it", s.HandingOver))
+	}
 	if s.StandIns > 0 {
 		out = append(out, fmt.Sprintf("records kept for other homes until these can be reached: %d, of %d bytes", s.StandIns, s.StandInBytes))
 	}
@@ -382,13 +385,13 @@ func (n *Node) notReady(r *ring.Record, members []api.MemberStatus) string {
 // those.
 func shortOf(r *ring.Record, homes map[ring.NodeID]bool) (short int) {
 	for p := range ring.Partition(r.Partitions) {
-		can := 0
-		for _, id := range r.Homes(p) {
+		can, all := 0, r.Homes(p)
+		for _, id := range all {
 			if homes[id] {
 				can++
 			}
 		}
-		if can < r.Replicas/2+1 {
+		if can < len(all)/2+1 {
 			short++
 		}
 	}
