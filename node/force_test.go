@@ -278,3 +278,48 @@ func TestFault15_AMemberThatTellsAWrongAddressIsNamed(t *testing.T) {
 		}
 	})
 }
+
+// The ring is forced while slots move: what was pulled for them counts no more, and they
+// come to their end all the same, with nothing lost.
+func TestSlotsThatMoveOutliveThatTheRingIsForced(t *testing.T) {
+	for seed, phase := range []ring.Phase{ring.PhaseDual, ring.PhaseReadNew} {
+		inBubble(t, 240+uint64(seed), 16, 3, func(b *bubble) {
+			b.found(5)
+			c := b.check(24, 50*time.Millisecond, b.boxes[:2]...)
+			newcomer := b.box()
+			newcomer.start()
+			first := b.boxes[0]
+			first.phase(phase, func(m ring.Move) bool { return m.To == newcomer.id })
+			r := first.record()
+			survivors := []*box{first, newcomer}
+			for _, x := range b.boxes[1:5] {
+				// So many go that fewer than a majority of the keepers is left.
+				left := 0
+				for _, y := range b.up() {
+					if r.IsKeeper(y.id) {
+						left++
+					}
+				}
+				if r.IsKeeper(x.id) && 2*left > len(r.Keepers) {
+					x.kill()
+				} else {
+					survivors = append(survivors, x)
+				}
+			}
+			var forced *api.ChangeResponse
+			b.until("the ring is forced", func() (ok bool) {
+				var err error
+				forced, err = first.force(survivors...)
+				return err == nil
+			})
+			for _, x := range b.boxes {
+				x.start()
+			}
+			b.until("all have adopted it", func() bool {
+				return !slices.ContainsFunc(b.boxes, func(x *box) bool { r := x.record(); return r == nil || r.Epoch < forced.Epoch })
+			})
+			b.settled(b.boxes...)
+			c.end()
+		})
+	}
+}

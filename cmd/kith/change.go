@@ -315,7 +315,7 @@ func (a *app) change(ctx context.Context, ch *change, req client.RingRequest, f 
 		return err
 	}
 	if ch.verb == client.RingRemove && !f.yes {
-		if err := a.askRemove(view.Record, req.Member); err != nil {
+		if err := a.askRemove(view.Record, req.Member, f.dataLost); err != nil {
 			return err
 		}
 	}
@@ -364,7 +364,7 @@ func (a *app) printChange(done *client.RingOutcome) {
 }
 
 // askRemove makes sure, where people can be asked.
-func (a *app) askRemove(r *ring.Record, member string) error {
+func (a *app) askRemove(r *ring.Record, member string, dataLost bool) error {
 	if !isTerminal(a.in) || !isTerminal(a.errs) {
 		return nil
 	}
@@ -372,7 +372,11 @@ func (a *app) askRemove(r *ring.Record, member string) error {
 	if m, _ := memberOf(r, member); m != nil {
 		name = label(m)
 	}
-	fmt.Fprintf(a.errs, "%s will be given up for good: it counts for nothing from now on, and its ID never comes back,\neven if its disk is found again. Remove it? [y/N] ", name)
+	fmt.Fprintf(a.errs, "%s will be given up for good: it counts for nothing from now on, and its ID never comes back,\neven if its disk is found again. ", name)
+	if n := onlyCopies(r, memberID(r, member)); dataLost && n > 0 {
+		fmt.Fprintf(a.errs, "It has the only copy of %d of %d partitions: THEIR KEYS ARE LOST. ", n, r.Partitions)
+	}
+	fmt.Fprint(a.errs, "Remove it? [y/N] ")
 	line, err := bufio.NewReader(a.in).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
 		return &exitError{exitRefused, errors.New("not confirmed: nothing was changed"), ""}

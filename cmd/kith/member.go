@@ -59,6 +59,14 @@ func nameOf(r *ring.Record, id ring.NodeID) string {
 	return id.Short()
 }
 
+// memberID is the ID of a member as people call it; zero if there is none.
+func memberID(r *ring.Record, text string) ring.NodeID {
+	if m, _ := memberOf(r, text); m != nil {
+		return m.ID
+	}
+	return ring.NodeID{}
+}
+
 // onlyCopies counts the partitions of which a member has the only copy.
 func onlyCopies(r *ring.Record, id ring.NodeID) (n int) {
 	for p := range ring.Partition(r.Partitions) {

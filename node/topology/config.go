@@ -23,8 +23,11 @@ type Disk interface {
 
 // Membership says who can be reached, and tells others about this node.
 type Membership interface {
+	// View is who is there now, as this node believes.
 	View() *gossip.View
-	Changed() <-chan struct{} // closed at the next change of the view
+	// Changed is closed at the next change of the view. Get it before the view.
+	Changed() <-chan struct{}
+	// Announce has others know what this node holds.
 	Announce(gossip.State)
 }
 

@@ -99,6 +99,7 @@ func (t *Topology) load() error {
 
 // loadVote finds out whether this node may vote.
 func (t *Topology) loadVote(epoch uint64) error {
+	pledged := t.loadPledge()
 	why, err := t.cfg.Disk.Meta(metaAbstains)
 	if err != nil {
 		return fmt.Errorf("read why this node abstains: %w", err)
@@ -112,7 +113,7 @@ func (t *Topology) loadVote(epoch uint64) error {
 		_, err = cellOf(stored, epoch+1)
 	}
 	if err == nil {
-		err = t.loadPledge()
+		err = pledged
 	}
 	if err == nil {
 		err = t.cfg.Lost()
