@@ -34,8 +34,8 @@ func fewerOrMore(r *ring.Record) wish {
 		return nil
 	}
 	return func(r *ring.Record) (*ring.Record, error) {
-		if r.Before != before {
-			return r, nil // it has come to its end meanwhile
+		if r.Before == 0 && r.Replicas != before {
+			return nil, refused("every key has %d homes by now: the change has come to its end; kith replicas %d sets it back", r.Replicas, before)
 		}
 		w, err := replicas(before)
 		if err != nil {

@@ -104,6 +104,7 @@ the first 8 digits of that.`,
 		example: []string{"%s n1 2"},
 		fits:    anyMember,
 	},
+	replicasChange,
 }
 
 // changeFlags are those of one change.
@@ -122,6 +123,7 @@ func (a *app) changeCommand(ch *change) *cobra.Command {
 	cmd.Short = ch.short
 	cmd.Long = ch.long + `
 
+A change is answered once it is decided, within --timeout (here 30s unless given).
 With --wait, wait until everything is where it should be, as long as it takes or
 until --timeout if that is given. What would move, and how much, is shown before
 by: kith ring plan ` + ch.verb.String()
@@ -155,6 +157,9 @@ func (a *app) changeSyntax(ch *change, f *changeFlags, typed string) *cobra.Comm
 		Args:              a.want(least, most),
 		ValidArgsFunction: a.completeMembers(0, ch.fits),
 	}
+	if ch.verb == client.RingReplicas {
+		cmd.ValidArgsFunction = completeReplicas
+	}
 	if ch.verb == client.RingReplace || ch.verb == client.RingRemove {
 		cmd.Flags().BoolVar(&f.dataLost, "data-lost", false, "accept that keys are lost for good of which it has the only copy")
 	}
@@ -167,6 +172,9 @@ func (a *app) changeSyntax(ch *change, f *changeFlags, typed string) *cobra.Comm
 
 // request reads the arguments.
 func (ch *change) request(args []string, f *changeFlags) (client.RingRequest, error) {
+	if ch.verb == client.RingReplicas {
+		return replicasRequest(args)
+	}
 	req := client.RingRequest{Verb: ch.verb, With: f.with, DataLost: f.dataLost}
 	if len(args) > 0 {
 		if req.Member = args[0]; req.Member == "" {
@@ -405,6 +413,8 @@ func (ch *change) follows(r *ring.Record, req *client.RingRequest, plan *client.
 		text = fmt.Sprintf("%s gets what %s has: %s. %s is no member any more afterwards.", name(req.With), who, size, who)
 	case client.RingWeight:
 		text = fmt.Sprintf("the shares change: %s. Reads and writes go on meanwhile.", size)
+	case client.RingReplicas:
+		text = replicasFollow(r.Replicas, req.Number, plan)
 	case client.RingAbort:
 		text = fmt.Sprintf("what was begun is taken back, and what has moved already moves back: %s.", size)
 	}
@@ -415,6 +425,8 @@ func (ch *change) follows(r *ring.Record, req *client.RingRequest, plan *client.
 	switch ch.verb {
 	case client.RingJoin, client.RingLeave:
 		text += "; to take it back: kith ring abort " + who
+	case client.RingReplicas:
+		text += "; to take it back: kith ring abort"
 	case client.RingReplace:
 		text += fmt.Sprintf("; to take it back: kith ring abort %s && kith ring abort %s", who, name(req.With))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -151,12 +152,42 @@ func TestProgressOfMovesCountsWhatIsLeft(t *testing.T) {
 	if got := movesLine(moves, -1); !strings.HasPrefix(got, "32 slots to move") {
 		t.Errorf("what is left is not known, and it says %q", got)
 	}
+	// What is in the queue waits for its turn; what else it is that holds moves up says more.
+	turn := client.RingMove{Waits: "waits for its turn"}
+	moves.Moves = []client.RingMove{turn, {Waits: "n3 is away"}, turn}
+	if got := movesLine(moves, 40); !strings.HasSuffix(got, ", 3 wait: n3 is away") {
+		t.Errorf("it does not say what holds moves up: %q", got)
+	}
+	moves.Moves = []client.RingMove{turn}
+	if got := movesLine(moves, 40); !strings.HasSuffix(got, ", 1 wait: for its turn") {
+		t.Errorf("one waits for its turn, and it says %q", got)
+	}
 	m := &moving{left: 10, most: 40, moves: moves}
 	if _, done := m.line(); done != 0.75 {
 		t.Errorf("%v done, want 0.75", done)
 	}
 	if text, done := (&moving{left: -1}).line(); done >= 0 || text == "" {
 		t.Errorf("nobody has answered, and progress is %q, %v", text, done)
+	}
+}
+
+// A failed disk gives every move a reason of its own: a few are shown, and how many
+// more there are.
+func TestMovesShowFewOfManyReasons(t *testing.T) {
+	r := testRing(t, 8, 1, "", "")
+	moves := &client.RingMoves{Queued: 5}
+	for i := range 5 {
+		moves.Moves = append(moves.Moves, client.RingMove{Partition: ring.Partition(i), Phase: ring.PhasePlan.String(), Waits: fmt.Sprint("no room for ", i)})
+	}
+	for all, want := range map[bool]int{false: 3, true: 5} {
+		var out bytes.Buffer
+		a := &app{out: &out, errs: &out, format: formatTable}
+		if err := a.printMoves(&movesFlags{all: all}, r, moves); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(out.String(), " waits: no room for "); got != want || strings.Contains(out.String(), "for 2 more reasons") == all {
+			t.Errorf("all %v: %d reasons\n%s", all, got, &out)
+		}
 	}
 }
 
@@ -227,7 +258,7 @@ func TestChangesSayWhatFollows(t *testing.T) {
 	plan := &client.RingPlan{Slots: 3, Bytes: 4096, Seconds: 2}
 	for i := range changes {
 		ch := &changes[i]
-		text := ch.follows(r, &client.RingRequest{Verb: ch.verb, Member: ring.NodeID{1}.String(), With: ring.NodeID{2}.String()}, plan, false)
+		text := ch.follows(r, &client.RingRequest{Verb: ch.verb, Member: ring.NodeID{1}.String(), With: ring.NodeID{2}.String(), Number: 2}, plan, false)
 		for _, want := range []string{"3 slots move, 4.0 KiB, about 2.00s", "kith ring moves --watch"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%v does not say %q: %s", ch.verb, want, text)

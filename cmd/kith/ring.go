@@ -97,7 +97,8 @@ func movingOf(r *ring.Record, p ring.Partition) *movingJSON {
 	if m == nil {
 		return nil
 	}
-	return &movingJSON{m.Slot, m.From.String(), m.To.String(), m.Phase.String()}
+	from, to := ends(m.From, m.To)
+	return &movingJSON{m.Slot, from, to, m.Phase.String()}
 }
 
 func (a *app) printHomes(view client.RingView, key []byte) error {
@@ -123,7 +124,7 @@ func (a *app) printHomes(view client.RingView, key []byte) error {
 		return err
 	}
 	if m := view.Record.MoveOf(p); m != nil {
-		fmt.Fprintf(a.out, "moving from %s to %s: %v\n", nameOf(view.Record, m.From), nameOf(view.Record, m.To), m.Phase)
+		fmt.Fprintf(a.out, "a slot moves: %s\n", moveText(view.Record, m))
 	}
 	return nil
 }
@@ -189,14 +190,14 @@ func (a *app) printRing(view client.RingView) error {
 		}
 		row := []string{fmt.Sprint(p), strings.Join(names, " ")}
 		if m := r.MoveOf(ring.Partition(p)); m != nil {
-			row = append(row, fmt.Sprintf("%s to %s, %v", nameOf(r, m.From), nameOf(r, m.To), m.Phase))
+			row = append(row, moveText(r, m))
 		}
 		rows = append(rows, row)
 	}
 	if err := a.table(rows); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "\ncluster %s (%s)  epoch %d  %d partitions of %d homes\n", r.Name, r.Cluster, r.Epoch, r.Partitions, r.Replicas)
+	fmt.Fprintf(a.out, "\ncluster %s (%s)  epoch %d  %s\n", r.Name, r.Cluster, r.Epoch, homesText(r))
 	balance := [][]string{{"MEMBER", "ID", "ZONE", "STATE", "WEIGHT", "KEEPER", "HOMES", "QUOTA", "FIRST"}}
 	for _, s := range shares {
 		balance = append(balance, []string{

@@ -51,7 +51,7 @@ func boundsOf(r *ring.Record) boundsJSON {
 			homes[id] = true
 			zones[r.Member(id).Zone]++
 		}
-		b.Distinct = b.Distinct && len(homes) == r.Replicas
+		b.Distinct = b.Distinct && len(homes) == len(r.Homes(p))
 		if !spread.even(zones) {
 			b.ZonesUneven++
 		}

@@ -46,7 +46,7 @@ or until --timeout if that is given. The exit status is 124 if it is not done by
 		},
 	}
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "look until nothing is left to move")
-	cmd.Flags().BoolVar(&f.all, "all", false, "list those that are only queued, too")
+	cmd.Flags().BoolVar(&f.all, "all", false, "list those that are only queued, too, and all that they wait for")
 	return cmd
 }
 
@@ -105,7 +105,8 @@ func (a *app) printMoves(f *movesFlags, r *ring.Record, moves *client.RingMoves)
 	if a.format == formatJSON {
 		doc := movesJSON{"ring-moves/v1", moves.Epoch, left, moves.Queued, moves.Running, moves.Done, moves.Bytes, moves.Rate, moves.Seconds, []moveJSON{}}
 		for _, m := range moves.Moves {
-			doc.Moves = append(doc.Moves, moveJSON{uint16(m.Partition), m.Slot, m.From.String(), m.To.String(), m.Phase, m.Keys, m.Bytes, m.Of, m.Waits})
+			from, to := ends(m.From, m.To)
+			doc.Moves = append(doc.Moves, moveJSON{uint16(m.Partition), m.Slot, from, to, m.Phase, m.Keys, m.Bytes, m.Of, m.Waits})
 		}
 		return a.writeJSON(doc)
 	}
@@ -118,7 +119,7 @@ func (a *app) printMoves(f *movesFlags, r *ring.Record, moves *client.RingMoves)
 		if m.Of > 0 {
 			of = byteSize(int64(m.Of))
 		}
-		rows = append(rows, []string{fmt.Sprint(m.Partition), fmt.Sprint(m.Slot), nameOf(r, m.From), nameOf(r, m.To), m.Phase,
+		rows = append(rows, []string{fmt.Sprint(m.Partition), fmt.Sprint(m.Slot), endOf(r, m.From), endOf(r, m.To), m.Phase,
 			fmt.Sprint(m.Keys), byteSize(int64(m.Bytes)), of})
 	}
 	if len(rows) > 1 {
@@ -131,14 +132,29 @@ func (a *app) printMoves(f *movesFlags, r *ring.Record, moves *client.RingMoves)
 		return nil
 	}
 	fmt.Fprintf(a.out, "epoch %d: %s\n", moves.Epoch, movesLine(moves, left))
+	a.printWaits(f, moves)
+	return nil
+}
+
+// waitsShown is how many reasons are shown of moves that do not go on, unless all are
+// asked for.
+const waitsShown = 3
+
+// printWaits shows why moves do not go on, each reason once.
+func (a *app) printWaits(f *movesFlags, moves *client.RingMoves) {
 	said := map[string]bool{}
 	for _, m := range moves.Moves {
-		if m.Waits != "" && !said[m.Waits] {
-			said[m.Waits] = true
-			fmt.Fprintf(a.out, "partition %d waits: %s\n", m.Partition, m.Waits)
+		if m.Waits == "" || said[m.Waits] {
+			continue
+		}
+		said[m.Waits] = true
+		if len(said) <= waitsShown || f.all {
+			fmt.Fprintf(a.out, "partition %d waits: %s\n", m.Partition, reason(m.Waits))
 		}
 	}
-	return nil
+	if more := len(said) - waitsShown; more > 0 && !f.all {
+		fmt.Fprintf(a.out, "and for %d more reasons: see kith ring moves --all\n", more)
+	}
 }
 
 func (a *app) abortCommand() *cobra.Command {

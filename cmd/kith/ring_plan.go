@@ -130,8 +130,15 @@ func (a *app) printPlan(req *client.RingRequest, plan *client.RingPlan) error {
 	if err := a.table(rows); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "%d slots change hands, the least for these quotas is %d; %s to move, %s\n",
-		plan.Slots, plan.Least, byteSize(int64(plan.Bytes)), expected(plan.Seconds))
+	if plan.Slots == 0 {
+		fmt.Fprintln(a.out, "no slot changes hands")
+	} else {
+		fmt.Fprintf(a.out, "%d slots change hands, the least for these quotas is %d; %s to move, %s\n",
+			plan.Slots, plan.Least, byteSize(int64(plan.Bytes)), expected(plan.Seconds))
+	}
+	if n := takenAway(plan); n > 0 {
+		fmt.Fprintf(a.out, "%d slots are taken away\n", n)
+	}
 	fmt.Fprintf(a.out, "farthest from its quota: %.1f slots now, %.1f then\n", doc.FarthestNow, doc.FarthestThen)
 	a.hint("nothing was changed")
 	return nil

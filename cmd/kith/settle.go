@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func (a *app) wait(ctx context.Context, m *moving, late string) error {
 	}
 }
 
-// slotsToMove is how many slots change hands until nothing is left to do; -1 if that
+// slotsToMove is how many slots change hands, or are taken away, until nothing is left to do; -1 if that
 // cannot be told, as too few members take a share.
 func slotsToMove(r *ring.Record) int {
 	if !r.Founded() {
@@ -96,11 +97,13 @@ func slotsToMove(r *ring.Record) int {
 	if err != nil {
 		return -1
 	}
-	return f.Slots
+	return f.Slots + slotsToGo(r)
 }
 
 // settled says that no slot moves, and that none should.
-func settled(r *ring.Record) bool { return len(r.Moves) == 0 && slotsToMove(r) <= 0 }
+func settled(r *ring.Record) bool {
+	return len(r.Moves) == 0 && r.Before == 0 && slotsToMove(r) <= 0
+}
 
 // line is progress for people.
 func (m *moving) line() (string, float64) {
@@ -130,20 +133,26 @@ func movesLine(moves *client.RingMoves, left int) string {
 		text += fmt.Sprintf(", about %s left", duration(time.Duration(moves.Seconds*float64(time.Second))))
 	}
 	if n, why := waiting(moves); n > 0 {
-		text += fmt.Sprintf(", %d wait: %s", n, why)
+		text += fmt.Sprintf(", %d wait: %s", n, reason(why))
 	}
 	return text
 }
 
-// waiting counts the moves that do not go on, with the reason of the first.
+// reason is why a move waits, behind a word that says that it does.
+func reason(why string) string { return strings.TrimPrefix(why, "waits ") }
+
+// waiting counts the moves that do not go on, with the reason of the first of those that
+// wait for more than their turn, or else of the first.
 func waiting(moves *client.RingMoves) (n int, why string) {
 	for i := range moves.Moves {
-		if w := moves.Moves[i].Waits; w != "" {
-			if n == 0 {
-				why = w
-			}
-			n++
+		w := moves.Moves[i].Waits
+		if w == "" {
+			continue
 		}
+		if n == 0 || reason(why) != why && reason(w) == w {
+			why = w
+		}
+		n++
 	}
 	return n, why
 }
@@ -185,6 +194,8 @@ func (ch *change) ended(before, r *ring.Record, req *client.RingRequest) (bool, 
 		return false, &exitError{exitBroken, fmt.Errorf(format+": somebody has changed that meanwhile", args...), "see kith ring history"}
 	}
 	switch ch.verb {
+	case client.RingReplicas:
+		return replicasEnded(r, req.Number)
 	case client.RingJoin:
 		if m == nil || m.State != ring.Active {
 			return undone("%s does not join any more", req.Member)
