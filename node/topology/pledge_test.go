@@ -242,7 +242,7 @@ func walkForce(seed uint64, w weak) (m *forceModel, wrong string) {
 }
 
 func TestSetsOfSurvivorsThatShareAMemberForceOneRecord(t *testing.T) {
-	n, decided := runs(1500), 0
+	n, decided := runs(500), 0
 	for seed := range uint64(n) {
 		m, wrong := walkForce(seed, weak{})
 		if wrong != "" {
