@@ -168,21 +168,25 @@ func judge(err error) verdict {
 	return lost
 }
 
-// silent says that the node did not answer, or is not the one we look for, so
-// that its health is in doubt. What a node says of others is an answer.
+// silent says that the node did not answer, is not the one we look for, or is about
+// to end, so that its health is in doubt. What a node says of others is an answer.
 func silent(err error) bool {
 	if fromNode(err) && !errors.Is(err, rpc.ErrWrongNode) {
 		return false
 	}
 	return errors.Is(err, rpc.ErrUnreachable) || errors.Is(err, rpc.ErrLost) ||
-		errors.Is(err, rpc.ErrDeadline) || errors.Is(err, rpc.ErrWrongNode)
+		errors.Is(err, rpc.ErrDeadline) || errors.Is(err, rpc.ErrWrongNode) || ending(err)
 }
 
-// fromNode says that a node has answered with the error.
+// fromNode says that a node has answered with the error. One that is about to end
+// refuses whatever comes, which says nothing of the others.
 func fromNode(err error) bool {
 	var remote *rpc.RemoteError
-	return errors.As(err, &remote)
+	return errors.As(err, &remote) && !ending(err)
 }
+
+// ending says that the node itself is about to end, and has not looked at the request.
+func ending(err error) bool { return errors.Is(err, rpc.ErrEnding) && rpc.NotSent(err) }
 
 // quote shows a key in a message: quoted, at most 64 characters of it.
 func quote(key []byte) string {

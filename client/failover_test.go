@@ -38,6 +38,39 @@ func TestNodesThatSeemDownAreTheLastResort(t *testing.T) {
 	})
 }
 
+// A node that is about to end refuses what comes, and says nothing of the others by it.
+func TestANodeThatEndsIsPassedOver(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
+		c := w.dial()
+		defer c.Close()
+		last := w.homes("k")[2]
+		for _, n := range w.nodes {
+			if n != last {
+				n.host.Crash()
+			}
+		}
+		time.Sleep(10 * time.Second) // they are probed every two seconds by now
+		if _, err := c.Put(ctx, []byte("k"), nil); err != nil {
+			t.Fatal(err)
+		}
+		for i, n := range w.nodes {
+			if n != last {
+				w.restart(i, n.peer.Addr)
+			}
+		}
+		last.mux.Close()
+		if done, err := c.Put(ctx, []byte("k"), nil); err != nil || done.Receipt.Coordinator == last.id {
+			t.Errorf("two are back, and not known to be: %v", err)
+		}
+		for _, n := range w.nodes {
+			n.mux.Close()
+		}
+		if _, err := c.Put(ctx, []byte("k"), nil); !errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrClosed) || !client.Refused(err) {
+			t.Errorf("all end: %v", err)
+		}
+	})
+}
+
 func TestWhatANodeSaysOfOthersDoesNotCountAgainstIt(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()

@@ -33,6 +33,8 @@ var (
 	ErrInternal = errors.New("internal error")
 	// ErrClosed: this side is closing.
 	ErrClosed = errors.New("closed")
+	// ErrEnding: refused, the peer is about to end, and takes no more requests.
+	ErrEnding = errors.New("ending")
 	// ErrTooLarge: a request or reply is over the frame limit.
 	ErrTooLarge = errors.New("message too large")
 )
@@ -51,6 +53,7 @@ func init() {
 	RegisterError(11, ErrClosed)
 	RegisterError(12, ErrTooLarge)
 	RegisterError(13, wire.ErrMalformed)
+	RegisterError(14, ErrEnding)
 }
 
 // NotSent says that the peer of one request certainly did nothing: no byte left,
@@ -68,7 +71,7 @@ func verdicts(err error) (yes, no bool) {
 	switch err {
 	case nil, ErrClosed, ErrTooLarge: // said with something that knows
 		return false, false
-	case ErrUnreachable, ErrOverloaded, ErrNotSent, ErrUnknownRoute, ErrWrongCluster, ErrVersion, ErrWrongNode:
+	case ErrUnreachable, ErrOverloaded, ErrNotSent, ErrUnknownRoute, ErrWrongCluster, ErrVersion, ErrWrongNode, ErrEnding:
 		return true, false
 	case ErrLost, ErrDeadline, ErrInternal:
 		return false, true

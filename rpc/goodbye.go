@@ -20,7 +20,7 @@ const (
 	goodbyeID = 1<<64 - 1
 )
 
-var errGoodbye = fmt.Errorf("%w: the node is stopping, and takes no more requests", ErrClosed)
+var errGoodbye = fmt.Errorf("%w: the node is stopping, and takes no more requests", ErrEnding)
 
 // goodbye has the connection end: it takes no more requests.
 func (c *serverConn) goodbye() {

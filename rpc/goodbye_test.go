@@ -136,12 +136,12 @@ func TestRequestsThatCrossAGoodbyeAreRefused(t *testing.T) {
 		took := closing(s)
 		d.want(kindGoodbye, goodbyeID)
 		d.ask(1)
-		d.wantRefusal(1, ErrClosed)
+		d.wantRefusal(1, ErrEnding)
 		time.Sleep(goodbyeTime / 4)
 		call.Reply(&blob{})
 		d.want(kindReply, 0)
 		d.ask(2)
-		d.wantRefusal(2, ErrClosed)
+		d.wantRefusal(2, ErrEnding)
 		_ = d.Close()
 		if took := <-took; took != goodbyeTime/4 {
 			t.Errorf("the server waited for %v after all had left", took)
@@ -162,7 +162,7 @@ func TestWhoDoesNotKnowAGoodbyeIsRefusedForAWhile(t *testing.T) {
 		for id := range uint64(9) {
 			time.Sleep(goodbyeTime / 10)
 			d.ask(id)
-			d.wantRefusal(id, ErrClosed)
+			d.wantRefusal(id, ErrEnding)
 		}
 		if d.want(255, 0); len(calls) > 0 {
 			t.Error("a request was taken after the goodbye")
@@ -191,7 +191,7 @@ func TestNobodyIsLetInBehindAGoodbye(t *testing.T) {
 			t.Error("it was let in")
 		}
 		c := newServerConn(s, conn, &hello{}, &hello{})
-		if err := s.admit(c); !errors.Is(err, ErrClosed) {
+		if err := s.admit(c); !errors.Is(err, ErrEnding) {
 			t.Errorf("whose introduction was read just then: %v", err)
 		}
 	})
@@ -256,7 +256,7 @@ func TestCallersLeaveAConnectionThatSaysGoodbye(t *testing.T) {
 			t.Errorf("answered behind the goodbye: %v", err)
 		}
 		s.write(kindFailure, a, appendError(nil, errGoodbye, true))
-		if err := <-first; !NotSent(err) || !errors.Is(err, ErrClosed) {
+		if err := <-first; !NotSent(err) || !errors.Is(err, ErrEnding) {
 			t.Errorf("refused behind the goodbye: %v", err)
 		}
 		s.want(255, 0)

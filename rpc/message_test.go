@@ -153,7 +153,7 @@ func TestMuxCloseEndsItsHandlers(t *testing.T) {
 			t.Errorf("the running handler: %v", err)
 		}
 		mux.Serve(Peer{}, string(echo), []byte{0x91, 0xc4, 0}, time.Now().Add(time.Hour), reply)
-		if err := <-outcome; !errors.Is(err, ErrClosed) || !NotSent(err) {
+		if err := <-outcome; !errors.Is(err, ErrEnding) || !NotSent(err) {
 			t.Errorf("a request after Close: %v", err)
 		}
 	})

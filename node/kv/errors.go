@@ -94,6 +94,8 @@ func reason(err error) string {
 		return "no answer yet"
 	case errors.Is(err, rpc.ErrUnreachable):
 		return "unreachable"
+	case errors.Is(err, rpc.ErrEnding):
+		return "is stopping"
 	case errors.Is(err, rpc.ErrDeadline), errors.Is(err, rpc.ErrNotSent):
 		return "no answer in time"
 	case errors.Is(err, rpc.ErrLost):
