@@ -143,7 +143,7 @@ var searches = map[string]search{
 		o.Pace.Scrub = time.Minute
 		s.Steps = []sim.Step{}
 		often(rng, &s, time.Second, s.Length*2/3, time.Second, "weight", "weight", "join")
-		often(rng, &s, s.Length/3, s.Length, 4*time.Second, "bit rot", "bit rot", "table rot", "isolate", "kill")
+		often(rng, &s, s.Length/3, s.Length, 4*time.Second, "bit rot", "bit rot", "isolate", "kill")
 		return o, s
 	},
 	// repair has nodes audit and forget as often as they can, values expire and
