@@ -1,9 +1,11 @@
 package paxos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -97,9 +99,6 @@ const leaveMin = time.Millisecond
 
 // leave waits for messages that are about to be sent.
 func leave(ctx context.Context, left time.Duration) {
-	if left <= 0 {
-		return
-	}
 	wait := time.NewTimer(left)
 	defer wait.Stop()
 	select {
@@ -111,11 +110,6 @@ func leave(ctx context.Context, left time.Duration) {
 // phase sends the proposer's message to all acceptors and hands it their answers
 // until it wants something else. Who has not answered when patience ends has failed.
 func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []error, patience time.Duration) Step {
-	type answer struct {
-		from  int
-		reply Reply
-		err   error
-	}
 	m := p.Message()
 	answers := make(chan answer, len(acceptors))
 	var calls sync.WaitGroup
@@ -136,17 +130,51 @@ func phase(ctx context.Context, p *Proposer, acceptors []Acceptor, failed []erro
 		})
 	}
 	for {
-		a := <-answers
+		heard := []answer{<-answers}
+		if left := leaveMin - time.Since(began); left > 0 {
+			leave(ctx, left) // some answer or fail at once, where others have not been sent to yet
+			heard = inOrder(heard, answers)
+		}
 		step := Wait
-		failed[a.from] = a.err
-		if a.err != nil {
-			step = p.Fail(a.from, m)
-		} else {
-			step = p.Answer(a.from, m, a.reply)
+		for _, a := range heard {
+			failed[a.from] = a.err
+			next := Wait
+			if a.err != nil {
+				next = p.Fail(a.from, m)
+			} else {
+				next = p.Answer(a.from, m, a.reply)
+			}
+			if next != Wait {
+				step = next
+			}
 		}
 		if step != Wait {
-			leave(ctx, leaveMin-time.Since(began)) // some answer or fail at once, where others have not been sent to yet
 			return step
 		}
 	}
+}
+
+// answer is what became of a message to one acceptor.
+type answer struct {
+	from  int
+	reply Reply
+	err   error
+}
+
+// inOrder adds the answers that have come to those that were heard: who has answered
+// first, then who has failed, as several may do at one instant.
+func inOrder(heard []answer, answers <-chan answer) []answer {
+	for len(answers) > 0 {
+		heard = append(heard, <-answers)
+	}
+	slices.SortFunc(heard, func(a, b answer) int {
+		if (a.err == nil) != (b.err == nil) {
+			if a.err == nil {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.from, b.from)
+	})
+	return heard
 }
