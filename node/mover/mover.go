@@ -78,6 +78,7 @@ func (m *Mover) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer m.running.Wait()
 	defer cancel()
+	m.pause(ctx, 0, nil) // much happens at the instant of the start
 	for ctx.Err() == nil {
 		changed := m.cfg.Rings.Changed()
 		m.pause(ctx, m.round(ctx), changed)

@@ -99,6 +99,7 @@ func (t *Topology) Learn(ctx context.Context, from rpc.Peer, epoch uint64) error
 	if t.holds(epoch) {
 		return nil
 	}
+	defer t.aside(ctx, time.Now(), from.ID)
 	queued := t.lessons.Load()
 	if err := t.learning.take(ctx); err != nil {
 		return fmt.Errorf("learn ring epoch %d: %w", epoch, err)

@@ -46,6 +46,7 @@ func (t *Topology) Run(ctx context.Context) error {
 // follow announces what this node holds, and pulls what others hold newer.
 func (t *Topology) follow(ctx context.Context) error {
 	chance := t.generator("follow")
+	pause(ctx, chance, wakeMore) // much happens at the instant of the start
 	var announced gossip.State
 	first, trouble := true, ""
 	for ctx.Err() == nil {
@@ -121,6 +122,7 @@ func (t *Topology) ahead(view *gossip.View, held *decided) (ahead []gossip.Peer,
 // that it stays one.
 func (t *Topology) settle(ctx context.Context) error {
 	chance := t.generator("settle")
+	pause(ctx, chance, wakeMore)
 	failures, said := 0, ""
 	for ctx.Err() == nil {
 		viewed, changed := t.cfg.Membership.Changed(), t.Changed()

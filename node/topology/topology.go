@@ -273,6 +273,9 @@ type turn chan struct{}
 func newTurn() turn { return make(turn, 1) }
 
 func (t turn) take(ctx context.Context) error {
+	if ctx.Err() != nil { // a select of two that are ready would toss a coin
+		return context.Cause(ctx)
+	}
 	select {
 	case t <- struct{}{}:
 		return nil
