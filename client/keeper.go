@@ -78,6 +78,9 @@ func (c *Client) refresh(ctx context.Context) {
 			return // probes go on, and whoever answers one sends the ring
 		}
 		t.add(n)
+		if n.probing.Load() {
+			continue // it is being asked
+		}
 		if c.learn(ctx, n, time.Now().Add(probeTimeout)) == nil {
 			return
 		}
