@@ -32,7 +32,7 @@ func (h *Host) conn(to rpc.Peer) *conn {
 	}
 	n := h.net
 	c := &conn{from: h, to: to, name: n.nameAt[to.Addr], pending: map[*request]bool{}}
-	c.until = time.Now().Add(n.cfg.DialTimeout + c.there().untie())
+	c.until = time.Now().Add(n.cfg.DialTimeout + c.untie())
 	at, _ := slices.BinarySearchFunc(h.conns, c, func(a, b *conn) int {
 		return cmp.Or(cmp.Compare(a.to.Addr, b.to.Addr), a.to.ID.Compare(b.to.ID))
 	})
@@ -50,12 +50,25 @@ func (h *Host) conn(to rpc.Peer) *conn {
 func (c *conn) there() *link { return c.from.net.link(c.from.name, c.name) }
 func (c *conn) back() *link  { return c.from.net.link(c.name, c.from.name) }
 
+// about begins the draws of a link for what a connection is about to do. There may be
+// two to one address: to a node that is known, and to whoever is there.
+func (c *conn) about(l *link, what string) { l.about(what, 0, checksum(c.to.ID[:])) }
+
+// untie draws a bit to add to a timeout of the network. Processes wait by whole
+// seconds, and what happens at one instant has no order: a dial that is given up
+// just when its caller asks again would end in either way.
+func (c *conn) untie() time.Duration {
+	l := c.there()
+	c.about(l, "timeout")
+	return time.Duration(l.rng.Int64N(int64(time.Millisecond)))
+}
+
 // dial sends the first packet.
 func (c *conn) dial() {
 	if c.broken || c.target != nil {
 		return
 	}
-	c.there().about("dial", 0, 0)
+	c.about(c.there(), "dial")
 	c.there().schedule(c.there().delay(0), c.dialed)
 }
 
@@ -67,18 +80,18 @@ func (c *conn) dialed() {
 	case c.broken || c.target != nil:
 	case !c.there().cut.IsZero() || !c.back().cut.IsZero() || n.off[c.to.Addr],
 		target != nil && target.paused, c.from.paused:
-		c.there().about("redial", 0, 0)
+		c.about(c.there(), "redial")
 		c.there().schedule(redial, c.dial)
 	case target == nil:
-		c.back().about("refusal", 0, 0)
+		c.about(c.back(), "refusal")
 		c.back().schedule(c.back().delay(0), func() {
 			if c.target == nil {
 				c.fail(fmt.Errorf("dial: connection refused"))
 			}
 		})
 	default:
-		c.back().about("handshake", 0, 0)
-		c.there().about("handshake", 0, 0)
+		c.about(c.back(), "handshake")
+		c.about(c.there(), "handshake")
 		shake := c.back().delay(0) + c.there().delay(0) + c.back().delay(0)
 		c.there().schedule(shake, func() { c.shaken(target) })
 	}

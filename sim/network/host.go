@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -113,7 +114,7 @@ func (h *Host) Send(to rpc.Peer, route string, msg any, deadline time.Time, c rp
 		deadline = time.Now().Add(10 * time.Second)
 	}
 	body, err := rpc.AppendMessage(nil, msg)
-	r := &request{from: h, to: to, route: route, body: body, sum: checksum(body), deadline: deadline, patience: time.Until(deadline), c: c}
+	r := &request{from: h, to: to, route: route, body: body, sum: crc32.Update(checksum(body), castagnoli, to.ID[:]), deadline: deadline, patience: time.Until(deadline), c: c}
 	n := h.net
 	n.mu.Lock()
 	if n.closed { // its goroutine calls nobody any more

@@ -124,14 +124,6 @@ func (l *link) delay(size int) time.Duration {
 	return d + l.linger(size)
 }
 
-// untie draws a bit to add to a timeout of the network. Processes wait by whole
-// seconds, and what happens at one instant has no order: a dial that is given up
-// just when its caller asks again would end in either way.
-func (l *link) untie() time.Duration {
-	l.about("timeout", 0, 0)
-	return time.Duration(l.rng.Int64N(int64(time.Millisecond)))
-}
-
 // pace draws how long a packet takes that nothing holds up.
 func (l *link) pace() time.Duration {
 	s := l.shape()

@@ -18,7 +18,7 @@ type request struct {
 	to       rpc.Peer
 	route    string
 	body     []byte
-	sum      uint32 // of body
+	sum      uint32 // of body, and to whom it goes
 	deadline time.Time
 	patience time.Duration // what was left at Send; the receiver adds it to its arrival
 	c        rpc.Completer
