@@ -78,6 +78,15 @@ func draw(rng *rand.Rand, faults []Fault, length time.Duration) []Step {
 	return out
 }
 
+// moments are how much later than a schedule says a fault begins, and how much later
+// it ends: less than a millisecond. Schedules count whole milliseconds from when the
+// last client has connected, and so do ticks of that client: what happens at one instant
+// has no order.
+func (s Step) moments() (begin, end time.Duration) {
+	rng := rand.New(rand.NewPCG(s.Seed, 2))
+	return time.Duration(rng.Int64N(int64(time.Millisecond))), time.Duration(rng.Int64N(int64(time.Millisecond)))
+}
+
 // Told is a fault that begins or ends.
 type Told struct {
 	At    time.Time
@@ -107,7 +116,8 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 	began := time.Now()
 	var turns []turn
 	for i, s := range steps {
-		turns = append(turns, turn{at: s.At, step: i})
+		begin, _ := s.moments()
+		turns = append(turns, turn{at: s.At + begin, step: i})
 	}
 	tell := func(t Told) {
 		t.At = time.Now()
@@ -136,7 +146,8 @@ func (c *Cluster) befall(ctx context.Context, steps []Step) (told []string, err 
 			note, end := f.Begin(c, rand.New(rand.NewPCG(s.Seed, 1)))
 			tell(Told{Fault: s.Fault, Note: note})
 			if end != nil { // some take their time to begin
-				turns = append(turns, turn{at: max(s.At, time.Since(began)) + s.For, step: now.step, end: end})
+				_, more := s.moments()
+				turns = append(turns, turn{at: max(s.At, time.Since(began)) + s.For + more, step: now.step, end: end})
 			}
 		}
 	}
