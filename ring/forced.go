@@ -121,6 +121,9 @@ func (r *Record) WithForced(f Forced) (*Record, error) {
 	for p := range next.Since {
 		next.Since[p] = next.Epoch
 	}
+	for i := range next.Moves {
+		next.Moves[i].Got = 0 // told of a time that may not have been the last
+	}
 	next.seal()
 	if err := next.Validate(); err != nil {
 		return fail("%w", err)

@@ -111,6 +111,11 @@ func (r *Record) replaced(old NodeID, m Member) *Record {
 		}
 		return move.names(old)
 	})
+	for i := range next.Moves {
+		if move := &next.Moves[i]; r.HomeIndex(move.Partition, old) >= 0 {
+			move.Got = 0 // a slot that had got what there was has nothing now
+		}
+	}
 	next.settle(r)
 	return next
 }

@@ -324,6 +324,42 @@ func TestASlotIsAddedOnlyAfterItsHomeHasPulled(t *testing.T) {
 	}
 }
 
+// Who takes a lost home's place has nothing of what that one had pulled, and nothing that
+// was pulled before the ring was forced counts.
+func TestWhatWasPulledIsForgottenWithItsHome(t *testing.T) {
+	dual := must(t)(found(t, testMembers(4), 1, 4).WithReplicas(3))
+	dual = must(t)(dual.WithSteps([]StepTo{{0, StepDual}}))
+	for s, id := range dual.Homes(0) {
+		if id != dual.Moves[0].From {
+			dual = must(t)(dual.WithSteps([]StepTo{{0, StepGot + Step(s)}}))
+		}
+	}
+	m := &dual.Moves[0]
+	if !dual.gotEnough(m) {
+		t.Fatalf("%b have pulled", m.Got)
+	}
+	for s, id := range dual.Homes(0) {
+		if id == m.From {
+			continue
+		}
+		lost := must(t)(dual.WithLost(id))
+		if lost.Moves[0].Got != m.Got {
+			t.Errorf("slot %d is lost: %b", s, lost.Moves[0].Got)
+		}
+		next := must(t)(lost.WithReplacement(id, testMember(50)))
+		if is := next.MoveOf(0); is == nil || is.Got != 0 || next.gotEnough(is) {
+			t.Errorf("slot %d has another home: %v", s, is)
+		}
+	}
+	forced, err := dual.WithForced(Forced{Epoch: dual.Epoch + 9, By: dual.Members[0].ID, Survivors: []NodeID{dual.Members[0].ID, dual.Members[1].ID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if forced.Moves[0].Got != 0 {
+		t.Errorf("forced: %b", forced.Moves[0].Got)
+	}
+}
+
 // A record that breaks a rule of the change is refused, whoever made it.
 func TestFollowsRefusesOtherChangesOfTheNumberOfHomes(t *testing.T) {
 	r := found(t, testMembers(5), 4, 3)

@@ -174,10 +174,11 @@ func (a *app) printRing(view client.RingView) error {
 			Cluster    string      `json:"cluster"`
 			Epoch      uint64      `json:"epoch"`
 			Replicas   int         `json:"replicas"`
+			Before     int         `json:"replicas_before,omitempty"` // while that is changed
 			Members    []shareJSON `json:"members"`
 			Partitions [][]string  `json:"partitions"`
 			Bounds     boundsJSON  `json:"bounds"`
-		}{"ring/v1", r.Cluster.String(), r.Name, r.Epoch, r.Replicas, shares, partitions, bounds})
+		}{"ring/v1", r.Cluster.String(), r.Name, r.Epoch, r.Replicas, r.Before, shares, partitions, bounds})
 	}
 	rows := [][]string{{"PARTITION", "HOMES"}}
 	if len(r.Moves) > 0 {
