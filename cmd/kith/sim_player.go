@@ -32,7 +32,7 @@ type playRequest struct {
 	First, Every, Seeds uint64
 	Length              time.Duration
 	Shrink              int  // runs to shrink a failure with, at most
-	LyingDisks          bool // for seeds
+	LyingDisks, Changes bool // for seeds
 	Record              bool // give the trace and its hash
 }
 
@@ -124,7 +124,7 @@ func (p *player) play() error {
 	}
 	for n, seed := uint64(0), p.ask.First; p.err == nil && (p.ask.Seeds == 0 || n < p.ask.Seeds); n, seed = n+1, seed+p.ask.Every {
 		o, s := sim.Swarm(seed, p.ask.Length)
-		o.LyingDisks = p.ask.LyingDisks
+		o.LyingDisks, s.Changes = p.ask.LyingDisks, s.Changes || p.ask.Changes
 		p.one(o, s)
 	}
 	return p.err
@@ -201,6 +201,7 @@ func playing(ctx context.Context, ask playRequest, patience time.Duration, take 
 type play struct {
 	length, watchdog time.Duration
 	lyingDisks       bool
+	changes          bool
 }
 
 // lengthDefault is the virtual time of a random run.
@@ -209,6 +210,7 @@ const lengthDefault = 2 * time.Minute
 func (f *play) flags(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.length, "length", lengthDefault, "virtual time that faults and clients have, of a seed")
 	flags.BoolVar(&f.lyingDisks, "lying-disks", false, "disks that forget what they say is synced, of a seed: to see a promise broken")
+	flags.BoolVar(&f.changes, "changes", false, "have operators change the ring in every run, and not in each third, of a seed")
 	flags.DurationVar(&f.watchdog, "watchdog", 2*time.Minute, "give up when virtual time stands still for so long")
 }
 
@@ -228,7 +230,7 @@ func (a *app) request(name string, f play) (playRequest, error) {
 		return playRequest{}, err
 	}
 	saved, seed, err := a.savedOf(name)
-	return playRequest{Saved: saved, First: seed, Every: 1, Seeds: 1, Length: f.length, LyingDisks: f.lyingDisks}, err
+	return playRequest{Saved: saved, First: seed, Every: 1, Seeds: 1, Length: f.length, LyingDisks: f.lyingDisks, Changes: f.changes}, err
 }
 
 // replay is the command that plays a seed again.
@@ -236,6 +238,9 @@ func (f *play) replay(seed uint64) string {
 	line := fmt.Sprintf("kith sim replay %d --length %v", seed, f.length)
 	if f.lyingDisks {
 		line += " --lying-disks"
+	}
+	if f.changes {
+		line += " --changes"
 	}
 	return line
 }

@@ -34,7 +34,7 @@ cluster, clients and a schedule of faults of its own, and all promises are check
 in the end. It stops at the first that is broken, tells the story of the key,
 and shrinks the run to a short one that still breaks a promise.`,
 		Example: `  kith sim search --seeds 200 --length 20s
-  kith sim search --minutes 10
+  kith sim search --changes --minutes 10
   kith sim search --from 5000 --seeds 1000 --keep-going --format json`,
 		Args: a.want(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -147,7 +147,7 @@ func (s *search) run(ctx context.Context) error {
 		s.stops = append(s.stops, stop)
 	}
 	for w := range s.workers {
-		ask := playRequest{First: s.from + uint64(w), Every: uint64(s.workers), Length: s.length, LyingDisks: s.lyingDisks, Shrink: s.shrink}
+		ask := playRequest{First: s.from + uint64(w), Every: uint64(s.workers), Length: s.length, LyingDisks: s.lyingDisks, Changes: s.changes, Shrink: s.shrink}
 		if s.seeds > 0 {
 			if ask.Seeds = (s.seeds + uint64(s.workers-1-w)) / uint64(s.workers); ask.Seeds == 0 {
 				continue
