@@ -323,3 +323,63 @@ func TestSlotsThatMoveOutliveThatTheRingIsForced(t *testing.T) {
 		})
 	}
 }
+
+// Keepers that were given up, and live, go on by themselves: status says so on both sides
+// when they meet, and no request is carried out by both.
+func TestASplitRingIsSaidOnBothSides(t *testing.T) {
+	inBubble(t, 250, 16, 3, func(b *bubble) {
+		b.found(5)
+		var one, two []string
+		for i, x := range b.boxes {
+			if i < 2 {
+				one = append(one, x.name)
+			} else {
+				two = append(two, x.name)
+			}
+		}
+		all := append([]string{"me"}, one...)
+		b.net.Partition(all, two)
+		time.Sleep(30 * time.Second)
+		if _, err := b.boxes[0].force(b.boxes[0], b.boxes[1]); err != nil {
+			t.Fatal(err)
+		}
+		b.net.Heal() // for no time
+		b.net.Partition(one, append([]string{"me"}, two...))
+		b.boxes[3].must(api.ChangeRequest{Verb: api.VerbWeight, Member: "n3", Number: 2})
+		b.net.Heal()
+		for _, x := range b.boxes {
+			b.until(x.name+" says that the ring is split", func() bool { return strings.Contains(x.problems(x), "split into two histories") })
+		}
+		forced, other := b.boxes[0].record(), b.boxes[4].record()
+		if len(forced.Forced) != 1 || len(other.Forced) != 0 {
+			t.Errorf("one side took over what the other has: %d and %d", len(forced.Forced), len(other.Forced))
+		}
+		// Whoever is asked, and passes the request on, homes of one side alone are counted.
+		acked := make([]int, 2)
+		for i := range 64 {
+			for _, x := range []*box{b.boxes[0], b.boxes[3]} {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				resp, err := api.Put.Call(ctx, x.me, x.peer(), &api.PutRequest{Key: []byte(fmt.Sprint("key-", i)), Value: []byte("v"), W: api.Quorum})
+				cancel()
+				if err != nil {
+					continue
+				}
+				sides := map[int]bool{}
+				for _, id := range resp.Receipt.Answered {
+					side := 0
+					if !slices.ContainsFunc(b.boxes[:2], func(y *box) bool { return y.id == id }) {
+						side = 1
+					}
+					sides[side] = true
+					acked[side]++
+				}
+				if len(sides) != 1 {
+					t.Errorf("key-%d at %s is acknowledged by both sides: %v", i, x.name, resp.Receipt.Answered)
+				}
+			}
+		}
+		if acked[0] == 0 || acked[1] == 0 {
+			t.Errorf("the sides have given %v acknowledgements", acked)
+		}
+	})
+}

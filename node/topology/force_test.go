@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -379,4 +380,40 @@ func (d *disk) holds(t *testing.T) *ring.Record {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// Two operators force the ring at once, with the same survivors: one record comes of it,
+// and who is told that nothing was changed, or to repeat it, is told the truth.
+func TestTwoOperatorsForceOneRecord(t *testing.T) {
+	for seed := range uint64(runs(12)) {
+		inWorld(t, seed, func(t *testing.T, w *world) {
+			nodes := w.founded(5, 3)
+			for _, n := range nodes[2:] {
+				n.kill()
+			}
+			errs := make([]error, 2)
+			var asked sync.WaitGroup
+			for i, n := range nodes[:2] {
+				wait := time.Duration(w.dice.IntN(20)) * time.Millisecond
+				asked.Go(func() {
+					time.Sleep(wait)
+					_, errs[i] = n.force(nodes[:2]...)
+				})
+			}
+			asked.Wait()
+			for i, err := range errs {
+				if err != nil && !errors.Is(err, ErrForced) && !errors.Is(err, ErrForcing) {
+					t.Errorf("seed %d: operator %d: %v", seed, i, err)
+				}
+			}
+			nodes[0].mustForceOrStands(nodes[:2]...)
+			r := w.agree(3, nodes[:2]...)
+			if len(r.Forced) != 1 {
+				t.Fatalf("seed %d: forced %d times: %v", seed, len(r.Forced), errs)
+			}
+			if err := nodes[1].add(1); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }
