@@ -38,19 +38,32 @@ func TestPatchThatDoesNotApplyIsNamed(t *testing.T) {
 	}
 }
 
-// KITH_MUTANTS=N plants the N bugs that are found soonest, and hunts them. It
-// takes some seconds for each.
+// KITH_MUTANTS names bugs to plant and hunt, with commas between; a number among them
+// is for as many as are found soonest. Each takes some seconds.
 func TestSearchFindsPlantedBugs(t *testing.T) {
-	n, err := strconv.Atoi(os.Getenv("KITH_MUTANTS"))
-	if err != nil {
-		t.Log("KITH_MUTANTS is not set to a number: no bug is planted")
+	list := os.Getenv("KITH_MUTANTS")
+	if list == "" {
+		t.Log("KITH_MUTANTS is not set: no bug is planted")
 		return
 	}
 	all, err := bugs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range all[:min(n, len(all))] {
+	var names []string
+	for name := range strings.SplitSeq(list, ",") {
+		if n, err := strconv.Atoi(name); err == nil {
+			for _, b := range all[:min(n, len(all))] {
+				names = append(names, b.Name)
+			}
+			continue
+		}
+		names = append(names, name)
+	}
+	if all, err = named(all, names); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
 		f, err := b.hunt(absolute(t), 2000, 0)
 		if err != nil {
 			t.Fatal(err)
