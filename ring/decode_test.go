@@ -110,6 +110,7 @@ func FuzzDecode(f *testing.F) {
 	moving.Banned = []NodeID{testID(99)}
 	moving.seal()
 	f.Add(moving.Encode())
+	f.Add(force(f, force(f, second, 1000, 0, 1), 1<<41, 1).Encode())
 	for _, n := range []int{2, 4} {
 		uneven := must(f)(second.WithReplicas(n))
 		f.Add(uneven.Encode())
