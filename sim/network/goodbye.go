@@ -50,9 +50,7 @@ func (h *Host) sayGoodbye() bool {
 			if c.target != h {
 				continue
 			}
-			l := n.link(h.name, other.name)
-			l.about("goodbye", 0, 0)
-			l.transmit(&packet{to: other, conn: c, note: "goodbye", deliver: c.leave})
+			c.back().transmit(&packet{to: other, conn: c, sum: checksum(c.to.ID[:]), note: "goodbye", deliver: c.leave})
 		}
 	}
 	return h.visited()
@@ -80,7 +78,7 @@ func (c *conn) rest() {
 	target := c.target
 	c.end(nil)
 	l := c.there()
-	l.about("closing", 0, 0)
+	c.about(l, "closing")
 	l.schedule(l.delay(0), func() {
 		if !target.visited() {
 			target.farewell()
