@@ -41,6 +41,9 @@ func (n *Node) force(ctx context.Context, _ rpc.Peer, req *api.ForceRequest) (*a
 	case err != nil:
 		return nil, fmt.Errorf("%w: repeat the same command: %w", api.ErrUnknown, err)
 	}
+	if forced.Epoch == r.Epoch {
+		return &api.ChangeResponse{Epoch: r.Epoch, Said: []string{}}, nil
+	}
 	n.cfg.Logger.Warn("the ring was forced", "epoch", forced.Epoch, "who", req.Who, "survivors", req.Survivors)
 	return &api.ChangeResponse{Epoch: forced.Epoch, Changed: true, Said: forced.Changes(r)}, nil
 }

@@ -113,7 +113,9 @@ func (a *app) force(ctx context.Context, f *forceFlags) error {
 		return a.writeJSON(changeJSON{"ring-change/v1", "force-epoch", "", "", 0, "done", withSaid(done), false})
 	}
 	a.printChange(done)
-	a.hint("who was left out is no keeper any more: kith remove what is gone, kith join what comes back")
+	if done.Changed {
+		a.hint("who was left out is no keeper any more: kith remove what is gone, kith join what comes back")
+	}
 	return nil
 }
 

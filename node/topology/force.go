@@ -30,7 +30,7 @@ type Forcing struct {
 // Force makes survivors change the ring together where a majority of the keepers is gone
 // for good: the keepers are chosen among them from then on. It is the last resort: if the
 // others live, the cluster falls apart into two. It returns the record that was forced,
-// which may be that of an earlier try that was not known to have come to its end.
+// or that of an earlier try that was not known to have come to its end, or a later one.
 //
 // After an error that wraps ErrForced nothing was changed. After ErrForcing it has to be
 // repeated; after ErrUnconfirmed the record stands.
@@ -42,7 +42,10 @@ func (t *Topology) Force(ctx context.Context, f Forcing) (*ring.Record, error) {
 	g := &forcer{Topology: t, Forcing: f}
 	g.Survivors = slices.Clone(f.Survivors)
 	slices.SortFunc(g.Survivors, ring.NodeID.Compare)
-	if err := g.look(ctx); err != nil {
+	switch err := g.look(ctx); {
+	case errors.Is(err, errStands):
+		return g.base.record, g.adopted(ctx, &forced{record: g.base.record, encoded: g.base.encoded})
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrForced, err)
 	}
 	value, err := g.prepare(ctx)
@@ -172,6 +175,9 @@ func (g *forcer) named() error {
 	return nil
 }
 
+// errStands says that the same survivors have forced the ring already.
+var errStands = errors.New("it stands already")
+
 // needed refuses where the ring can be changed without force, or where a keeper lives who
 // is not named. What some have accepted already has to come to its end all the same.
 func (g *forcer) needed(ctx context.Context, bound, accepted bool) error {
@@ -181,6 +187,9 @@ func (g *forcer) needed(ctx context.Context, bound, accepted bool) error {
 		if !slices.Contains(g.Survivors, id) {
 			missing = append(missing, id)
 		}
+	}
+	if f := r.LastForced(); !bound && 2*len(missing) < len(r.Keepers) && f != nil && slices.Equal(f.Survivors, g.Survivors) {
+		return errStands
 	}
 	if !bound && 2*len(missing) < len(r.Keepers) {
 		return fmt.Errorf("it is not needed: %d of the %d keepers are among the survivors, which is a majority", len(r.Keepers)-len(missing), len(r.Keepers))

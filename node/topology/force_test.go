@@ -71,6 +71,9 @@ func TestSurvivorsForceTheRingAndLostKeepersComeBackAsMembers(t *testing.T) {
 				t.Fatalf("forced %+v", r.LastForced())
 			}
 			w.storm(seed%2 == 1)
+			if again, err := nodes[1].force(nodes[:2]...); seed%2 == 0 && (err != nil || again.Epoch != r.Epoch) {
+				t.Errorf("once more, it is %v, %v", again, err)
+			}
 			if err := nodes[1].add(3); err != nil {
 				t.Fatal(err)
 			}
