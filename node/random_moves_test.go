@@ -45,7 +45,7 @@ type storyteller struct {
 	// resizes has operators ask for other numbers of homes, too. They give nobody up
 	// then: with one home, what that has is gone.
 	resizes bool
-	asked  atomic.Pointer[[]rpc.Peer] // whom clients ask
+	asked   atomic.Pointer[[]rpc.Peer] // whom clients ask
 }
 
 // look has clients ask those whose process is there.

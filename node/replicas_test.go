@@ -26,7 +26,7 @@ func (b *bubble) replicated(n int, active ...*box) *ring.Record {
 func TestTheNumberOfReplicasChangesUnderLoad(t *testing.T) {
 	inBubble(t, 200, 8, 1, func(b *bubble) {
 		b.found(5)
-		c := b.check(16, 60*time.Millisecond, b.boxes...)
+		c := b.check(12, 80*time.Millisecond, b.boxes...)
 		time.Sleep(time.Second)
 		for i, n := range []int{3, 5, 3, 1} {
 			resp := b.boxes[i].must(api.ChangeRequest{Verb: api.VerbReplicas, Number: n})
@@ -51,13 +51,13 @@ func TestFault19_WhoeverIsKilledWhileTheNumberOfReplicasChangesGoesOn(t *testing
 		phase    ring.Phase
 		who      string
 	}{
-		{1, 2, ring.PhaseDual, "newcomer"}, {1, 2, ring.PhaseReadNew, "home"}, {2, 3, ring.PhaseReadNew, "newcomer"}, {3, 4, ring.PhaseDual, "home"},
-		{2, 1, ring.PhaseDual, "leaver"}, {2, 1, ring.PhaseDual, "home"}, {3, 2, ring.PhaseDual, "leaver"}, {3, 2, ring.PhaseDual, "home"}, {4, 3, ring.PhaseDual, "home"},
+		{1, 2, ring.PhaseDual, "newcomer"}, {1, 2, ring.PhaseReadNew, "home"}, {2, 3, ring.PhaseReadNew, "newcomer"},
+		{2, 1, ring.PhaseDual, "leaver"}, {2, 1, ring.PhaseDual, "home"}, {3, 2, ring.PhaseDual, "leaver"}, {3, 2, ring.PhaseDual, "home"},
 	} {
 		t.Run(fmt.Sprintf("%d to %d, the %s in %v", c.from, c.to, c.who, c.phase), func(t *testing.T) {
 			inBubble(t, uint64(210+i), 8, c.from, func(b *bubble) {
 				b.found(4)
-				check := b.check(12, 100*time.Millisecond, b.boxes...)
+				check := b.check(6, 200*time.Millisecond, b.boxes...)
 				time.Sleep(time.Second)
 				for _, x := range b.boxes {
 					x.slow(20 * time.Millisecond)
@@ -92,35 +92,33 @@ func TestFault19_WhoeverIsKilledWhileTheNumberOfReplicasChangesGoesOn(t *testing
 // While a member is down that is needed, what waits for it says so and disturbs nobody;
 // one that is given up is done without.
 func TestAMemberThatIsDownIsWaitedForOrGivenUp(t *testing.T) {
-	for i, c := range [][2]int{{3, 2}, {2, 3}, {2, 1}} {
-		for _, removed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%d to %d, removed %v", c[0], c[1], removed), func(t *testing.T) {
-				if c[0] == 2 && removed {
-					return // two homes, one of them dead: no quorum of writes meanwhile, and nothing to be shown
+	for i, c := range []struct {
+		from, to int
+		removed  bool
+	}{{3, 2, false}, {3, 2, true}, {2, 3, false}, {2, 1, false}} {
+		t.Run(fmt.Sprintf("%d to %d, removed %v", c.from, c.to, c.removed), func(t *testing.T) {
+			inBubble(t, uint64(230+i), 8, c.from, func(b *bubble) {
+				b.found(5)
+				check := b.check(6, 250*time.Millisecond, b.boxes[:4]...)
+				time.Sleep(time.Second)
+				down := b.boxes[4]
+				down.kill()
+				time.Sleep(20 * time.Second)
+				b.boxes[0].must(api.ChangeRequest{Verb: api.VerbReplicas, Number: c.to})
+				time.Sleep(20 * time.Second)
+				if r := b.boxes[0].record(); r.Before == 0 {
+					t.Errorf("the change came to its end without %s: %d homes", down.name, r.HomeCount(down.id))
 				}
-				inBubble(t, uint64(230+i), 8, c[0], func(b *bubble) {
-					b.found(5)
-					check := b.check(12, 100*time.Millisecond, b.boxes[:4]...)
-					time.Sleep(time.Second)
-					down := b.boxes[4]
-					down.kill()
-					time.Sleep(20 * time.Second)
-					b.boxes[0].must(api.ChangeRequest{Verb: api.VerbReplicas, Number: c[1]})
-					time.Sleep(40 * time.Second)
-					if r := b.boxes[0].record(); r.Before == 0 {
-						t.Errorf("the change came to its end without %s: %d homes", down.name, r.HomeCount(down.id))
-					}
-					if removed {
-						b.boxes[0].must(api.ChangeRequest{Verb: api.VerbRemove, Member: down.name})
-						b.replicated(c[1], b.boxes[:4]...)
-					} else {
-						down.start()
-						b.replicated(c[1], b.boxes...)
-					}
-					check.end()
-				})
+				if c.removed {
+					b.boxes[0].must(api.ChangeRequest{Verb: api.VerbRemove, Member: down.name})
+					b.replicated(c.to, b.boxes[:4]...)
+				} else {
+					down.start()
+					b.replicated(c.to, b.boxes...)
+				}
+				check.end()
 			})
-		}
+		})
 	}
 }
 
@@ -129,7 +127,7 @@ func TestAMemberThatIsDownIsWaitedForOrGivenUp(t *testing.T) {
 func TestOperatorsMayThinkAgainAboutTheNumberOfReplicas(t *testing.T) {
 	inBubble(t, 240, 16, 3, func(b *bubble) {
 		b.found(5)
-		c := b.check(16, 80*time.Millisecond, b.boxes...)
+		c := b.check(8, 150*time.Millisecond, b.boxes...)
 		time.Sleep(time.Second)
 		answers := make(chan error, 2)
 		for i, n := range []int{5, 1} {
@@ -191,7 +189,7 @@ func TestAPlanOfReplicasSaysWhatItTakes(t *testing.T) {
 // Operators change numbers of homes and the membership as they like, while machines are
 // killed, cut off and come back: nothing acknowledged is lost, and all comes to an end.
 func TestFault53_OtherNumbersOfReplicasEndWellWhateverInterruptsThem(t *testing.T) {
-	for seed := range uint64(long(4)) {
+	for seed := range uint64(long(3)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inBubble(t, 2000+seed, 8, 1+int(seed%3), func(b *bubble) {
 				s := &storyteller{bubble: b, rng: rand.New(rand.NewPCG(seed, 8)), resizes: true}

@@ -229,7 +229,7 @@ func (c *course) strictResizes() (pairs []strict) {
 // Every read that begins after a write was acknowledged, at whatever record either
 // uses, meets it in a home that may answer for it, while a slot is added or taken away.
 // All numbers of homes to five, all phases, all levels that promise it with both
-// numbers, all zones of the members; but for a zone that loses its only home, whose
+// numbers, all zones of the members (with five, a part of them); but for a zone that loses its only home, whose
 // quorum has the writes, of which reads then ask no home any more.
 func TestEveryReadMeetsEveryWriteWhileTheNumberOfHomesChanges(t *testing.T) {
 	for n := 2; n <= 5; n++ {
@@ -241,8 +241,11 @@ func TestEveryReadMeetsEveryWriteWhileTheNumberOfHomesChanges(t *testing.T) {
 				for _, z := range zones {
 					names = append(names, fmt.Sprintf("z%d", z))
 				}
-				c := resizeOf(t, names, grows)
 				courses++
+				if n == 5 && courses%5 != 1 && !long() {
+					continue // of the most homes, some of the ways to lie in zones
+				}
+				c := resizeOf(t, names, grows)
 				for _, p := range c.strictResizes() {
 					if !grows && p.w == levelLocal && p.r == levelEach && c.alone(0, p.wZone) {
 						continue
