@@ -307,6 +307,9 @@ func TestWhoGetsAPartitionBackHasNotSeenWhatItHadWrittenThere(t *testing.T) {
 		operator := m.rest(again, missing, keeps, target)[0]
 		m.weigh(operator, out)
 		m.over()
+		waitUntil(t, time.Minute, "what was let go is still there", func() bool {
+			return len(c.Machines[again].Node().Store().Dropping()) == 0
+		})
 		// Who has the write is not to be asked for it by who comes back.
 		c.Network.Partition([]string{name(again)}, []string{name(keeps), name(target)})
 		c.Network.Mend(name(missing), name(again))
@@ -316,14 +319,11 @@ func TestWhoGetsAPartitionBackHasNotSeenWhatItHadWrittenThere(t *testing.T) {
 		if !slices.Contains(must(c.HomesOf("k")), again) {
 			t.Fatalf("%s is no home again", name(again))
 		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			want(t, m.via[again].Put("k0", read, client.Quorum, 5*time.Second), sim.Done)
-		}()
+		put := make(chan *sim.Op, 1)
+		go func() { put <- m.via[again].Put("k0", read, client.Quorum, 5*time.Second) }()
 		time.Sleep(20 * time.Millisecond)
 		c.Network.Heal()
-		<-done
+		want(t, <-put, sim.Done)
 		judge(t, c, m.h)
 	})
 }
