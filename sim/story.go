@@ -132,9 +132,6 @@ func (s *Story) loses() bool { return s.rots() || s.hasOne([]Fault{removes, repl
 // rots says that what lies on a disk may be damaged, and nobody knows yet.
 func (s *Story) rots() bool { return s.hasOne(LossFaults()) }
 
-// changes says that operators change the ring.
-func (s *Story) changes() bool { return s.hasOne(append(RingFaults(), turnBack)) }
-
 // hasOne says that one of some faults is in the schedule.
 func (s *Story) hasOne(faults []Fault) bool {
 	return slices.ContainsFunc(s.Steps, func(step Step) bool {
@@ -152,9 +149,6 @@ func (c *Client) work(ctx context.Context, s Story, rng *rand.Rand) {
 		level := client.Quorum
 		if rng.IntN(8) == 0 && !s.loses() {
 			level = []client.Level{client.One, client.All}[rng.IntN(2)]
-			if level == client.One && s.changes() {
-				level = client.All // what one home alone has goes with its slot, if nobody reaches it meanwhile
-			}
 		}
 		key := rng.IntN(s.Keys)
 		switch rng.IntN(5) {
