@@ -73,8 +73,9 @@ type getOp struct {
 
 	mu       sync.Mutex // guards all below
 	answered bool
-	attempt  int // answers to an older one don't count
-	reroutes int // see reroutesMax
+	attempt  int  // answers to an older one don't count
+	reroutes int  // see reroutesMax
+	waits    bool // for a newer record, between two attempts: nobody is asked
 	ring     *ring.Record
 	p        ring.Partition
 	seats    quorum.Seats
@@ -155,6 +156,13 @@ func (o *getOp) reroute(from ring.NodeID, epoch uint64) {
 	o.again()
 }
 
+// void ends an attempt: whatever it still hears counts for nothing. reroute must follow;
+// o.mu is held.
+func (o *getOp) void() {
+	o.attempt++
+	o.waits = true
+}
+
 // start begins an attempt by the newest ring record.
 func (o *getOp) start() {
 	r, err := o.c.record()
@@ -172,6 +180,7 @@ func (o *getOp) start() {
 		return
 	}
 	o.attempt++
+	o.waits = false
 	o.ring, o.p = r, r.PartitionOf(o.key)
 	o.seats = quorum.SeatsOf(r, o.p)
 	o.homes, o.slots = o.seats.Members(), o.seats.Readers()
@@ -231,7 +240,7 @@ func (o *getOp) homeAnswered(l *getLeg, got homeCopy) {
 		return
 	}
 	if rerouted(got.err) {
-		o.attempt++
+		o.void()
 		from, epoch := o.homes[l.home], o.ring.Epoch
 		o.mu.Unlock()
 		o.slow(func() { o.reroute(from, epoch) })
@@ -424,7 +433,7 @@ func (o *getOp) stop() { o.answer(nil, errClosed) }
 func (o *getOp) tick(now time.Time) {
 	o.mu.Lock()
 	late := !o.answered && !now.Before(o.own)
-	hedge := !o.answered && !o.settling && now.After(o.hedgeAt)
+	hedge := !o.answered && !o.settling && !o.waits && now.After(o.hedgeAt)
 	if hedge {
 		o.hedgeAt = now.Add(hedgeMin)
 		// The one that was asked for all may be the late one.

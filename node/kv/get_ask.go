@@ -93,7 +93,7 @@ func (o *getOp) ask(more bool) {
 	o.mu.Unlock()
 	for {
 		o.mu.Lock()
-		if attempt != o.attempt || o.answered || o.settling {
+		if attempt != o.attempt || o.answered || o.settling || o.waits {
 			o.mu.Unlock()
 			return
 		}

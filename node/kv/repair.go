@@ -286,7 +286,7 @@ func (m *mending) reroute(from ring.NodeID) {
 		return
 	}
 	o.settling = false
-	o.attempt++ // whatever this attempt still hears is void
+	o.void()
 	o.mu.Unlock()
 	o.reroute(from, m.ring.Epoch)
 }
