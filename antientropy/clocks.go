@@ -32,6 +32,7 @@ const (
 // missing here, at once where it cannot be on its way.
 func (r *Repair) partnerLoop(ctx context.Context, pt *partner) {
 	for r.aside(ctx, "clocks", pt.id) == nil {
+		pt.turn.down()
 		viewed := r.cfg.Members.Changed()
 		wait, reached := r.round(ctx, pt)
 		if reached {

@@ -152,6 +152,7 @@ func (r *Repair) lossyLoop(ctx context.Context) error {
 		if r.aside(ctx, "lossy", r.cfg.Self) != nil {
 			return nil
 		}
+		r.lossy.turn.down()
 	}
 }
 

@@ -225,6 +225,15 @@ func (w wake) up() {
 	}
 }
 
+// down takes back what a loop sees to now. Where several things have woken it at one
+// instant a select picks any of them, and the others must not wake it again.
+func (w wake) down() {
+	select {
+	case <-w:
+	default:
+	}
+}
+
 // bitmap is a set of partitions.
 type bitmap [ring.SlotCount / 64]atomic.Uint64
 
