@@ -113,14 +113,18 @@ func (c *Coordinator) letGo(ctx context.Context) {
 		case <-c.held.wake:
 		case <-timer.C:
 		case <-changed:
-			c.aside(ctx, time.Time{})
 		case <-pulled:
-			c.aside(ctx, time.Time{})
 		case <-ctx.Done():
 			for _, r := range c.held.close() {
 				r.again()
 			}
 			return
+		}
+		// Several of these may be there at one instant, and a select picks any.
+		c.aside(ctx, time.Time{})
+		select {
+		case <-c.held.wake:
+		default:
 		}
 	}
 }

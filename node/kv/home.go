@@ -258,10 +258,8 @@ func errLate(ctx context.Context, than uint64) error {
 func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (*ring.Record, error) {
 	ctx, cancel := context.WithDeadline(c.ctx, deadline)
 	defer cancel()
-	for began, first := time.Now(), true; ; first = false {
-		if !first {
-			c.aside(ctx, began)
-		}
+	began := time.Now()
+	for {
 		changed := c.cfg.Rings.Changed()
 		if r := c.cfg.Rings.Current(); r != nil && r.Epoch > than {
 			return r, nil
@@ -270,6 +268,7 @@ func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (
 			// The record is durable already, or will be at once.
 			select {
 			case <-changed:
+				c.aside(ctx, began) // many may wait for it
 				continue
 			case <-ctx.Done():
 				return nil, errLate(ctx, than)
@@ -282,6 +281,7 @@ func (c *Coordinator) newer(from ring.NodeID, than uint64, deadline time.Time) (
 			select {
 			case <-changed:
 				cancel()
+				c.aside(ctx, began)
 				continue
 			case <-told.Done():
 				cancel()
