@@ -23,7 +23,7 @@ var tableRot = Fault{"table rot", func(c *Cluster, rng *rand.Rand) (string, func
 	if !m.Running() {
 		return m.Name + " is down already", nil
 	}
-	if m.makesUp() {
+	if m.spent() {
 		return m.Name + " has lost enough already", nil
 	}
 	m.Stop()
@@ -59,7 +59,7 @@ var bitRot = Fault{"bit rot", func(c *Cluster, rng *rand.Rand) (string, func() e
 	if !m.Running() {
 		return m.Name + " is down already", nil
 	}
-	if m.makesUp() {
+	if m.spent() {
 		return m.Name + " has lost enough already", nil
 	}
 	m.Stop()
@@ -87,7 +87,7 @@ var rotBehindCut = Fault{"rot behind a cut", func(c *Cluster, rng *rand.Rand) (s
 	misses, knows := order[0], order[1]
 	c.Isolate(misses)
 	rest(context.Background(), time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
-	if !m.Running() || m.makesUp() {
+	if !m.Running() || m.spent() {
 		return m.Name + " is down already, or has lost enough", c.healNetwork
 	}
 	m.Stop()

@@ -29,7 +29,23 @@ func (m *Machine) makesUp() bool {
 // it.
 func (m *Machine) mayLose() bool {
 	r := m.cluster.rings.At(m.cluster.rings.Last())
-	return m.Running() && r.HomeCount(m.ID()) > 0 && !m.makesUp()
+	return m.Running() && r.HomeCount(m.ID()) > 0 && !m.spent()
+}
+
+// spent says that the machine's disk must not be hurt now.
+func (m *Machine) spent() bool { return m.makesUp() || m.decides() }
+
+// decides says that without this machine too few are left of those who vote on the
+// ring: what is lost with it then, nobody promises to bring back.
+func (m *Machine) decides() bool {
+	r := m.cluster.rings.At(m.cluster.rings.Last())
+	left := 0
+	for _, id := range r.Keepers {
+		if id != m.ID() && !slices.Contains(m.gone, id) && r.Member(id).State != ring.Lost {
+			left++
+		}
+	}
+	return r.IsKeeper(m.ID()) && 2*left <= len(r.Keepers)
 }
 
 // Retired says that the machine has no node: it never had one, or the one that it had

@@ -13,20 +13,32 @@ import (
 
 // One seed gives one trace: the same operations with the same outcomes at the same
 // nanoseconds, and the same messages between the same machines.
-func TestOneSeedOneTrace(t *testing.T) { oneTrace(t, seeds(20), 4*time.Second) }
+func TestOneSeedOneTrace(t *testing.T) { oneTrace(t, seeds(20), 4*time.Second, sim.Swarm) }
 
 // Longer runs meet more coincidences.
-func TestOneSeedOneTraceOfLongRuns(t *testing.T) { oneTrace(t, seeds(6), 20*time.Second) }
+func TestOneSeedOneTraceOfLongRuns(t *testing.T) { oneTrace(t, seeds(6), 20*time.Second, sim.Swarm) }
+
+// So do records of the ring: many requests and loops wait for each.
+func TestOneSeedOneTraceOfChangingRings(t *testing.T) {
+	oneTrace(t, seeds(6), 10*time.Second, changing)
+}
+
+// changing is a seed's run in which operators change the ring, whatever it draws.
+func changing(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+	o, s := sim.Swarm(seed, length)
+	s.Changes = true
+	return o, s
+}
 
 func sameTrace(a, b *sim.Recorded) bool {
 	a.Trace.Wall, b.Trace.Wall = 0, 0
 	return a.Hash == b.Hash && reflect.DeepEqual(a.Trace, b.Trace)
 }
 
-func oneTrace(t *testing.T, seeds []uint64, length time.Duration) {
+func oneTrace(t *testing.T, seeds []uint64, length time.Duration, draw func(uint64, time.Duration) (sim.Options, sim.Story)) {
 	hashes := map[string]uint64{}
 	for _, seed := range seeds {
-		a := sim.RunRecorded(sim.Swarm(seed, length))
+		a := sim.RunRecorded(draw(seed, length))
 		if a.Err != nil {
 			t.Fatalf("%v\n%s", a.Err, a.Log)
 		}
@@ -40,7 +52,7 @@ func oneTrace(t *testing.T, seeds []uint64, length time.Duration) {
 		if !sim.Replays {
 			continue // the race detector shuffles what happens at one instant
 		}
-		b := sim.RunRecorded(sim.Swarm(seed, length))
+		b := sim.RunRecorded(draw(seed, length))
 		if !sameTrace(a, b) {
 			t.Errorf("seed %d: %d messages with hash %s, then %d with %s; first difference: %s",
 				seed, a.Messages, a.Hash, b.Messages, b.Hash, firstDifference(a, b))
