@@ -435,14 +435,13 @@ func TestNoBlockOfTheDotLogComesBehindADrop(t *testing.T) {
 			slow(d, 100*time.Millisecond)
 			first := start(s, blind(2, "x", "v")) // the batch that the others wait for
 			var all []*outcome
-			for i := range 600 {
+			for i := range 600 { // more than a block, in one batch with the drop
 				all = append(all, start(s, blind(1, fmt.Sprintf("k%d", i), "v")))
 			}
 			synctest.Wait() // they are in the queue
 			if err := errors.Join(adopt(s, 5, 1), first.wait()); err != nil {
 				t.Fatal(err)
 			}
-			slow(d, 0)
 			var dots []version.Dot
 			for _, o := range all {
 				if err := o.wait(); err != nil {
@@ -452,6 +451,7 @@ func TestNoBlockOfTheDotLogComesBehindADrop(t *testing.T) {
 			}
 			handOverAll(s)
 			dropped(t, s)
+			slow(d, 0)
 			for range 2 {
 				wantGone(t, s, 1, nil, dots)
 				d.Kill()
