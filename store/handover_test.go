@@ -278,7 +278,7 @@ func TestCrashAtEveryStepOfAHandingOver(t *testing.T) {
 	steps := 0
 	for _, how := range []string{"kill", "power", "tear"} {
 		for n := int64(1); ; n++ {
-			if (testing.Short() || raceBuild) && n%3 != 0 {
+			if (testing.Short() || raceBuild) && n%2 != 0 {
 				continue
 			}
 			over := false
