@@ -43,7 +43,7 @@ func (c *Cluster) removeGhosts() {
 		id := m.ID
 		awaited := slices.ContainsFunc(c.Machines, func(o *Machine) bool { return !o.retired && o.lost == id })
 		going := m.State == ring.Lost && (r.HomeCount(id) == 0 || slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.From == id }))
-		if c.machineOf(id) == nil && !awaited && !going {
+		if here := c.machineOf(id); (here == nil || here.retired && m.State == ring.Lost) && !awaited && !going {
 			via := c.running(c.Chance("ghost " + id.String()))
 			c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbRemove, Member: id.String()})
 		}
