@@ -61,3 +61,28 @@ func TestNobodyRestsWithSlots(t *testing.T) {
 		t.Errorf("three homes among %d members without one of them", len(r.Members))
 	}
 }
+
+// Who was about to leave and comes back elsewhere gets the slots that its new zone asks
+// for: in the end they are spread as far as they go.
+func TestALeaverThatReturnsInAnotherZoneIsPlannedThere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := found(t, drawMembers(t, 4, 7, 3, 2), 16, rapid.IntRange(1, 3).Draw(t, "replicas"))
+		m := r.Members[rapid.IntRange(0, len(r.Members)-1).Draw(t, "who")]
+		r = must(t)(r.WithLeave(m.ID))
+		for range rapid.IntRange(0, 4).Draw(t, "meanwhile") {
+			if steps := drawSteps(t, r, Pace{}); len(steps) > 0 {
+				r = must(t)(r.WithSteps(steps))
+			}
+		}
+		m.Zone = "elsewhere"
+		r = driven(t, must(t)(r.WithJoin(m)), Pace{}, nil)
+		plan := planned(t, r, r.Members, r.Replicas)
+		if len(plan.Moves) > 0 {
+			t.Fatalf("%d moves are left to be planned", len(plan.Moves))
+		}
+		checkPlan(t, r, plan)
+		if r.Member(m.ID).Zone != m.Zone {
+			t.Fatalf("it is in zone %q", r.Member(m.ID).Zone)
+		}
+	})
+}
