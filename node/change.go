@@ -90,6 +90,9 @@ func (n *Node) fulfil(ctx context.Context, w wish, resp *api.ChangeResponse) err
 			return nil, &refusal{err}
 		}
 		if wanted != r {
+			if err := n.votable(r, wanted); err != nil {
+				return nil, &refusal{err}
+			}
 			base, next = r, wanted
 		}
 		return wanted, nil
@@ -103,6 +106,25 @@ func (n *Node) fulfil(ctx context.Context, w wish, resp *api.ChangeResponse) err
 		resp.Said = append(resp.Said, next.Changes(base)...)
 	}
 	return nil
+}
+
+// votable refuses a change after which the vote on the ring would hang on members that
+// nobody reaches from here: nothing could be changed ever after.
+func (n *Node) votable(r, next *ring.Record) error {
+	if slices.Equal(next.Keepers, r.Keepers) {
+		return nil
+	}
+	var away []string
+	for _, id := range next.Keepers {
+		if id != n.id && !n.kv.Reachable(id) {
+			away = append(away, label(next, id))
+		}
+	}
+	if 2*len(away) < len(next.Keepers) {
+		return nil
+	}
+	return refused("%d of the %d members that would vote on the ring then are not reached: %s: start them, or remove them first (kith remove), or start another server with --join",
+		len(away), len(next.Keepers), strings.Join(away, ", "))
 }
 
 // refusal is what the rules of the ring say against a wish: nothing was proposed for
