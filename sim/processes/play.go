@@ -231,15 +231,24 @@ func (p *play) status(i int) (*client.Status, error) {
 	return s, nil
 }
 
-// seenIn reads off a status whom a node reaches.
+// seenIn reads off a status whom a node holds for reachable.
 func (p *play) seenIn(s *client.Status) []bool {
-	sees := make([]bool, len(p.names))
-	for _, m := range s.Members {
-		if j := slices.Index(p.names, m.Name); j >= 0 {
-			sees[j] = m.Reachable
+	return p.which(s, func(m *client.MemberStatus) bool { return m.Reachable })
+}
+
+// heardIn reads off a status who has told the node about itself.
+func (p *play) heardIn(s *client.Status) []bool {
+	return p.which(s, func(m *client.MemberStatus) bool { return m.Reachable && m.State != "unreachable" })
+}
+
+func (p *play) which(s *client.Status, is func(*client.MemberStatus) bool) []bool {
+	out := make([]bool, len(p.names))
+	for i := range s.Members {
+		if j := slices.Index(p.names, s.Members[i].Name); j >= 0 {
+			out[j] = is(&s.Members[i])
 		}
 	}
-	return sees
+	return out
 }
 
 // until waits until ok has nothing to say against it, and keeps how long that

@@ -97,7 +97,7 @@ func (p *play) look(ctx context.Context, watchers []*sim.Client) {
 		if p.is(i, "up") {
 			one, cancel := context.WithTimeout(ctx, sampleEvery)
 			if status, err := watchers[i].Status(one); err == nil {
-				sees = p.seenIn(status)
+				sees = p.heardIn(status)
 			}
 			cancel()
 		}
