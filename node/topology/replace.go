@@ -131,6 +131,14 @@ func (t *Topology) unlessOld(ctx context.Context, err error) error {
 	return err
 }
 
+// mayTakePlace says that a node which is to take a member's place may not have done so
+// yet. One that is a member of its own has: it was started again with the same words, or
+// it has joined in another way since, and has no slots because it leaves or waits for them.
+func mayTakePlace(r *ring.Record, self ring.NodeID) bool {
+	m := r.Member(self)
+	return m == nil || m.State == ring.Standby
+}
+
 func errGone(old ring.NodeID) error {
 	return fmt.Errorf("%w of %s: it was replaced or removed already", ErrReplace, old)
 }

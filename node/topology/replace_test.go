@@ -206,6 +206,34 @@ func TestAPlaceIsTakenOnce(t *testing.T) {
 	}
 }
 
+// Who is a member of its own has no place to take any more: an operator may have had it
+// join, or it has had the place, has given its slots away since, and is started again
+// with the same words. It goes on as a member.
+func TestAMemberOfItsOwnTakesNoPlace(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(4, 3)
+		nodes[3].kill()
+		first, second := w.newcomer(nodes[3].id), w.newcomer(nodes[3].id)
+		first.start()
+		w.standsIn(first, nodes[3], nodes[0], nodes[1], nodes[2], first)
+		if _, err := nodes[0].Propose(t.Context(), func(r *ring.Record) (*ring.Record, error) {
+			return r.WithJoin(ring.Member{ID: second.id, Name: "second", Weight: 1})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		second.start()
+		w.until("it knows the ring", func() bool { r := second.Current(); return r != nil && r.Member(second.id) != nil })
+		select {
+		case <-second.life.done:
+			t.Fatalf("it has ended: %v", second.life.err)
+		case <-time.After(time.Minute):
+		}
+		if n := second.Current().HomeCount(second.id); n > 0 {
+			t.Errorf("it has %d slots that nobody moved", n)
+		}
+	})
+}
+
 // What was given up and is only late: it stops, and says why, whether it was
 // running or is started again.
 func TestAReplacedMemberThatComesBackStops(t *testing.T) {
