@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/quorum"
+	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
 	"github.com/kithdb/kith/store/version"
 )
@@ -123,7 +124,7 @@ func (o *getOp) ask(more bool) {
 		o.mu.Unlock()
 		o.hold()
 		if id == o.c.cfg.Self {
-			o.c.readOwn(p, o.key, leg)
+			o.readHere(p, leg)
 		} else if to, ok := o.c.peer(id); ok {
 			readRoute.Send(o.c.cfg.Transport, to, req, o.theirs, leg)
 		} else {
@@ -145,6 +146,19 @@ func (l *getLeg) Read(record []byte, err error) {
 	}
 	defer o.drop()
 	o.homeAnswered(l, homeCopy{full: true, leaf: version.LeafOf(record), record: record, err: err})
+}
+
+// readHere reads this node's own copy. That it does not count for reads is told at once:
+// whom is asked next, and for what, must not hang on how soon a copy is read that is not
+// answered with.
+func (o *getOp) readHere(p ring.Partition, leg *getLeg) {
+	if !leg.hold {
+		if failed := o.c.counts(p); failed != nil {
+			leg.Complete(nil, failed)
+			return
+		}
+	}
+	o.c.readOwn(p, o.key, leg)
 }
 
 // again reads what was held back.
