@@ -29,14 +29,15 @@ type glance struct {
 	// replaced or forgotten.
 	verdict bool
 	clock   store.Clock
+	era     uint64 // of the partition: another one says that something was lost since
 }
 
 // look reads records, until each returns false. The clock is read first, and counts
 // only if nothing was lost meanwhile.
 func (r *Repair) look(p ring.Partition, keys [][]byte, each func(i int, encoded []byte, record *version.Record) bool) (glance, error) {
 	s := r.cfg.Store
-	era := s.EraOf(p)
-	g := glance{verdict: s.CountsForRead(p), clock: s.ClockOf(p)}
+	g := glance{era: s.EraOf(p)}
+	g.verdict, g.clock = s.CountsForRead(p), s.ClockOf(p)
 	for i, key := range keys {
 		encoded, err := s.Get(p, key)
 		if err != nil {
@@ -52,7 +53,7 @@ func (r *Repair) look(p ring.Partition, keys [][]byte, each func(i int, encoded 
 			break
 		}
 	}
-	g.verdict = g.verdict && s.EraOf(p) == era && s.CountsForRead(p)
+	g.verdict = g.verdict && s.EraOf(p) == g.era && s.CountsForRead(p)
 	return g, nil
 }
 
@@ -83,7 +84,7 @@ func (a *pairAudit) mend(ctx context.Context, p ring.Partition, keys [][]byte) (
 	if err != nil {
 		return 0, err
 	}
-	return len(keys), a.offer(ctx, p, keys, theirs)
+	return len(keys), a.offer(ctx, p, keys, theirs, &g)
 }
 
 // take merges what the other home has, counts the differences, and returns what it
@@ -107,7 +108,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 			theirs[i].differs = false // undecided: the next audit looks again
 			continue
 		}
-		items = append(items, item{key, got.Record})
+		items = append(items, item{key: key, encoded: got.Record, judged: mine[i].dots})
 		if len(got.Record) > 0 {
 			a.out.Pulled++
 			a.r.pulledKeys.Add(1)
@@ -171,13 +172,15 @@ type theirCopy struct {
 	differs bool
 }
 
-// offer sends what this node has now, where it is not what the other home had.
-func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, theirs []theirCopy) error {
+// offer sends what this node has now, where it is not what the other home had. Its
+// verdict is by the clock of when the copies were compared: of what came since, and may
+// have been lost since, the other homes were not asked.
+func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, theirs []theirCopy, compared *glance) error {
 	var left [][]byte
-	var leaves []version.Digest
+	var had []*theirCopy
 	for i, key := range keys {
 		if theirs[i].differs {
-			left, leaves = append(left, key), append(leaves, theirs[i].leaf)
+			left, had = append(left, key), append(had, &theirs[i])
 		}
 	}
 	for len(left) > 0 {
@@ -188,8 +191,8 @@ func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, 
 				return false
 			}
 			looked++
-			if version.LeafOf(encoded) != leaves[i] {
-				req.Items = append(req.Items, offeredKey{left[i], encoded})
+			if version.LeafOf(encoded) != had[i].leaf {
+				req.Items = append(req.Items, offeredKey{left[i], encoded, dotsOf(&had[i].record)})
 				size += len(encoded) + len(left[i])
 			}
 			return true
@@ -197,9 +200,9 @@ func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, 
 		if err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
-		left, leaves = left[looked:], leaves[looked:]
-		if g.verdict {
-			req.Verdict, req.Base = true, g.clock.Bases()
+		left, had = left[looked:], had[looked:]
+		if g.verdict && compared.verdict && g.era == compared.era {
+			req.Verdict, req.Base = true, compared.clock.Bases()
 		} else {
 			req.Items = withRecord(req.Items)
 		}

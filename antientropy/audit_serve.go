@@ -218,7 +218,7 @@ func (r *Repair) serveOffer(ctx context.Context, from rpc.Peer, req *offerReques
 func offered(in []offeredKey) []item {
 	out := make([]item, len(in))
 	for i := range in {
-		out[i] = item{in[i].Key, in[i].Record}
+		out[i] = item{key: in[i].Key, encoded: in[i].Record, judged: in[i].Judged}
 	}
 	return out
 }

@@ -73,7 +73,12 @@ type offerRequest struct {
 }
 
 // offeredKey is a key with the sender's record, empty for none.
-type offeredKey struct{ Key, Record []byte }
+type offeredKey struct {
+	Key, Record []byte
+	// Judged are the siblings that the asked home showed, which the sender has weighed
+	// its verdict against: it ends no other.
+	Judged []version.Dot
+}
 
 // offerResponse is sent when every item that was taken is on disk.
 type offerResponse struct {
@@ -188,10 +193,11 @@ func (m *offerRequest) AppendWire(b []byte) []byte {
 	b = wire.AppendUint(wire.AppendArray(b, 4), uint64(m.Partition))
 	b = wire.AppendBool(b, m.Verdict)
 	b = appendDots(b, m.Base)
-	b = wire.AppendArray(b, 2*len(m.Items))
+	b = wire.AppendArray(b, 3*len(m.Items))
 	for i := range m.Items {
 		b = wire.AppendBytes(b, m.Items[i].Key)
 		b = wire.AppendBytes(b, m.Items[i].Record)
+		b = appendDots(b, m.Items[i].Judged)
 	}
 	return b
 }
@@ -205,11 +211,11 @@ func (m *offerRequest) ParseWire(r *wire.Reader) error {
 		m.Base = contextOf(r)
 	}
 	n := s.Array()
-	if n > 2*keysMax || n%2 != 0 {
+	if n > 3*keysMax || n%3 != 0 {
 		return wire.ErrMalformed
 	}
-	for range n / 2 {
-		m.Items = append(m.Items, offeredKey{oneKey(r), r.Bytes()})
+	for range n / 3 {
+		m.Items = append(m.Items, offeredKey{oneKey(r), r.Bytes(), dots(r, dotsMax)})
 	}
 	return s.End()
 }

@@ -155,7 +155,7 @@ func (s *memStore) merge(m *store.Merge) error {
 	stored := old
 	if m.Verdict {
 		old.Siblings = slices.DeleteFunc(slices.Clone(old.Siblings), func(x version.Sibling) bool {
-			return (m.Base.Covers(x.Dot) || incoming.Seen.Covers(x.Dot)) && !holds(&incoming, x.Dot)
+			return (m.Base.Covers(x.Dot) && slices.Contains(m.Judged, x.Dot) || incoming.Seen.Covers(x.Dot)) && !holds(&incoming, x.Dot)
 		})
 	}
 	next := version.Merge(old, store.Fill(&stored, &incoming, q.clock.Has))

@@ -23,6 +23,9 @@ const (
 type item struct {
 	key     []byte
 	encoded []byte // nil for no record
+	// judged are the siblings here that a verdict of that home may end: it was
+	// weighed against them.
+	judged []version.Dot
 }
 
 // verdict is what the home that items come from says of what they lack: of
@@ -56,7 +59,7 @@ func (r *Repair) mergeBy(ctx context.Context, rec *ring.Record, epoch uint64, p 
 		n := min(len(items), r.pace.burst())
 		merges := make([]*store.Merge, 0, n)
 		for _, it := range items[:n] {
-			m := &store.Merge{Partition: p, Epoch: epoch, Record: version.Record{Key: it.key}, Verdict: v.given, Base: v.base}
+			m := &store.Merge{Partition: p, Epoch: epoch, Record: version.Record{Key: it.key}, Verdict: v.given, Base: v.base, Judged: it.judged}
 			if it.encoded == nil {
 				if !v.given {
 					continue // it says nothing

@@ -17,7 +17,7 @@ func (r *Repair) spare(p ring.Partition, items []item, v verdict) (judged, spare
 	}
 	now := r.aliveBy()
 	for _, it := range items {
-		takes, err := r.takes(p, &it, v.base, now)
+		takes, err := r.weigh(p, &it, v.base, now)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -30,8 +30,9 @@ func (r *Repair) spare(p ring.Partition, items []item, v verdict) (judged, spare
 	return judged, spared, nil
 }
 
-// takes says that a verdict would end a value here that nothing is seen to replace.
-func (r *Repair) takes(p ring.Partition, it *item, base version.Context, now uint64) (bool, error) {
+// weigh says that a verdict would end a value here that nothing is seen to replace,
+// and notes in the item what it was weighed against.
+func (r *Repair) weigh(p ring.Partition, it *item, base version.Context, now uint64) (bool, error) {
 	encoded, err := r.cfg.Store.Get(p, it.key)
 	if err != nil {
 		return false, fmt.Errorf("read key %.64q: %w", it.key, err)
@@ -49,6 +50,7 @@ func (r *Repair) takes(p ring.Partition, it *item, base version.Context, now uin
 			return false, fmt.Errorf("merge key %.64q: %w", it.key, err)
 		}
 	}
+	it.judged = dotsOf(&mine)
 	for _, d := range aliveIn(&mine, now) {
 		if base.Covers(d) && !theirs.Seen.Covers(d) {
 			return true, nil

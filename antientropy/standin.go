@@ -232,7 +232,7 @@ func (r *Repair) deliver(ctx context.Context, id ring.NodeID, p ring.Partition, 
 	errs := make([]error, len(records))
 	if id == r.cfg.Self {
 		for i := range records {
-			errs[i] = voided(r.mergeHere(ctx, p, []item{{records[i].Record.Key, records[i].Encoded}}, verdict{}))
+			errs[i] = voided(r.mergeHere(ctx, p, []item{{key: records[i].Record.Key, encoded: records[i].Encoded}}, verdict{}))
 		}
 		return errs, nil
 	}

@@ -91,7 +91,10 @@ type Merge struct {
 	// Encoded be nil: the sender has no record of it.
 	Verdict bool
 	Base    version.Context
-	Sink    MergeSink
+	// Judged are the siblings here that the verdict was weighed against. It takes
+	// no other: a value that came since may be one that the sender has lost.
+	Judged []version.Dot
+	Sink   MergeSink
 
 	link link
 }

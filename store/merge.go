@@ -77,13 +77,14 @@ func (c *committer) redundant(m *Merge, in *batch) {
 }
 
 // judged is the stored record without the siblings that the sender's verdict
-// takes away: it has incorporated them, and holds them no longer.
+// takes away: it has incorporated them, and holds them no longer, and it was weighed
+// against them.
 func judged(m *Merge, stored *version.Record) version.Record {
 	if !m.Verdict {
 		return *stored
 	}
 	return without(stored, func(s *version.Sibling) bool {
-		return m.Base.Covers(s.Dot) && !holds(&m.Record, s.Dot)
+		return m.Base.Covers(s.Dot) && slices.Contains(m.Judged, s.Dot) && !holds(&m.Record, s.Dot)
 	})
 }
 

@@ -32,10 +32,16 @@ func (e *elsewhere) put(r version.Record, value string) version.Record {
 
 func key(k string) version.Record { return version.Record{Key: []byte(k)} }
 
-// sendVerdict merges a record, with what its sender has incorporated.
-func sendVerdict(s *store.Store, p ring.Partition, r version.Record, base version.Context) *outcome {
+// sendVerdict merges a record, with what its sender has incorporated, weighed against
+// what is stored, and others.
+func sendVerdict(s *store.Store, p ring.Partition, r version.Record, base version.Context, others ...version.Dot) *outcome {
 	o := newOutcome()
-	m := &store.Merge{Partition: p, Record: r, Verdict: true, Base: base, Sink: o}
+	m := &store.Merge{Partition: p, Record: r, Verdict: true, Base: base, Judged: others, Sink: o}
+	if stored, err := tryGet(s, p, string(r.Key)); err == nil {
+		for i := range stored.Siblings {
+			m.Judged = append(m.Judged, stored.Siblings[i].Dot)
+		}
+	}
 	if len(r.Siblings) > 0 {
 		m.Encoded = r.Append(nil)
 		m.Record, _ = version.Parse(m.Encoded)
@@ -197,7 +203,7 @@ func TestFillStopsWhatWasRemovedInABatchUnderWay(t *testing.T) {
 		for range 3 { // written, removed and sent again in batches that overlap
 			all = append(all, startMerge(s, 1, value.Append(nil)))
 			synctest.Wait()
-			all = append(all, sendVerdict(s, 1, key("k"), base))
+			all = append(all, sendVerdict(s, 1, key("k"), base, value.Siblings[0].Dot))
 			synctest.Wait()
 		}
 		for _, o := range all {
@@ -263,6 +269,27 @@ func TestVerdictDropsWhatTheSenderHasIncorporatedAndLacks(t *testing.T) {
 	}
 }
 
+// What came after the sender's verdict was weighed stays: the sender may have lost it.
+func TestVerdictEndsNothingThatItWasNotWeighedAgainst(t *testing.T) {
+	for name, size := range map[string]int{"small": 1, "large": 9000} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, disk.New(1).Open(), small())
+			home := &elsewhere{actor: 9}
+			old := home.put(key("k"), "old")
+			mustMerge(t, s, 1, old)
+			late := home.put(key("k"), strings.Repeat("n", size)) // beside it
+			mustMerge(t, s, 1, late)
+			o := newOutcome()
+			s.Merge(&store.Merge{Partition: 1, Record: key("k"), Verdict: true, Base: late.Seen,
+				Judged: []version.Dot{old.Siblings[0].Dot}, Sink: o})
+			if err := o.wait(); err != nil {
+				t.Fatal(err)
+			}
+			wantValues(t, get(t, s, 1, "k"), string(late.Siblings[0].Value))
+		})
+	}
+}
+
 // A removal is on disk with the clock that remembers it: after a crash there is
 // no record left to build the clock from.
 func TestVerdictIsRememberedThroughACrash(t *testing.T) {
@@ -279,7 +306,7 @@ func TestVerdictIsRememberedThroughACrash(t *testing.T) {
 		before := start(s, blind(2, "j", "v"))
 		synctest.Wait()
 		wrote := startMerge(s, 1, value.Append(nil))
-		removed := sendVerdict(s, 1, key("k"), value.Seen)
+		removed := sendVerdict(s, 1, key("k"), value.Seen, value.Siblings[0].Dot)
 		synctest.Wait()
 		wantClaims(t, s, 1, false, value.Siblings[0].Dot)
 		if err := errors.Join(other, before.wait(), wrote.wait(), removed.wait()); err != nil {

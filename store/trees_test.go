@@ -123,6 +123,9 @@ func (h *treeHistory) step(t *testing.T) {
 		h.settle()
 		rec := get(t, h.s, p, key)
 		m := &store.Merge{Partition: p, Record: version.Record{Key: []byte(key)}, Verdict: true, Base: rec.Seen, Sink: newOutcome()}
+		for i := range rec.Siblings {
+			m.Judged = append(m.Judged, rec.Siblings[i].Dot)
+		}
 		h.s.Merge(m)
 		_ = m.Sink.(*outcome).wait()
 	case 5:
