@@ -115,11 +115,9 @@ func (r *Repair) serveConfirm(_ context.Context, from rpc.Peer, req *confirmRequ
 
 // confirmHere is this node's own answer. Others purge because of it: what it
 // says of the clock is on disk before it says so, or a crash could leave this
-// node with less, and a late packet would find the hole.
+// node with less, and a late packet would find the hole. So the clock is read first
+// and put on disk then: what it claims a moment later may not be there.
 func (r *Repair) confirmHere(p ring.Partition, items []deadKey) ([]deadAnswer, error) {
-	if err := r.cfg.Store.Incorporate(p, nil, r.cfg.Store.EraOf(p)); err != nil {
-		return nil, fmt.Errorf("confirm: %w", err)
-	}
 	keys := make([][]byte, len(items))
 	for i := range items {
 		keys[i] = items[i].Key
@@ -130,6 +128,9 @@ func (r *Repair) confirmHere(p ring.Partition, items []deadKey) ([]deadAnswer, e
 		records[i], leaves[i] = *record, version.LeafOf(encoded)
 		return true
 	})
+	if err == nil {
+		err = r.cfg.Store.Incorporate(p, nil, g.era)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("confirm: %w", err)
 	}
