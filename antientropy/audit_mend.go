@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc"
@@ -154,7 +155,7 @@ func (a *pairAudit) compare(keys [][]byte, mine []held, clock *store.Clock, resp
 			}
 		}
 		leaf := version.LeafOf(got.Record)
-		theirs[i] = theirCopy{leaf: leaf, record: record, differs: leaf != mine[i].leaf}
+		theirs[i] = theirCopy{leaf: leaf, judged: notAmong(dotsOf(&record), mine[i].dots), differs: leaf != mine[i].leaf, record: record}
 		if !theirs[i].differs {
 			continue
 		}
@@ -167,14 +168,23 @@ func (a *pairAudit) compare(keys [][]byte, mine []held, clock *store.Clock, resp
 
 // theirCopy is what the other home had when it was asked.
 type theirCopy struct {
-	leaf    version.Digest
-	record  version.Record // without values
+	leaf   version.Digest
+	record version.Record // without values
+	// judged are the siblings that this node did not hold when the copies were compared:
+	// those that its verdict is about. What it lacks of the others by now, and does not
+	// show replaced, it may have lost since.
+	judged  []version.Dot
 	differs bool
 }
 
+// notAmong are those of some dots that are not among others.
+func notAmong(dots, others []version.Dot) []version.Dot {
+	return slices.DeleteFunc(dots, func(d version.Dot) bool { return slices.Contains(others, d) })
+}
+
 // offer sends what this node has now, where it is not what the other home had. Its
-// verdict is by the clock of when the copies were compared: of what came since, and may
-// have been lost since, the other homes were not asked.
+// verdict is by the clock of when the copies were compared, and about what this node
+// lacked then: of what it has come to hold or to lack since the other homes were not asked.
 func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, theirs []theirCopy, compared *glance) error {
 	var left [][]byte
 	var had []*theirCopy
@@ -192,7 +202,7 @@ func (a *pairAudit) offer(ctx context.Context, p ring.Partition, keys [][]byte, 
 			}
 			looked++
 			if version.LeafOf(encoded) != had[i].leaf {
-				req.Items = append(req.Items, offeredKey{left[i], encoded, dotsOf(&had[i].record)})
+				req.Items = append(req.Items, offeredKey{left[i], encoded, had[i].judged})
 				size += len(encoded) + len(left[i])
 			}
 			return true

@@ -75,8 +75,8 @@ type offerRequest struct {
 // offeredKey is a key with the sender's record, empty for none.
 type offeredKey struct {
 	Key, Record []byte
-	// Judged are the siblings that the asked home showed, which the sender has weighed
-	// its verdict against: it ends no other.
+	// Judged are the siblings that the asked home showed and the sender lacked when it
+	// weighed its verdict: it ends no other.
 	Judged []version.Dot
 }
 

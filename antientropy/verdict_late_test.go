@@ -87,12 +87,56 @@ func TestAnOfferIsByTheClockOfWhenCopiesWereCompared(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		a := &pairAudit{r: loser.repair, with: holder.id}
-		theirs := []theirCopy{{leaf: version.LeafOf(b), record: record, differs: true}}
+		theirs := []theirCopy{{leaf: version.LeafOf(b), record: record, judged: dotsOf(&record), differs: true}}
 		if err := a.offer(ctx, p, [][]byte{[]byte(key)}, theirs, &compared); err != nil {
 			t.Fatal(err)
 		}
 		if !w.has(homes[1], key) {
 			t.Fatal("a value is gone that nobody was asked about")
+		}
+	})
+}
+
+// A value that both homes held when they were compared, for another difference of the key,
+// is lost at one of them while it asks others. Its offer says nothing of that value.
+func TestAnOfferEndsNothingThatItsSenderHeldWhenCopiesWereCompared(t *testing.T) {
+	inWorld(t, worldOptions{}, func(w *world) {
+		key := "k"
+		p := w.partitionOf(key)
+		homes := w.homesOf(p)
+		loser, holder := w.nodes[homes[0]], w.nodes[homes[1]]
+		w.write(homes[2], key, "value", homes...)
+		w.quiet()
+		compared, err := loser.repair.look(p, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		more := holder.store.put(p, key, "beside", nil, false, false, version.StampAt(time.Now()))
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		a := &pairAudit{r: loser.repair, with: holder.id}
+		var mine held
+		_, err = loser.repair.look(p, [][]byte{[]byte(key)}, func(_ int, encoded []byte, record *version.Record) bool {
+			mine = held{leaf: version.LeafOf(encoded), dots: dotsOf(record), alive: dotsOf(record), seen: record.Seen}
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, disputes, err := a.compare([][]byte{[]byte(key)}, []held{mine}, &compared.clock, &fetchResponse{Items: []fetchedKey{{Record: more}}})
+		if err != nil || len(disputes) > 0 || !theirs[0].differs {
+			t.Fatalf("%+v, %+v, %v", theirs, disputes, err)
+		}
+		w.rot(homes[0], key)
+		if err := a.offer(ctx, p, [][]byte{[]byte(key)}, theirs, &compared); err != nil {
+			t.Fatal(err)
+		}
+		b, err := holder.store.Get(p, []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left, err := version.Parse(b); err != nil || len(left.Siblings) != 2 {
+			t.Fatalf("%d of two values are left, %v", len(left.Siblings), err)
 		}
 	})
 }
