@@ -25,8 +25,7 @@ const dotSize = 16
 const hiddenEvery = 30 * time.Second
 
 // hiddenIn are those of some dots of a key that its record, nil for none, neither
-// holds nor has seen: sorted, and at most so many that a message takes them, the
-// newest ones. dots are the newest first. A record that cannot be read hides none:
+// holds nor has seen: all of them, sorted. A record that cannot be read hides none:
 // who merges it will say so.
 func hiddenIn(encoded []byte, dots []version.Dot) []version.Dot {
 	if len(dots) == 0 {
@@ -44,12 +43,20 @@ func hiddenIn(encoded []byte, dots []version.Dot) []version.Dot {
 	}
 	var out []version.Dot
 	for _, d := range dots {
-		if !record.Seen.Covers(d) && len(out) < dotsMax {
+		if !record.Seen.Covers(d) {
 			out = append(out, d)
 		}
 	}
 	slices.SortFunc(out, version.Dot.Compare)
 	return slices.Compact(out)
+}
+
+// wantedAt names a key as often as it takes for all of its dots.
+func wantedAt(key []byte, dots []version.Dot) (out []wantedKey) {
+	for some := range slices.Chunk(dots, dotsMax) {
+		out = append(out, wantedKey{key, some})
+	}
+	return out
 }
 
 // unproven are those of the hidden writes of a pull from a member that are not to be claimed: some

@@ -126,11 +126,72 @@ func TestHiddenDotsAreThoseThatNoRecordShows(t *testing.T) {
 		}
 	}
 	var many []version.Dot
-	for n := range uint64(dotsMax + 5) {
-		many = append(many, version.Dot{Actor: 1, Seq: dotsMax + 5 - n})
+	for n := range uint64(2*dotsMax + 5) {
+		many = append(many, version.Dot{Actor: 1, Seq: 2*dotsMax + 5 - n})
 	}
 	got := hiddenIn(nil, many)
-	if len(got) != dotsMax || got[0].Seq != 6 || !slices.IsSortedFunc(got, version.Dot.Compare) {
+	if len(got) != len(many) || got[0].Seq != 1 || !slices.IsSortedFunc(got, version.Dot.Compare) {
 		t.Errorf("%d of %d, from %v on", len(got), len(many), got[0])
 	}
+	n := 0
+	for _, w := range wantedAt([]byte("k"), got) {
+		if len(w.Dots) > dotsMax || string(w.Key) != "k" || w.Dots[0] != got[n] {
+			t.Errorf("%d dots of %q behind %d", len(w.Dots), w.Key, n)
+		}
+		n += len(w.Dots)
+	}
+	if n != len(got) {
+		t.Errorf("%d of %d dots are named", n, len(got))
+	}
+}
+
+// A key was written so often that the writes its holder does not show are more than
+// one question names; the value that must stay is the oldest of them.
+func TestPullAsksAboutAllThatItsSenderDoesNotShow(t *testing.T) {
+	inWorld(t, worldOptions{partitions: 1}, func(w *world) {
+		w.halt(2)
+		first := dotOf(t, w.write(0, "k", "first", 1))
+		var seen version.Context
+		var beside []byte
+		for i := range 2 * dotsMax {
+			beside = w.nodes[1].store.put(0, "k", fmt.Sprint("beside-", i), seen, false, false, version.StampAt(time.Now()))
+			r, err := version.Parse(beside)
+			if err != nil || len(r.Siblings) != 2 {
+				t.Fatalf("%v, %v", r.Siblings, err)
+			}
+			seen = nil
+			for _, d := range r.Seen {
+				if d.Actor != first.Actor {
+					seen = append(seen, d)
+				}
+			}
+		}
+		w.deliver(beside, 0)
+		w.write(0, "j", "v", 1)
+		w.rot(1, "k")
+		w.cut(0, 2)
+		w.cut(2, 0)
+		w.start(2)
+		w.eventually(time.Minute, "what the other one shows is pulled", func() error {
+			if !w.has(2, "j") {
+				return fmt.Errorf("j is not there")
+			}
+			return nil
+		})
+		time.Sleep(time.Minute)
+		if c := w.nodes[2].store.ClockOf(0); c.Has(first) {
+			t.Error("the word of who has lost it was taken for it")
+		}
+		w.net.Heal()
+		w.eventually(5*time.Minute, "all hold it", w.allHold("k", "j"))
+		for i, h := range w.nodes {
+			b, err := h.store.Get(0, []byte("k"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := version.Parse(b); err != nil || len(r.Siblings) != 2 {
+				t.Errorf("node %d holds %d of two values, %v", i, len(r.Siblings), err)
+			}
+		}
+	})
 }

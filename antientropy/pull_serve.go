@@ -89,14 +89,13 @@ type pullPage struct {
 // add takes a record, nil for none, or says that it is for the next page. wanted are
 // the dots of it that were asked for, as far as they are known.
 func (g *pullPage) add(key, encoded []byte, wanted []version.Dot) bool {
-	hidden := hiddenIn(encoded, wanted)
-	size := len(key) + len(encoded) + dotSize*len(hidden)
-	if len(g.resp.Items) > 0 && (g.bytes+size > answerMax || len(g.resp.Items) >= g.most) {
+	dots := hiddenIn(encoded, wanted)
+	hidden := wantedAt(key, dots)
+	size := len(key)*(1+len(hidden)) + len(encoded) + dotSize*len(dots)
+	if len(g.resp.Items) > 0 && (g.bytes+size > answerMax || len(g.resp.Items) >= g.most || len(g.resp.Hidden)+len(hidden) > pullItemsMax) {
 		return false
 	}
-	if len(hidden) > 0 {
-		g.resp.Hidden = append(g.resp.Hidden, wantedKey{key, hidden})
-	}
+	g.resp.Hidden = append(g.resp.Hidden, hidden...)
 	g.bytes += size
 	g.resp.Items = append(g.resp.Items, item{key: key, encoded: encoded})
 	g.resp.Next = key
