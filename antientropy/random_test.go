@@ -194,17 +194,18 @@ func (h *history) silent(n *home, key string) {
 	if w.rec.HomeIndex(p, n.id) < 0 {
 		return
 	}
+	if n.disk != nil {
+		h.silentReal(n, key)
+		return
+	}
 	n.store.mu.Lock()
 	q := n.store.part(p)
 	r := q.records[key]
-	known := !q.lossy && len(aliveIn(&r, 0)) > 0 && r.Seen.Max(q.actor) == 0
-	all := h.all[key]
+	known := !q.lossy && len(aliveIn(&r, 0)) > 0 && r.Seen.Max(q.actor) == 0 && h.last(&r)
 	for i := range r.Siblings {
-		// A write of its actor that is still to come covers a lost value, too: see write.
-		// And of writes that the dot log does not know nobody can ask about the key.
+		// Of writes that the dot log does not know nobody can ask about the key.
 		d := r.Siblings[i].Dot
-		known = known && r.Seen.Max(d.Actor) == all.Seen.Max(d.Actor) &&
-			slices.ContainsFunc(q.log, func(k store.LoggedKey) bool { return k.Dot == d })
+		known = known && slices.ContainsFunc(q.log, func(k store.LoggedKey) bool { return k.Dot == d })
 	}
 	n.store.mu.Unlock()
 	if known {
@@ -212,6 +213,13 @@ func (h *history) silent(n *home, key string) {
 		h.losses++
 		h.rotten[key] = true
 	}
+}
+
+// last says that no write of an actor which minted one of a record's siblings is still to
+// come to it: such a one covers a lost value, too. See write.
+func (h *history) last(r *version.Record) bool {
+	all := h.all[string(r.Key)]
+	return !slices.ContainsFunc(r.Siblings, func(s version.Sibling) bool { return r.Seen.Max(s.Actor) != all.Seen.Max(s.Actor) })
 }
 
 func (h *history) write(s step) {
