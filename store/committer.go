@@ -355,6 +355,7 @@ func (c *committer) reopen(o *opened) {
 	c.install(o)
 	c.logger.Info("store takes writes again", "batch", o.batch)
 	c.startCount(o)
+	c.openings.over()
 }
 
 // persistClocks adds the clocks that changed to the batch when that is due, and no

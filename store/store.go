@@ -131,9 +131,11 @@ type Store struct {
 	rot     *rot
 	drops   *drops
 	fences  fences
-	vouch   vouching
-	intake  *intake
-	readers *readers
+	// openings tells of the files being opened anew.
+	openings openings
+	vouch    vouching
+	intake   *intake
+	readers  *readers
 
 	database atomic.Pointer[engine] // nil while the files are closed
 	closed   atomic.Bool
