@@ -45,7 +45,7 @@ func (t *Topology) adopt(next *decided) error {
 		return nil
 	}
 	since := next.record.Since
-	drops := t.drops(next.record)
+	drops := t.cleared(next.record)
 	err = t.cfg.Disk.Adopt(next.encoded, func(p ring.Partition) uint64 { return since[p] }, next.record.Partitions, drops)
 	if err != nil {
 		return fmt.Errorf("store ring epoch %d: %w", next.record.Epoch, err)
@@ -58,7 +58,7 @@ func (t *Topology) adopt(next *decided) error {
 	t.wasForced(held, next.record)
 	t.log.Info("ring record adopted", "epoch", next.record.Epoch, "cluster", next.record.Cluster, "members", len(next.record.Members))
 	if len(drops) > 0 {
-		t.log.Info("what was moved away is dropped here", "epoch", next.record.Epoch, "partitions", len(drops))
+		t.log.Info("what is not kept here is dropped", "epoch", next.record.Epoch, "partitions", len(drops))
 	}
 	return nil
 }

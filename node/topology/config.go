@@ -19,6 +19,11 @@ type Disk interface {
 	// partition's fence, with all writes either before or after it, and drops
 	// everything of some partitions. It is durable when it returns.
 	Adopt(record []byte, fences func(p ring.Partition) uint64, partitions int, drops []ring.Partition) error
+	// Strays lists those of some sorted partitions that have records, and are not
+	// being dropped.
+	Strays(among []ring.Partition) ([]ring.Partition, error)
+	// Reopened is closed when the disk may show other data next than before.
+	Reopened() <-chan struct{}
 }
 
 // Membership says who can be reached, and tells others about this node.

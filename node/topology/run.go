@@ -24,15 +24,16 @@ const (
 )
 
 // Run keeps this node's record up with the cluster's, tells others which one it
-// holds, founds the cluster where that is this node's to do, and makes the node
-// a member. It returns nil when ctx ends, and otherwise an error for which the
+// holds, founds the cluster where that is this node's to do, makes the node a
+// member, and drops what rot brings back of partitions that it does not keep. It
+// returns nil when ctx ends, and otherwise an error for which the
 // node must stop: ErrFounderLost, ErrReplace or ring.ErrBanned. To be called once.
 func (t *Topology) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var loops sync.WaitGroup
-	errs := make(chan error, 2)
-	for _, loop := range []func(context.Context) error{t.follow, t.settle} {
+	errs := make(chan error, 3)
+	for _, loop := range []func(context.Context) error{t.follow, t.settle, t.sweep} {
 		loops.Go(func() {
 			err := loop(ctx)
 			cancel(err)
@@ -40,7 +41,7 @@ func (t *Topology) Run(ctx context.Context) error {
 		})
 	}
 	loops.Wait()
-	return errors.Join(<-errs, <-errs)
+	return errors.Join(<-errs, <-errs, <-errs)
 }
 
 // follow announces what this node holds, and pulls what others hold newer.

@@ -262,11 +262,19 @@ type disk struct {
 	fences []uint64
 	// dropped are the partitions that were to be dropped, in their order.
 	dropped []ring.Partition
-	fail    error
-	slow    time.Duration
+	// strays are partitions that have records, and reopened is closed when that may
+	// have changed.
+	strays   map[ring.Partition]bool
+	reopened chan struct{}
+	// unreadable is why nobody can look for strays.
+	unreadable error
+	fail       error
+	slow       time.Duration
 }
 
-func newDisk(w *world) *disk { return &disk{w: w, meta: map[string][]byte{}, slow: time.Millisecond} }
+func newDisk(w *world) *disk {
+	return &disk{w: w, meta: map[string][]byte{}, strays: map[ring.Partition]bool{}, reopened: make(chan struct{}), slow: time.Millisecond}
+}
 
 // stored are the fences that are durable now.
 func (d *disk) stored() []uint64 {
@@ -329,11 +337,36 @@ func (h *handle) Adopt(record []byte, fences func(ring.Partition) uint64, partit
 	return h.write(func() {
 		h.meta["ring"] = slices.Clone(record)
 		h.dropped = append(h.dropped, drops...)
+		for _, p := range drops {
+			delete(h.strays, p)
+		}
 		h.fences = h.fences[:0]
 		for p := range partitions {
 			h.fences = append(h.fences, fences(ring.Partition(p)))
 		}
 	})
+}
+
+// Strays implements Disk.
+func (h *handle) Strays(among []ring.Partition) (found []ring.Partition, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.life.isDead() {
+		return nil, errDead
+	}
+	for _, p := range among {
+		if h.strays[p] {
+			found = append(found, p)
+		}
+	}
+	return found, errors.Join(h.fail, h.unreadable)
+}
+
+// Reopened implements Disk.
+func (h *handle) Reopened() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.disk.reopened
 }
 
 // member is a node's Membership.
