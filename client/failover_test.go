@@ -11,25 +11,33 @@ import (
 	"github.com/kithdb/kith/rpc/api"
 )
 
+// onlyOneSeemsUp gives the one node that a client holds for alive: the others were away,
+// and have come back this moment.
+func (w *world) onlyOneSeemsUp(t *testing.T, c *client.Client) (last *far) {
+	t.Helper()
+	last = w.homes("k")[2]
+	for _, n := range w.nodes {
+		if n != last {
+			n.host.Crash()
+		}
+	}
+	time.Sleep(10 * time.Second) // they are probed every two seconds by now
+	if _, err := c.Put(ctx, []byte("k"), nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range w.nodes {
+		if n != last {
+			w.restart(i, n.peer.Addr)
+		}
+	}
+	return last
+}
+
 func TestNodesThatSeemDownAreTheLastResort(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
-		last := w.homes("k")[2]
-		for _, n := range w.nodes {
-			if n != last {
-				n.host.Crash()
-			}
-		}
-		time.Sleep(10 * time.Second) // they are probed every two seconds by now
-		if _, err := c.Put(ctx, []byte("k"), nil); err != nil {
-			t.Fatal(err)
-		}
-		for i, n := range w.nodes {
-			if n != last {
-				w.restart(i, n.peer.Addr)
-			}
-		}
+		last := w.onlyOneSeemsUp(t, c)
 		last.host.Crash()
 		time.Sleep(50 * time.Millisecond)
 		if _, err := c.Put(ctx, []byte("k"), nil); err != nil {
@@ -43,21 +51,7 @@ func TestANodeThatEndsIsPassedOver(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		c := w.dial()
 		defer c.Close()
-		last := w.homes("k")[2]
-		for _, n := range w.nodes {
-			if n != last {
-				n.host.Crash()
-			}
-		}
-		time.Sleep(10 * time.Second) // they are probed every two seconds by now
-		if _, err := c.Put(ctx, []byte("k"), nil); err != nil {
-			t.Fatal(err)
-		}
-		for i, n := range w.nodes {
-			if n != last {
-				w.restart(i, n.peer.Addr)
-			}
-		}
+		last := w.onlyOneSeemsUp(t, c)
 		last.mux.Close()
 		if done, err := c.Put(ctx, []byte("k"), nil); err != nil || done.Receipt.Coordinator == last.id {
 			t.Errorf("two are back, and not known to be: %v", err)
