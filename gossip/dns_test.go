@@ -92,6 +92,7 @@ func TestFault13_ANodeKeepsTryingWhileDNSIsBad(t *testing.T) {
 				d.mu.Unlock()
 				d.set(0, nil, net.IPv4(10, 0, 0, 1))
 				sees(t, c, time.Minute, 1, 2)
+				time.Sleep(time.Second) // it sees them before its join is over
 				if err := c.JoinError(); err != nil {
 					t.Errorf("it has joined, and says %v", err)
 				}
