@@ -77,7 +77,7 @@ func run[Req, Resp any](ctx context.Context, c *Client, o *op, route rpc.Route[R
 			return newError(o, at, t.n, err)
 		case lost:
 			o.lost = true
-			return newError(o, at, t.n, unknown(err))
+			return newError(o, at, t.n, unknown(bare(err, at)))
 		}
 		t.refused(err)
 		worst = worse(worst, err)

@@ -131,7 +131,7 @@ func newError(o *op, node string, attempts int, cause error) *Error {
 	if errors.Is(cause, rpc.ErrTooLarge) && !errors.Is(cause, ErrTooLarge) {
 		cause = fmt.Errorf("%w: %w", ErrTooLarge, cause) // over the frame limit, on our side or theirs
 	}
-	e := &Error{Op: o.name, Key: o.key, Node: node, Attempts: attempts, Err: cause}
+	e := &Error{Op: o.name, Key: o.key, Node: node, Attempts: attempts, Err: bare(cause, node)}
 	if o.write && (errors.Is(cause, ErrUnknown) || o.lost) {
 		e.Outcome = OutcomeUnknown
 	}
@@ -140,6 +140,14 @@ func newError(o *op, node string, attempts int, cause error) *Error {
 		e.Need, e.Got, e.Homes = unmet.Need, unmet.Got, unmet.Homes
 	}
 	return e
+}
+
+// bare takes the route and the address off an error that names the node itself.
+func bare(err error, node string) error {
+	if call, ok := err.(*rpc.CallError); ok && call.Addr == node {
+		return call.Err
+	}
+	return err
 }
 
 // verdict is what an answer means for the call.

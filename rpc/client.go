@@ -85,7 +85,7 @@ func (c *Client) Send(to Peer, route string, msg any, deadline time.Time, done C
 		deadline = time.Now().Add(callTime)
 	}
 	if err := c.send(to, route, msg, deadline, done); err != nil {
-		done.Complete(nil, fmt.Errorf("%s to %s: %w", route, to.Addr, err))
+		done.Complete(nil, &CallError{route, to.Addr, err})
 	}
 }
 

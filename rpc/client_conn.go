@@ -118,7 +118,7 @@ func (c *clientConn) idle() bool { return len(c.vacant) == len(c.requests) }
 func (c *clientConn) finish(req request, reply []byte, err error) {
 	c.link.remote.inFlight.Add(-int64(req.size))
 	if err != nil {
-		err = fmt.Errorf("%s to %s: %w", req.route, c.link.remote.to.Addr, err)
+		err = &CallError{req.route, c.link.remote.to.Addr, err}
 	}
 	req.done.Complete(reply, err)
 }

@@ -39,6 +39,21 @@ var (
 	ErrTooLarge = errors.New("message too large")
 )
 
+// CallError is what a Client completes a request with that has failed. A caller that
+// names the peer by itself tells Err alone.
+type CallError struct {
+	// Route and Addr are the request's and its peer's.
+	Route, Addr string
+	// Err is the cause, never nil.
+	Err error
+}
+
+// Error names the route, the address and the cause.
+func (e *CallError) Error() string { return e.Route + " to " + e.Addr + ": " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *CallError) Unwrap() error { return e.Err }
+
 func init() {
 	RegisterError(1, ErrUnreachable)
 	RegisterError(2, ErrOverloaded)
