@@ -100,10 +100,28 @@ func (n *Node) plan(ctx context.Context, _ rpc.Peer, req *api.ChangeRequest) (*a
 		})
 	}
 	resp.Bytes = uint64(float64(f.Slots) * n.slotBytes(ctx, r))
-	if local, err := n.moves(ctx, rpc.Peer{}, &api.MovesRequest{}); err == nil && local.Rate > 0 {
-		resp.Seconds = float64(resp.Bytes) / float64(local.Rate)
+	if now, err := n.moves(ctx, rpc.Peer{}, &api.MovesRequest{}); err == nil {
+		resp.Seconds = lasts(f.Slots, resp.Bytes, now)
 	}
 	return resp, nil
+}
+
+// lasts is how many seconds moves take at the pace of those that are under way; 0 is
+// unknown. Where there is little data, the steps of a move take the time and bytes say
+// nothing of it; where there is much, the first moves have not ended yet and moves say
+// nothing. So the shorter of the two is it.
+func lasts(slots int, bytes uint64, now *api.MovesResponse) (seconds float64) {
+	if now.Running == 0 {
+		return 0 // what is left of the latest rates is no pace
+	}
+	if now.Rate > 0 {
+		seconds = float64(bytes) / float64(now.Rate)
+	}
+	bySlots := float64(slots) * now.Seconds / float64(now.Queued+now.Running)
+	if bySlots > 0 && (seconds == 0 || bySlots < seconds) {
+		return bySlots
+	}
+	return seconds
 }
 
 // slotBytes is what one slot takes on a disk, on average over the members that tell.

@@ -147,7 +147,7 @@ func (a *app) printPlan(req *client.RingRequest, plan *client.RingPlan) error {
 // expected is how long something takes, for people.
 func expected(seconds float64) string {
 	if seconds <= 0 {
-		return "for a time that is not known before slots have moved"
+		return "for a time that is known once slots move"
 	}
 	return "for about " + duration(time.Duration(seconds*float64(time.Second)))
 }

@@ -123,8 +123,8 @@ type PlanResponse struct {
 	// Bytes is what that would take through the network, as far as members
 	// say what they hold.
 	Bytes uint64
-	// Seconds is for how long, by the rate at which slots were moved last; 0
-	// is unknown.
+	// Seconds is for how long, by the rate at which slots move now; 0 is
+	// unknown.
 	Seconds float64
 	// Members are in the order of the record's.
 	Members []MemberPlan
