@@ -201,6 +201,9 @@ func TestSyncedTargetHoldsWhatItsSourceHeld(t *testing.T) {
 			if more := w.nodes[w.to].repair.SyncBytes() - before; b == nil || more == 0 || more > 2<<20 {
 				w.t.Errorf("the second pull brought %d bytes", more)
 			}
+			if n := w.nodes[w.to].repair.Status().Scans; n != 0 {
+				w.t.Errorf("a move has scanned its partition, and %d scans are told as those of catch-up", n)
+			}
 		})
 	}
 }

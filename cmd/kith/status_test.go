@@ -93,7 +93,7 @@ func TestTotalOfRepairAddsUpAllMembers(t *testing.T) {
 
 func TestStatusTellsPeopleOfScans(t *testing.T) {
 	st := members("ready", "ready")
-	st.Members[0].Repair.Scans = 3 // for moves of slots
+	st.Members[0].Repair.Scans = 3 // which found nothing
 	st.Members[1].Repair.Scans, st.Members[1].Repair.PulledKeys, st.Members[1].Repair.PulledBytes = 4, 50, 2048
 	var out strings.Builder
 	a := &app{out: &out, format: formatTable}
