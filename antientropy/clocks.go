@@ -229,6 +229,7 @@ func (r *Repair) lookAt(pt *partner, p ring.Partition, now time.Time) {
 	if len(g.taken.Without(&own)) == 0 {
 		g.taken = nil
 	}
+	g.waited = g.waited.Without(&own)
 	missing := g.lacks(g.theirs.Minus(&own))
 	_, again := pt.anew[p]
 	switch {

@@ -65,10 +65,11 @@ type gap struct {
 	// or is to claim it later.
 	taken store.DotSet
 	// hidden are the wanted dots that the partner claims and does not show, and
-	// unproven those that are not claimed for that, since disbelieved.
-	hidden      []wantedKey
-	unproven    store.DotSet
-	disbelieved time.Time
+	// unproven those that are not claimed for that, since disbelieved; waited were it
+	// for long enough that nobody is about to hear of them.
+	hidden           []wantedKey
+	unproven, waited store.DotSet
+	disbelieved      time.Time
 	// again is when a pull that failed is tried next.
 	again time.Time
 }

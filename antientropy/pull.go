@@ -139,7 +139,7 @@ func (r *Repair) pull(ctx context.Context, pt *partner, to rpc.Peer, p ring.Part
 // claimPulled claims what was wanted, but for what the partner does not show and other
 // homes may hold: that comes from them.
 func (r *Repair) claimPulled(ctx context.Context, pt *partner, p ring.Partition, g *gap) error {
-	unproven, err := r.unproven(ctx, pt.id, p, g.hidden)
+	unproven, err := r.unproven(ctx, pt.id, p, g.hidden, g.waited)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,8 @@ import (
 const dotSize = 16
 
 // hiddenEvery is after how long a write that was not claimed is asked about again, if
-// all homes can be reached.
+// all homes can be reached. It is longer than a request may be on its way: whoever has
+// not heard of a write then is not about to acknowledge it.
 const hiddenEvery = 30 * time.Second
 
 // hiddenIn are those of some dots of a key that its record, nil for none, neither
@@ -60,8 +61,9 @@ func wantedAt(key []byte, dots []version.Dot) (out []wantedKey) {
 }
 
 // unproven are those of the hidden writes of a pull from a member that are not to be claimed: some
-// other home shows them, or cannot say that it does not.
-func (r *Repair) unproven(ctx context.Context, with ring.NodeID, p ring.Partition, hidden []wantedKey) (store.DotSet, error) {
+// other home shows them, or cannot say that it does not, or has not heard of them and may do so yet.
+// That is over for those in waited, which were left out for long enough.
+func (r *Repair) unproven(ctx context.Context, with ring.NodeID, p ring.Partition, hidden []wantedKey, waited store.DotSet) (store.DotSet, error) {
 	rec := r.current()
 	own := r.cfg.Store.ClockOf(p)
 	var doubts []dispute
@@ -95,7 +97,7 @@ func (r *Repair) unproven(ctx context.Context, with ring.NodeID, p ring.Partitio
 			proven := true
 			for _, w := range witnesses {
 				word := w.says(&doubts[i], v.dot)
-				proven = proven && (word == wordGone || word == wordUnknown)
+				proven = proven && (word == wordGone || word == wordUnknown && waited.Has(v.dot))
 			}
 			if !proven {
 				left = append(left, v.dot)
@@ -141,6 +143,6 @@ func (r *Repair) askAgain(p ring.Partition, g *gap, now time.Time) {
 		return
 	}
 	if !slices.ContainsFunc(r.others(rec, p), func(id ring.NodeID) bool { return !r.reachable(id) }) {
-		g.unproven = nil
+		g.waited, g.unproven = unite(g.waited, g.unproven), nil
 	}
 }

@@ -195,3 +195,34 @@ func TestPullAsksAboutAllThatItsSenderDoesNotShow(t *testing.T) {
 		}
 	})
 }
+
+// A write is on one disk, which loses it without noticing, and on its way to another home,
+// which acknowledges it. Meanwhile all others have heard that it was claimed.
+func TestWhatIsOnItsWayIsNotTakenForForgotten(t *testing.T) {
+	inWorld(t, worldOptions{partitions: 1, tune: func(c *Config) { c.AuditEvery = time.Minute }}, func(w *world) {
+		w.quiet()
+		b := w.write(1, "k", "v")
+		w.rot(1, "k")
+		time.Sleep(12 * time.Second) // longer than requests take
+		for _, i := range []int{0, 2} {
+			if c := w.nodes[i].store.ClockOf(0); c.Has(dotOf(t, b)) {
+				t.Errorf("node %d claims what nobody shows and not all have heard of", i)
+			}
+		}
+		w.deliver(b, 0)
+		w.eventually(5*time.Minute, "all hold it", w.allHold("k"))
+		if w.declared(1) != 1 || w.declared(0)+w.declared(2) > 0 {
+			t.Errorf("declared %d, %d, %d", w.declared(0), w.declared(1), w.declared(2))
+		}
+	})
+}
+
+// A write that nobody shows ever is claimed in the end: else clocks would keep a hole.
+func TestWhatNeverComesIsTakenForForgottenInTheEnd(t *testing.T) {
+	inWorld(t, worldOptions{partitions: 1}, func(w *world) {
+		w.quiet()
+		w.write(1, "k", "v")
+		w.rot(1, "k")
+		w.eventually(2*time.Minute, "settled", w.settled)
+	})
+}
