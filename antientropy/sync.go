@@ -325,7 +325,7 @@ func (r *Repair) mergeSynced(ctx context.Context, y *syncing, items []item, rest
 // claimSynced claims what a source claimed before the pull, unless it shows it no longer
 // and some home may: see unproven.
 func (r *Repair) claimSynced(ctx context.Context, y *syncing, from *syncSource) error {
-	unproven, err := r.unproven(ctx, from.id, y.p, from.hidden)
+	unproven, err := r.unproven(ctx, from.id, y.p, from.hidden, nil)
 	if err != nil {
 		return err
 	}
