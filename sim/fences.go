@@ -110,12 +110,13 @@ func (r *Rings) behindFence(rec *ring.Record, m *ring.Move, at time.Time) bool {
 	return have >= need
 }
 
-// counts wants everybody who is counted for an operation to have held the record of its
-// epoch when it ended, and a reader that takes over to have answered behind its fence.
+// counts wants everybody who is counted for an operation to have held the partition's
+// fence, by the record of its epoch, when it ended, and a reader that takes over to have
+// answered behind its fence.
 func (q *quorums) counts(o *Op, r *ring.Record, p ring.Partition) error {
 	for _, id := range o.Receipt.Answered {
-		if q.rings.known(id, o.Ended) && !q.rings.holds(id, r.Epoch, o.Ended) {
-			return broken(Counted, "%v: %v: %s is counted, and had not adopted that record by then\n%s", o, o.Receipt, id.Short(), rowsOf(r, p))
+		if q.rings.known(id, o.Ended) && !q.rings.holds(id, r.Since[p], o.Ended) {
+			return broken(Counted, "%v: %v: %s is counted, and had not adopted epoch %d by then\n%s", o, o.Receipt, id.Short(), r.Since[p], rowsOf(r, p))
 		}
 	}
 	m := r.MoveOf(p)

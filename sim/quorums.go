@@ -18,8 +18,8 @@ import (
 //     move has ended; of a read that many of those that answer reads, and nobody
 //     else;
 //   - nobody has answered for an epoch behind a fence that it held already when the
-//     operation began, or is counted for one whose record it had not adopted when that
-//     ended;
+//     operation began, or is counted for one of whose record it had not adopted the
+//     partition's fence when that ended;
 //   - a step by which reads are handed over, and an answer of who takes them over, come
 //     when those who answered before had adopted the record of the phase;
 //   - a read that asked for a majority has asked somebody who had part in every

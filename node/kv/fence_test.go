@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc/api"
 )
 
@@ -163,5 +164,46 @@ func TestFencedHomeNeverAnswersAnOlderEpoch(t *testing.T) {
 		}
 		<-w.nodes[0].rings.turn
 		w.mustPut(0, "k", "w", nil)
+	})
+}
+
+// TestARecordAboutOthersHoldsNothingUp: a coordinator that holds a newer record asks
+// homes that cannot adopt it, and they answer at once, as long as the record changes
+// nothing of the partition.
+func TestARecordAboutOthersHoldsNothingUp(t *testing.T) {
+	inWorld(t, 4, 3, func(w *world) {
+		m := w.moving()
+		next := w.inPhase(m, ring.PhaseDual)
+		other := w.keyWhere(func(key string) bool {
+			return next.PartitionOf([]byte(key)) != m.p && slices.Contains(w.homesIn(next, key), m.a)
+		})
+		w.adopt(next, m.a)
+		for i := range w.nodes {
+			w.nodes[i].rings.turn <- struct{}{} // adopting hangs, as on a disk that does
+		}
+		began := time.Now()
+		resp, err := w.put(m.a, api.PutRequest{Key: []byte(other), Value: []byte("v"), W: api.All})
+		if err != nil || resp.Receipt.Epoch != next.Epoch || len(resp.Receipt.Answered) != 3 {
+			t.Fatalf("put: %+v, %v", resp, err)
+		}
+		if got := w.values(m.a, other, api.All); !maps.Equal(got, set("v")) {
+			t.Errorf("all homes show %v", got)
+		}
+		if items := w.scanAll(m.a, api.ScanRequest{Partition: uint16(next.PartitionOf([]byte(other))), R: api.All}); items[other] != "v" {
+			t.Errorf("a scan finds %v", items)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("that took %v", took)
+		}
+		// What the record is about waits for it.
+		if _, err := w.put(m.a, api.PutRequest{Key: []byte(m.key), Value: []byte("v"), W: api.All}); err == nil {
+			t.Error("a put of the partition that moves was done by homes that have not heard of that")
+		}
+		for i := range w.nodes {
+			if got := w.nodes[i].rings.Current(); (got == next) != (i == m.a) {
+				t.Errorf("node %d holds epoch %d", i, got.Epoch)
+			}
+			<-w.nodes[i].rings.turn
+		}
 	})
 }

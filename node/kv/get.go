@@ -198,8 +198,8 @@ func (o *getOp) start() {
 	if o.attempt > 1 {
 		o.req = new([2]readRequest) // the older ones may still be on their way out
 	}
-	o.req[0] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp}
-	o.req[1] = readRequest{Epoch: r.Epoch, Key: o.key, Stamp: stamp, Full: true}
+	o.req[0] = readRequest{Epoch: r.Since[o.p], Key: o.key, Stamp: stamp}
+	o.req[1] = readRequest{Epoch: r.Since[o.p], Key: o.key, Stamp: stamp, Full: true}
 	o.mu.Unlock()
 	o.ask(false)
 }

@@ -112,7 +112,7 @@ func (o *getOp) ask(more bool) {
 			leg = new(getLeg) // the first one may still be on its way
 		}
 		o.copies[home].state = asked
-		*leg = getLeg{op: o, attempt: attempt, home: home, full: full, hold: hold, p: o.p, epoch: o.ring.Epoch}
+		*leg = getLeg{op: o, attempt: attempt, home: home, full: full, hold: hold, p: o.p, epoch: o.req[0].Epoch}
 		req := &o.req[0]
 		if full {
 			req = &o.req[1]

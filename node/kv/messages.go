@@ -7,6 +7,12 @@ import (
 )
 
 // Routes between a coordinator and the homes of a key.
+//
+// The epoch of a request is the fence of its partition by the sender's ring record:
+// since then nothing of the partition has changed by which it is asked or counts. A home
+// that holds a record of that epoch, or one in which the fence is the same, so sees the
+// partition as the sender does, and needs not wait for what the sender's record says of
+// others; see docs/decisions/013.
 const (
 	mergeRoute rpc.Route[mergeRequest, mergeResponse] = "kv.merge"
 	readRoute  rpc.Route[readRequest, readResponse]   = "kv.read"
@@ -16,7 +22,7 @@ const (
 
 // mergeRequest brings a record to a home.
 type mergeRequest struct {
-	// Epoch by which the receiver is a home; 0 for a repair, which counts
+	// Epoch from which on the receiver is a home; 0 for a repair, which counts
 	// for nothing.
 	Epoch uint64
 	// Stamp is the sender's clock.

@@ -43,8 +43,16 @@ func (w *world) moving() moving {
 	return moving{key, w.record.PartitionOf([]byte(key)), homes[0], homes[1], homes[2], others[0]}
 }
 
-// phase is the record in which the move has come to a phase.
+// phase has everybody hold the record in which the move has come to a phase.
 func (w *world) phase(m moving, phase ring.Phase) *ring.Record {
+	w.t.Helper()
+	r := w.inPhase(m, phase)
+	w.adopt(r, 0, 1, 2, 3, 4)
+	return r
+}
+
+// inPhase is that record.
+func (w *world) inPhase(m moving, phase ring.Phase) *ring.Record {
 	w.t.Helper()
 	r, err := w.record.WithMoves([]ring.Move{{Partition: m.p, Slot: 2, To: nodeID(m.to)}})
 	for _, s := range map[ring.Phase][]ring.Step{
@@ -58,7 +66,6 @@ func (w *world) phase(m moving, phase ring.Phase) *ring.Record {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.adopt(r, 0, 1, 2, 3, 4)
 	return r
 }
 

@@ -208,7 +208,7 @@ func (o *putOp) enough() error {
 func (o *putOp) mint(r *ring.Record, self int) {
 	o.local = putLeg{op: o, attempt: o.attempt, home: self}
 	p := &o.put // what the store keeps in it for itself is used again
-	p.Partition, p.Epoch = o.p, r.Epoch
+	p.Partition, p.Epoch = o.p, r.Since[o.p]
 	p.Key, p.Value, p.Tombstone = o.req.Key, o.req.Value, o.req.Delete
 	p.Stamp, p.NotAfter = o.c.stamps().Now(), o.notAfter
 	p.Expiry = o.c.expiryOf(&o.req, p.Stamp)

@@ -31,7 +31,7 @@ func (o *putOp) again(from ring.NodeID) {
 	}
 	// Older legs may still be on their way: these get memory of their own.
 	legs := make([]putLeg, len(homes))
-	m := &mergeRequest{Epoch: r.Epoch, Stamp: o.merge.Stamp, Record: o.encoded}
+	m := &mergeRequest{Epoch: r.Since[o.p], Stamp: o.merge.Stamp, Record: o.encoded}
 	for i, id := range homes {
 		legs[i] = putLeg{op: o, attempt: attempt, home: i}
 		if id != o.c.cfg.Self {
@@ -43,7 +43,7 @@ func (o *putOp) again(from ring.NodeID) {
 			panic("kv: our own record does not parse: " + err.Error())
 		}
 		o.hold()
-		o.c.cfg.Store.Merge(&store.Merge{Partition: o.p, Epoch: r.Epoch, Record: record, Encoded: o.encoded, Sink: &legs[i]})
+		o.c.cfg.Store.Merge(&store.Merge{Partition: o.p, Epoch: m.Epoch, Record: record, Encoded: o.encoded, Sink: &legs[i]})
 	}
 }
 

@@ -114,7 +114,7 @@ func (m *mending) gather() (int, error) {
 	}
 	first := func(i int) bool { return m.copies[i].state == answered && !m.copies[i].full }
 	by, err := m.collect(m.shown, m.slots, &m.read, first, func(i int, done func(mended)) {
-		m.o.c.readFull(m.homes[i], m.p, m.ring.Epoch, m.o.key, m.o.theirs, func(b []byte, stamp version.Stamp, err error) {
+		m.o.c.readFull(m.homes[i], m.p, m.ring.Since[m.p], m.o.key, m.o.theirs, func(b []byte, stamp version.Stamp, err error) {
 			done(mended{i, b, stamp, err})
 		})
 	}, func(a mended) error {
@@ -151,7 +151,7 @@ func (m *mending) spread() (int, error) {
 	encoded := m.merged.Append(make([]byte, 0, m.merged.Size()))
 	return m.collect(m.kept, len(m.homes), &m.holds, func(i int) bool { return m.read[i] }, func(i int, done func(mended)) {
 		m.written[i] = true
-		m.o.c.mergeTo(m.homes[i], m.p, m.ring.Epoch, m.merged, encoded, m.o.theirs, func(err error) { done(mended{home: i, err: err}) })
+		m.o.c.mergeTo(m.homes[i], m.p, m.ring.Since[m.p], m.merged, encoded, m.o.theirs, func(err error) { done(mended{home: i, err: err}) })
 	}, func(a mended) error { m.holds[a.home] = true; return nil })
 }
 

@@ -85,7 +85,7 @@ func (c *Coordinator) scanBy(ctx context.Context, r *ring.Record, req *api.ScanR
 		return nil, false, -1, err
 	}
 	return c.keysOf(ctx, &seats, tally, p, keysRequest{
-		Epoch: r.Epoch, Partition: req.Partition, After: req.After, Prefix: req.Prefix, Limit: limit,
+		Epoch: r.Since[p], Partition: req.Partition, After: req.After, Prefix: req.Prefix, Limit: limit,
 	})
 }
 

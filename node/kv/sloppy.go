@@ -70,7 +70,7 @@ func (o *putOp) standIn(home int, err error) *standLeg {
 		return nil
 	}
 	l := &standLeg{putLeg: putLeg{op: o, attempt: o.attempt, home: home, id: s.members[s.next]}}
-	l.m = standInRequest{Home: o.homes[home], Epoch: o.ring.Epoch, Stamp: o.merge.Stamp, Record: o.encoded}
+	l.m = standInRequest{Home: o.homes[home], Epoch: o.ring.Since[o.p], Stamp: o.merge.Stamp, Record: o.encoded}
 	if !o.req.Sloppy {
 		if size := int64(len(o.encoded)); o.c.standing.Add(size) > standingMax {
 			o.c.standing.Add(-size)

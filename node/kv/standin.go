@@ -24,7 +24,7 @@ const standInRoute rpc.Route[standInRequest, mergeResponse] = "kv.standin"
 
 // standInRequest is a mergeRequest for a home that cannot be reached.
 type standInRequest struct {
-	// Home is whom the record is for, by the ring record of Epoch.
+	// Home is whom the record is for, from Epoch on.
 	Home   ring.NodeID
 	Epoch  uint64
 	Stamp  uint64
