@@ -44,6 +44,9 @@ func Swarm(seed uint64, length time.Duration) (Options, Story) {
 		o.Pace.Scrub = time.Minute // what is rotten must be found
 		s.Faults = append(s.Faults, LossFaults()...)
 	}
+	if chance(seed, "power").IntN(6) == 0 {
+		s.Faults = append(s.Faults, OutageFaults()...)
+	}
 	s.Changes = chance(seed, "swarm changes").IntN(3) == 0
 	return o, s
 }

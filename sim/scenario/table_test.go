@@ -57,7 +57,7 @@ func source(t *testing.T, folder string) string {
 
 // What the table of faults names is there, and a scenario with a star hurts clients.
 func TestFaultsOfTheTableAreThereAndBite(t *testing.T) {
-	code, kinds := source(t, ".."), slices.Concat(sim.AllFaults(), sim.LossFaults(), sim.RingFaults())
+	code, kinds := source(t, ".."), slices.Concat(sim.AllFaults(), sim.LossFaults(), sim.OutageFaults(), sim.RingFaults())
 	var hurt []string
 	for _, row := range rows(t) {
 		named := 0

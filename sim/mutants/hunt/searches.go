@@ -99,6 +99,16 @@ var searches = map[string]search{
 		one(rng, &s, behind[:o.Nodes/2]...)
 		return o, s
 	},
+	// outage has all machines lose their power at one moment, again and again, some of them
+	// after their disks have failed: no copy makes up for what was not on a disk.
+	"outage": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
+		o, s := sim.Swarm(seed, length)
+		s.Clients, s.Keys = max(s.Clients, 4), 4
+		s.Pause = min(s.Pause, 400*time.Millisecond)
+		s.Steps = []sim.Step{}
+		often(rand.New(rand.NewPCG(seed, 2)), &s, time.Second, s.Length, 2*time.Second, "outage", "outage", "isolate", "lossy links")
+		return o, s
+	},
 	// closing has crashes take writes with them of which packets are still on their
 	// way. The last look at all keys is late enough for those to have come.
 	"closing": func(seed uint64, length time.Duration) (sim.Options, sim.Story) {
