@@ -116,15 +116,23 @@ func (c *Coordinator) handleRead(call *rpc.Call, req *readRequest) {
 	c.readOwn(p, req.Key, h)
 }
 
-// readOwn reads this node's copy, for vouch to say whether it may be answered with. That
-// the partition was pulled must be known before: what is noted while the copy is read
-// does not say that the copy has it.
+// readOwn reads this node's copy, for vouch to say whether it may be answered with.
 func (c *Coordinator) readOwn(p ring.Partition, key []byte, sink store.ReadSink) {
-	if err := c.answers(c.cfg.Rings.Current(), p); err != nil {
+	if err := c.readable(p); err != nil {
 		sink.Read(nil, err)
 		return
 	}
 	c.cfg.Store.Read(p, key, sink)
+}
+
+// readable says why a copy that is read from now on may not be answered with, whatever
+// vouch says then: that the partition was pulled, caught up or filled must be known
+// before. What comes while the copy is read does not say that the copy has it.
+func (c *Coordinator) readable(p ring.Partition) error {
+	if err := c.answers(c.cfg.Rings.Current(), p); err != nil {
+		return err
+	}
+	return c.counts(p)
 }
 
 // Read implements store.ReadSink.
@@ -156,7 +164,11 @@ func (h *homeRead) again() {
 // worked, the partition counts for reads, and no newer fence has come meanwhile.
 func (c *Coordinator) vouch(p ring.Partition, epoch uint64, err error) error {
 	moving := errors.Is(err, api.ErrMoving)
-	if err != nil && !moving {
+	switch {
+	case err == nil || moving:
+	case errors.Is(err, api.ErrNotReady) || errors.Is(err, api.ErrLossy):
+		return err // it did not count before
+	default:
 		return fromStore(err)
 	}
 	if failed := c.counts(p); failed != nil {

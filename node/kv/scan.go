@@ -214,7 +214,7 @@ func (c *Coordinator) handleKeys(ctx context.Context, from rpc.Peer, req *keysRe
 func (c *Coordinator) vouchedKeys(ctx context.Context, p ring.Partition, req *keysRequest) (*keysResponse, error) {
 	for held := false; ; held = true {
 		var resp *keysResponse
-		err := c.answers(c.cfg.Rings.Current(), p) // before, as in readOwn
+		err := c.readable(p)
 		if err == nil {
 			resp, err = c.ownKeys(p, req)
 		}
