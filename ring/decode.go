@@ -31,7 +31,7 @@ func Decode(b []byte) (*Record, error) {
 	if !bytes.Equal(r.Encode(), b) {
 		return nil, fmt.Errorf("%w: not the canonical encoding", ErrMalformed)
 	}
-	r.seal()
+	r.sealAs(b)
 	return r, nil
 }
 

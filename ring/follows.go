@@ -84,6 +84,7 @@ func (r *Record) followsMembers(prev *Record) error {
 // move alone and that its fence changed exactly with its homes or the phase of its
 // move, or with one of its homes becoming Lost.
 func (r *Record) followsPartitions(prev *Record) error {
+	lost := r.newlyLost(prev)
 	for i := range r.Partitions {
 		p := Partition(i)
 		changed := !slices.Equal(prev.Homes(p), r.Homes(p))
@@ -96,7 +97,7 @@ func (r *Record) followsPartitions(prev *Record) error {
 			return fmt.Errorf("%v: a cluster is founded without moves", after)
 		}
 		want := prev.Since[p]
-		if changed || fences(phaseOf(before), phaseOf(after)) || r.givesUp(prev, p) {
+		if changed || fences(phaseOf(before), phaseOf(after)) || givesUp(r.Homes(p), lost) {
 			want = r.Epoch
 		}
 		if r.Since[p] != want {
@@ -165,12 +166,19 @@ func (r *Record) followsQueue(m *Move) error {
 	return nil
 }
 
-// givesUp says that one of the partition's homes is newly Lost.
-func (r *Record) givesUp(prev *Record, p Partition) bool {
-	for _, id := range r.Homes(p) {
-		if was := prev.Member(id); r.Member(id).State == Lost && was != nil && was.State != Lost {
-			return true
+// newlyLost are the members that were not Lost before.
+func (r *Record) newlyLost(prev *Record) (lost []NodeID) {
+	for i := range r.Members {
+		if is := &r.Members[i]; is.State == Lost {
+			if was := prev.Member(is.ID); was != nil && was.State != Lost {
+				lost = append(lost, is.ID)
+			}
 		}
 	}
-	return false
+	return lost
+}
+
+// givesUp says that one of a partition's homes is among some lost members.
+func givesUp(homes, lost []NodeID) bool {
+	return len(lost) > 0 && slices.ContainsFunc(homes, func(id NodeID) bool { return slices.Contains(lost, id) })
 }

@@ -52,7 +52,8 @@ type Record struct {
 	Keepers []NodeID
 	// Members are sorted by ID.
 	Members []Member
-	// Banned are the IDs of removed members, sorted. They never come back.
+	// Banned are the IDs of removed members, sorted. They never come back. One of
+	// them that is Lost is a member until it has no slots any more.
 	Banned []NodeID
 	// Since has, for each partition, the epoch at which its homes or the
 	// phase of its move last changed, or one of its homes was Lost. It is
@@ -72,14 +73,17 @@ type Record struct {
 }
 
 // seal completes a record whose fields and table will not change any more.
-func (r *Record) seal() {
+func (r *Record) seal() { r.sealAs(r.Encode()) }
+
+// sealAs is seal of a record of which the encoding is known.
+func (r *Record) sealAs(encoded []byte) {
 	r.homes = make([]NodeID, len(r.table))
 	r.counts = make([]int, len(r.Members))
 	for i, m := range r.table {
 		r.homes[i] = r.Members[m].ID
 		r.counts[m]++
 	}
-	r.digest = sha256.Sum256(r.Encode())
+	r.digest = sha256.Sum256(encoded)
 }
 
 // successor is an unsealed copy with the next epoch. Its slices are its own.
@@ -152,20 +156,39 @@ func (r *Record) MoveOf(p Partition) *Move {
 	return &r.Moves[i]
 }
 
-// moveAt finds the partition's move in Moves.
+// moveAt finds the partition's move in Moves, or the place where it would be. Every
+// request asks this: it copies no move.
 func (r *Record) moveAt(p Partition) (int, bool) {
-	return slices.BinarySearchFunc(r.Moves, p, func(m Move, p Partition) int { return int(m.Partition) - int(p) })
+	low, high := 0, len(r.Moves)
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		if r.Moves[mid].Partition < p {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, low < len(r.Moves) && r.Moves[low].Partition == p
 }
 
 // Digest is the SHA-256 of the encoded record. Two records are the same if and
 // only if their digests are.
 func (r *Record) Digest() [sha256.Size]byte { return r.digest }
 
-// index is the member's place in Members, or -1.
+// index is the member's place in Members, or -1. All that is read off a record asks
+// this: it copies no member.
 func (r *Record) index(id NodeID) int {
-	i, found := slices.BinarySearchFunc(r.Members, id, func(m Member, id NodeID) int { return m.ID.Compare(id) })
-	if !found {
-		return -1
+	low, high := 0, len(r.Members)
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		switch c := r.Members[mid].ID.Compare(id); {
+		case c == 0:
+			return mid
+		case c < 0:
+			low = mid + 1
+		default:
+			high = mid
+		}
 	}
-	return i
+	return -1
 }
