@@ -237,6 +237,7 @@ func (n *Node) openRepair(seed uint64) {
 		Now:       n.env.Now,
 		Stamp:     func() version.Stamp { return n.kv.Stamp() },
 		Served:    func() uint64 { return n.kv.Served() },
+		Certain:   n.topology.Certain,
 		Seed:      seed,
 		Logger:    n.cfg.Logger,
 
@@ -330,7 +331,7 @@ func (n *Node) watchMembers(ctx context.Context) error {
 			_, gone := forgotten[p.ID]
 			switch {
 			case p.ID == n.id || p.RPCAddr == "" || gone:
-			case r != nil && r.IsBanned(p.ID):
+			case r != nil && r.IsBanned(p.ID) && r.Member(p.ID) == nil:
 				forgotten[p.ID] = struct{}{}
 				n.guard.Forget(p.ID)
 				n.members.Forget(p.ID)

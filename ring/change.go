@@ -44,8 +44,8 @@ func (r *Record) WithLeave(id NodeID) (*Record, error) {
 	return r.changed("leave of member "+id.Short(), members, nil)
 }
 
-// WithRemoval makes the record in which a member, dead for good, is Lost, and its
-// slots are queued to go to the others, who must be at least as many as the
+// WithRemoval makes the record in which a member, dead for good, is Lost and banned,
+// and its slots are queued to go to the others, who must be at least as many as the
 // replicas. It is r itself if that stands already. See WithLost for its fences, and
 // WithoutMember for the end.
 func (r *Record) WithRemoval(id NodeID) (*Record, error) {
@@ -58,10 +58,11 @@ func (r *Record) WithRemoval(id NodeID) (*Record, error) {
 		next.Epoch = lost.Epoch // both changes are one record
 	}
 	next.Keepers = chooseKeepers(next.electable(), r.Keepers)
+	next.ban(id)
 	if err := next.requeue(nil); err != nil {
 		return nil, fmt.Errorf("remove member %s: %w", id.Short(), err)
 	}
-	if lost == r && slices.Equal(next.Moves, r.Moves) && slices.Equal(next.Keepers, r.Keepers) {
+	if lost == r && r.IsBanned(id) && slices.Equal(next.Moves, r.Moves) && slices.Equal(next.Keepers, r.Keepers) {
 		return r, nil
 	}
 	return next.checked(r)
@@ -69,7 +70,7 @@ func (r *Record) WithRemoval(id NodeID) (*Record, error) {
 
 // WithSuccessor makes the record in which m, active and with the weight of old, is
 // to get every slot of old, as far as the bounds of Plan allow; old is leaving, or
-// remains Lost. M is a newcomer or on standby. The slots are moved, unlike with
+// remains Lost, and is banned then: nobody else is to take its place. M is a newcomer or on standby. The slots are moved, unlike with
 // WithReplacement: m counts only for what it has pulled.
 func (r *Record) WithSuccessor(old NodeID, m Member) (*Record, error) {
 	fail := func(err error) (*Record, error) {
@@ -132,9 +133,15 @@ func (r *Record) WithoutMember(id NodeID) (*Record, error) {
 	}
 	next := r.successor()
 	next.setMembers(r, slices.DeleteFunc(slices.Clone(r.Members), func(m Member) bool { return m.ID == id }))
-	at, _ := slices.BinarySearchFunc(next.Banned, id, NodeID.Compare)
-	next.Banned = slices.Insert(next.Banned, at, id)
+	next.ban(id)
 	return next.checked(r)
+}
+
+// ban notes in an unsealed record that an ID never comes back.
+func (r *Record) ban(id NodeID) {
+	if at, found := slices.BinarySearchFunc(r.Banned, id, NodeID.Compare); !found {
+		r.Banned = slices.Insert(r.Banned, at, id)
+	}
 }
 
 // withMember are the members with m among them, in a state.
@@ -169,6 +176,11 @@ func (r *Record) changed(what string, members []Member, heirs map[NodeID]NodeID)
 	next.setMembers(r, members)
 	if err := next.keptByNobody(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	for old := range heirs {
+		if next.isLost(old) {
+			next.ban(old)
+		}
 	}
 	if err := next.requeue(heirs); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)

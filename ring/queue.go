@@ -11,7 +11,8 @@ import (
 // it; those after it are planned again when that one is done.
 
 // WithQueue makes the record in which the queue is what Plan asks for: who would be
-// moved in vain is taken out, who is missing is put in. It is r itself if nothing
+// moved in vain is taken out, who is missing is put in. Slots of a lost member whose
+// place somebody may take stay where they are, and all others go on. It is r itself if nothing
 // is to be changed. Moves under way stay as they are: see Unwanted.
 func (r *Record) WithQueue() (*Record, error) {
 	if !r.Founded() {
@@ -91,13 +92,17 @@ func (r *Record) requeue(heirs map[NodeID]NodeID) error {
 	var moves []Move
 	for i := range r.Moves {
 		m := r.Moves[i]
-		if m.Phase == PhasePlan && !r.leadsTo(&m, plan) {
+		if m.Phase == PhasePlan && (r.awaitsHeir(m.From) || !r.leadsTo(&m, plan)) {
 			continue
 		}
 		moves = append(moves, m)
 		delete(queue, m.Partition)
 	}
 	for _, choice := range queue {
+		choice = slices.DeleteFunc(choice, func(m Move) bool { return r.awaitsHeir(m.From) })
+		if len(choice) == 0 {
+			continue
+		}
 		moves = append(moves, slices.MinFunc(choice, func(a, b Move) int { return r.compareNext(&a, &b) }))
 	}
 	slices.SortFunc(moves, func(a, b Move) int { return cmp.Compare(a.Partition, b.Partition) })
@@ -258,24 +263,29 @@ func (r *Record) Startable(pace Pace) []Partition {
 		}
 		all++
 	}
-	var queue []*Move
+	type queued struct {
+		*Move
+		urgency int
+		chance  uint64
+	}
+	var queue []queued
 	for i := range r.Moves {
 		m := &r.Moves[i]
 		if m.Phase == PhasePlan {
-			queue = append(queue, m)
+			if !r.awaitsHeir(m.From) {
+				queue = append(queue, queued{m, r.urgency(m), chance(m.Partition, m.To)})
+			}
 			continue
 		}
 		begin(m)
 	}
-	slices.SortFunc(queue, func(a, b *Move) int {
-		return cmp.Or(
-			cmp.Compare(r.urgency(a), r.urgency(b)),
-			cmp.Compare(chance(a.Partition, a.To), chance(b.Partition, b.To)),
-			cmp.Compare(a.Partition, b.Partition))
+	slices.SortFunc(queue, func(a, b queued) int {
+		return cmp.Or(cmp.Compare(a.urgency, b.urgency), cmp.Compare(a.chance, b.chance), cmp.Compare(a.Partition, b.Partition))
 	})
 	free := func(n, bound int) bool { return bound == 0 || n < bound }
 	var start []Partition
-	for _, m := range queue {
+	for _, q := range queue {
+		m := q.Move
 		if free(in[m.To], pace.In) && free(out[m.From], pace.Out) && free(all, pace.All) {
 			begin(m)
 			start = append(start, m.Partition)

@@ -51,6 +51,10 @@ func (r *Record) WithReplacement(old NodeID, m Member) (*Record, error) {
 	return r.replaced(old, m).checked(r)
 }
 
+// awaitsHeir says that the slots of a lost member stay where they are, for somebody who
+// takes its place: nobody has removed it, nor named another one who is to have them.
+func (r *Record) awaitsHeir(id NodeID) bool { return r.isLost(id) && !r.IsBanned(id) }
+
 // replaceable says why m may not take the place of old.
 func (r *Record) replaceable(old, m NodeID) error {
 	was, is := r.Member(old), r.Member(m)
@@ -97,9 +101,7 @@ func (r *Record) replaced(old NodeID, m Member) *Record {
 	}
 	slices.SortFunc(next.Keepers, NodeID.Compare)
 	next.Keepers = slices.Compact(next.Keepers)
-	at, _ := slices.BinarySearchFunc(next.Banned, old, NodeID.Compare)
-	next.Banned = slices.Insert(next.Banned, at, old)
-
+	next.ban(old)
 	for p := range next.Since {
 		if r.HomeIndex(Partition(p), old) >= 0 {
 			next.Since[p] = next.Epoch

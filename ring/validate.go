@@ -84,8 +84,8 @@ func (r *Record) validateBanned() error {
 		return fmt.Errorf("banned ID %s is twice there or not sorted", id.Short())
 	}
 	for i := range r.Members {
-		if r.IsBanned(r.Members[i].ID) {
-			return fmt.Errorf("member %s is banned", r.Members[i].ID.Short())
+		if m := &r.Members[i]; m.State != Lost && r.IsBanned(m.ID) {
+			return fmt.Errorf("member %s is banned", m.ID.Short())
 		}
 	}
 	return nil

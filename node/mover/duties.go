@@ -83,7 +83,7 @@ func (m *Mover) leave(ctx context.Context) time.Duration {
 
 // queue has the record ask for what is missing between the table and the plan.
 func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
-	if r.Digest() == m.settled || m.waitsForHeir(r) {
+	if r.Digest() == m.settled {
 		return idleMax
 	}
 	left := slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.Phase == ring.PhasePlan })
@@ -103,7 +103,7 @@ func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
 			m.cfg.Logger.Debug("the queue of moves cannot be planned", "error", err)
 			return nil, errNothing
 		}
-		if next == r || m.waitsForHeir(r) {
+		if next == r {
 			return nil, errNothing
 		}
 		return next, nil
@@ -112,22 +112,4 @@ func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
 		m.settled = looked.Digest()
 	}
 	return idleMax
-}
-
-// waitsForHeir says that somebody is about to take the place of a lost member, so
-// that its slots are not to be given to others. One that is being removed, from whom
-// slots move or have been seen to, has no heir.
-func (m *Mover) waitsForHeir(r *ring.Record) bool {
-	for i := range r.Moves {
-		if from := r.Moves[i].From; !r.Moves[i].Grows() && r.Member(from).State == ring.Lost {
-			m.removing[from] = struct{}{}
-		}
-	}
-	for i := range r.Members {
-		is := &r.Members[i]
-		if _, removing := m.removing[is.ID]; is.State == ring.Lost && !removing && r.HomeCount(is.ID) > 0 {
-			return true
-		}
-	}
-	return false
 }

@@ -51,7 +51,6 @@ type Mover struct {
 	settled  [32]byte                  // digest of the record whose queue is as it should be
 	queued   time.Time                 // when the queue was looked at last
 	planning time.Duration             // how long that took
-	removing map[ring.NodeID]struct{}  // lost members from whom slots were seen to move
 	absent   map[ring.NodeID]time.Time // since when
 
 	running sync.WaitGroup // pulls
@@ -68,7 +67,7 @@ func New(cfg Config) (*Mover, error) {
 	return &Mover{
 		cfg: cfg, chance: rand.New(rand.NewPCG(cfg.Seed, 0x6d6f766572)), woken: make(chan struct{}, 1),
 		pulls: map[ring.Partition]*pull{}, failures: map[ring.Partition]*failure{},
-		removing: map[ring.NodeID]struct{}{}, absent: map[ring.NodeID]time.Time{},
+		absent: map[ring.NodeID]time.Time{},
 	}, nil
 }
 

@@ -168,6 +168,60 @@ func TestALostMembersSlotsWaitForItsHeir(t *testing.T) {
 	})
 }
 
+// That a member is removed stands in the record: whoever has forgotten all that it saw
+// goes on, also where a partition's move stood in the way when it was removed.
+func TestARemovalOutlivesAllMovers(t *testing.T) {
+	inWorld(t, 10, 5, 1, 3, func(w *world) {
+		r := w.newest()
+		homes := r.Homes(0)
+		lost, other := homes[2], ring.NodeID{}
+		for i := range r.Members {
+			if id := r.Members[i].ID; !slices.Contains(homes, id) {
+				other = id
+			}
+		}
+		for _, m := range w.members {
+			m.kill()
+		}
+		w.wish(func(r *ring.Record) (*ring.Record, error) { return r.WithMoves([]ring.Move{{Slot: 0, To: other}}) })
+		w.wish(func(r *ring.Record) (*ring.Record, error) { return r.WithSteps([]ring.StepTo{{Step: ring.StepDual}}) })
+		w.wish(func(r *ring.Record) (*ring.Record, error) { return r.WithRemoval(lost) })
+		if m := w.newest().MoveOf(0); m == nil || m.From == lost {
+			t.Fatalf("the move is %v", m)
+		}
+		for i := range r.Members {
+			if id := r.Members[i].ID; id != lost {
+				w.start(id)
+			}
+		}
+		w.until("its slot is with another one", func(r *ring.Record) bool { return r.Member(lost) == nil && atRest(r) })
+	})
+}
+
+// While somebody may take the place of a lost member, its slots stay where they are, and
+// what is asked of others is done.
+func TestWhoWaitsForAnHeirHoldsUpNobodyElse(t *testing.T) {
+	inWorld(t, 11, 6, 32, 3, func(w *world) {
+		w.members[nodeID(5)].kill()
+		w.wish(func(r *ring.Record) (*ring.Record, error) { return r.WithLost(nodeID(5)) })
+		had := w.newest().HomeCount(nodeID(5))
+		w.wish(func(r *ring.Record) (*ring.Record, error) { return r.WithLeave(nodeID(1)) })
+		w.start(nodeID(7))
+		w.wish(join(7))
+		r := w.until("one has left", func(r *ring.Record) bool { return r.Member(nodeID(1)) == nil && atRest(r) })
+		if got := r.HomeCount(nodeID(5)); got != had || r.Member(nodeID(5)).State != ring.Lost {
+			t.Errorf("the lost one had %d slots and has %d", had, got)
+		}
+		w.wish(func(r *ring.Record) (*ring.Record, error) {
+			return r.WithReplacement(nodeID(5), ring.Member{ID: nodeID(8)})
+		})
+		w.start(nodeID(8))
+		w.until("everybody has its share", func(r *ring.Record) bool {
+			return atRest(r) && r.HomeCount(nodeID(7)) >= 16 && r.HomeCount(nodeID(8)) >= 16
+		})
+	})
+}
+
 // Who leaves goes only when nobody needs anything of it any more, and says so.
 func TestWhoLeavesStaysWhileItOwes(t *testing.T) {
 	inWorld(t, 6, 4, 8, 3, func(w *world) {

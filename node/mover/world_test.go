@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is members with a mover each, in one bubble. Records are decided one after the
-// other, and every member learns them a moment later. What a pull leaves behind is the
+// other, and every member learns them a moment later, or a moment after it was started. What a pull leaves behind is the
 // note of it: an instant later the source holds the record, as package antientropy has
 // it.
 type world struct {
@@ -96,6 +96,7 @@ func (w *world) start(id ring.NodeID) *member {
 	}
 	seed := w.dice.Uint64()
 	delete(w.away, id)
+	m.hear()
 	w.mu.Unlock()
 	mover, err := New(Config{
 		Self: id, Rings: m, Syncer: m, Noted: m.noted, Seed: seed, Pulls: 4, Pace: ring.Pace{In: 6, Out: 6},
@@ -207,14 +208,20 @@ func (w *world) spread(r *ring.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.members {
-		time.AfterFunc(time.Duration(1+w.dice.IntN(30))*time.Millisecond, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if !w.away[m.id] {
-				m.adopt(w.tip)
-			}
-		})
+		m.hear()
 	}
+}
+
+// hear has a member learn the newest record in a moment, if it is there then; w.mu is
+// held.
+func (m *member) hear() {
+	time.AfterFunc(time.Duration(1+m.dice.IntN(30))*time.Millisecond, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !m.away[m.id] {
+			m.adopt(m.tip)
+		}
+	})
 }
 
 var errGone = errors.New("nobody answers")
