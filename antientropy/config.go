@@ -151,6 +151,9 @@ type Config struct {
 	// Served, optional, counts the requests that this node has served for
 	// clients, whoever coordinates them. While there are some, repair yields.
 	Served func() uint64
+	// Certain, optional, says why the record of Rings may be older than one that this
+	// node has held before; nil if it is not. It may ask other members, for seconds.
+	Certain func(ctx context.Context) error
 	// Seed of the jitter.
 	Seed uint64
 	// Logger gets what operators should see; default none.

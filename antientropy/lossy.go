@@ -169,6 +169,20 @@ func (r *Repair) lost(rec *ring.Record) []ring.Partition {
 	return all
 }
 
+// certain says that this node keeps nothing that its record does not know of. With lost
+// metadata, or a directory from a backup, an older record is there, by which it may have
+// lost nothing of a partition that is its own by a newer one.
+func (r *Repair) certain(ctx context.Context) bool {
+	if r.cfg.Certain == nil {
+		return true
+	}
+	err := r.cfg.Certain(ctx)
+	if err != nil {
+		r.log.Debug("what was lost of partitions that are not kept here stays so yet", "error", err)
+	}
+	return err == nil
+}
+
 // judgeLossy looks at all lossy partitions and says whether some are left.
 func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 	s, rec := r.cfg.Store, r.current()
@@ -176,6 +190,7 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 	if rec == nil || s.Health().Failed != nil {
 		return len(lost) > 0
 	}
+	certain := sync.OnceValue(func() bool { return r.certain(ctx) })
 	for _, p := range lost {
 		if s.CountsForRead(p) {
 			continue
@@ -188,7 +203,7 @@ func (r *Repair) judgeLossy(ctx context.Context) (left bool) {
 		if !home && rec.Holds(p, r.cfg.Self) {
 			continue // the move's next pull fills it: see refilledBySync
 		}
-		if home && !r.refilled(rec, p, era) {
+		if home && !r.refilled(rec, p, era) || !home && !(certain() && r.current() == rec) {
 			left = true
 			continue
 		}
