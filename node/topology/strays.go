@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -21,10 +22,10 @@ import (
 // away. And a partition of which a move begins is emptied first.
 //
 // Rot may also bring an older ring record back, which knows nothing of what was moved here
-// since. A node whose disk has ever lost metadata therefore sweeps by a record only once a
-// majority of the keepers has answered that it holds that very one. What may have been
-// decided beyond it then is the next record at most, and in one step nobody becomes a
-// home that was none but by taking a lost member's place.
+// since. A node whose disk has ever lost metadata therefore sweeps by a record only once so
+// many of the keepers have answered that they hold that very one that without them nothing
+// is decided beyond the next. In one step nobody becomes a home that was none, but by taking
+// a lost member's place.
 
 const (
 	// sweepEvery is the longest time between two looks: goleveldb may leave damaged
@@ -139,9 +140,9 @@ func (t *Topology) olderOnDisk(held *decided) (bool, error) {
 }
 
 // Certain is nil if Current is not older than what this node has held before. That is so
-// unless its disk has lost metadata; and then too once a majority of the keepers, this
-// node not counted, has answered in this process that it holds the same record: what has
-// come since is in memory. It may ask them, and learns what is newer.
+// unless its disk has lost metadata; and then too once enough of the other keepers have
+// answered in this process that they hold the same record: what has come since is in
+// memory. It may ask them, for seconds, and learns what is newer.
 func (t *Topology) Certain(ctx context.Context) error {
 	lost := t.cfg.Lost()
 	if lost == nil || t.sure.Load() {
@@ -158,37 +159,39 @@ func (t *Topology) Certain(ctx context.Context) error {
 	return nil
 }
 
-// askKeepers is nil if a majority of the keepers, this node not counted, hold a record.
+// askKeepers is nil if so many of the other keepers hold a record that the rest of them are
+// no majority. It asks all of them at once.
 func (t *Topology) askKeepers(ctx context.Context, r *ring.Record) error {
-	var errs []error
-	n, need := 0, len(r.Keepers)/2+1
+	ctx, cancel := context.WithTimeout(ctx, pullMax)
+	defer cancel()
 	view := t.cfg.Membership.View()
-	for _, id := range r.Keepers {
-		p := view.Peer(id)
-		if id == t.cfg.Self.ID || p == nil || p.RPCAddr == "" {
-			continue
-		}
-		to := rpc.Peer{ID: id, Addr: p.RPCAddr}
-		epoch, err := t.epochOf(ctx, to, r)
-		switch {
-		case err != nil:
-			errs = append(errs, err)
-		case epoch == r.Epoch:
-			n++
-		case epoch > r.Epoch:
-			return errors.Join(fmt.Errorf("member %s holds ring epoch %d", id.Short(), epoch), t.Learn(ctx, to, epoch))
-		}
-		if n == need {
-			return nil
+	held, errs := make([]uint64, len(r.Keepers)), make([]error, len(r.Keepers))
+	var calls sync.WaitGroup
+	for i, id := range r.Keepers {
+		if p := view.Peer(id); id != t.cfg.Self.ID && p != nil && p.RPCAddr != "" {
+			calls.Go(func() { held[i], errs[i] = t.epochOf(ctx, rpc.Peer{ID: id, Addr: p.RPCAddr}, r) })
 		}
 	}
-	return errors.Join(append(errs, fmt.Errorf("%d of %d keepers hold epoch %d, want %d", n, len(r.Keepers), r.Epoch, need))...)
+	calls.Wait()
+	n := 0
+	for i, epoch := range held {
+		if epoch > r.Epoch {
+			id := r.Keepers[i]
+			return errors.Join(fmt.Errorf("member %s holds ring epoch %d", id.Short(), epoch),
+				t.Learn(ctx, rpc.Peer{ID: id, Addr: view.Peer(id).RPCAddr}, epoch))
+		}
+		if epoch == r.Epoch {
+			n++
+		}
+	}
+	if need := len(r.Keepers) - len(r.Keepers)/2; n < need {
+		return errors.Join(append(errs, fmt.Errorf("%d of %d keepers hold epoch %d, want %d", n, len(r.Keepers), r.Epoch, need))...)
+	}
+	return nil
 }
 
 // epochOf asks a member for the epoch of the record that it holds now.
 func (t *Topology) epochOf(ctx context.Context, from rpc.Peer, r *ring.Record) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, pullMax)
-	defer cancel()
 	resp, err := pullRoute.Call(ctx, t.cfg.Transport, from, &pullRequest{Cluster: r.Cluster, Epoch: r.Epoch})
 	if err != nil {
 		return 0, fmt.Errorf("ask %s for its ring epoch: %w", from.Addr, err)
