@@ -268,7 +268,7 @@ func (c *course) sees(p strict) bool {
 // phases, all levels that promise it, all zones of the members; but for what vacates
 // says.
 func TestEveryReadMeetsEveryWriteInEveryPhase(t *testing.T) {
-	for n := 1; n <= 5; n++ {
+	for n := 1; n <= homesMost; n++ {
 		var sum meeting
 		courses, zones := 0, make([]int, n+1)
 		for more := true; more; more = nextZones(zones) {

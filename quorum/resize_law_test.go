@@ -232,7 +232,7 @@ func (c *course) strictResizes() (pairs []strict) {
 // numbers, all zones of the members (with five, a part of them); but for a zone that loses its only home, whose
 // quorum has the writes, of which reads then ask no home any more.
 func TestEveryReadMeetsEveryWriteWhileTheNumberOfHomesChanges(t *testing.T) {
-	for n := 2; n <= 5; n++ {
+	for n := 2; n <= homesMost; n++ {
 		for _, grows := range []bool{true, false} {
 			var sum meeting
 			courses, zones := 0, make([]int, n)
