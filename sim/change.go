@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -22,6 +23,9 @@ func RingFaults() []Fault {
 	return []Fault{joins, leaves, removes, replaces, weights, aborts, contradicts}
 }
 
+// ResizeFaults are what operators do to the number of homes that each key has.
+func ResizeFaults() []Fault { return []Fault{resizes} }
+
 const (
 	// spareMax is how many machines more than in the beginning there may be.
 	spareMax = 3
@@ -31,6 +35,8 @@ const (
 	standbyMax = 10 * time.Second
 	// answered is told of what an operator was answered.
 	answered = "answer"
+	// homesMax is the most homes of a key that operators of random stories want.
+	homesMax = 5
 )
 
 var (
@@ -71,6 +77,22 @@ var (
 		}
 	})
 )
+
+// resizes has the number of homes of each key changed, up or down; sometimes two operators
+// want that at the same time. Where a disk may be lost no key has only one home.
+var resizes = Fault{"replicas", func(c *Cluster, rng *rand.Rand) (string, func() error) {
+	fewest := 1
+	if c.loses {
+		fewest = 2
+	}
+	var wanted []string
+	for range pick(rng, 1, 1, 1, 2) {
+		n := fewest + rng.IntN(homesMax-fewest+1)
+		c.order(rng, api.ChangeRequest{Verb: api.VerbReplicas, Number: n})
+		wanted = append(wanted, fmt.Sprint(n))
+	}
+	return strings.Join(wanted, " and "), nil
+}}
 
 // replaces has a new machine, which stands by, take over what a member has. If the
 // others don't reach that one, it is given up with all that it has: so it is always
@@ -176,6 +198,9 @@ func (c *Cluster) call(host *network.Host, via rpc.Peer, req api.ChangeRequest) 
 		answer += ": " + err.Error()
 	}
 	whom := req.Member
+	if req.Verb == api.VerbReplicas {
+		whom = fmt.Sprint(req.Number)
+	}
 	if id, parsed := ring.ParseNodeID(whom); parsed == nil {
 		whom = c.nameOf(id)
 	}

@@ -75,6 +75,7 @@ type Cluster struct {
 	operators sync.WaitGroup
 	prober    *network.Host
 	broken    *Machine // whose disk a fault has broken; nil for none
+	loses     bool     // what one machine alone has kept may be lost in this story
 	// equalAfter is how long it took until copies were equal by themselves
 	// after a story's heal.
 	equalAfter time.Duration

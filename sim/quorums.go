@@ -15,8 +15,8 @@ import (
 //
 //   - what an operation counted is enough by the record of its epoch: of a write
 //     that many homes by the table as it is, and as it will be when the partition's
-//     move has ended; of a read that many of those that answer reads, and nobody
-//     else;
+//     move has ended, a majority of each where their numbers differ; of a read that
+//     many of those that answer reads, and nobody else;
 //   - nobody has answered for an epoch behind a fence that it held already when the
 //     operation began, or is counted for one of whose record it had not adopted the
 //     partition's fence when that ended;
@@ -106,7 +106,7 @@ func (q *quorums) enter(o *Op) error {
 	if err := q.counts(o, r, p); err != nil {
 		return err
 	}
-	if 2*o.Receipt.Need <= r.Replicas {
+	if !o.Strict && 2*o.Receipt.Need <= longest(seatsOf(r, p).of(o.asks())) {
 		return nil // less than a majority meets nobody
 	}
 	set := slices.SortedFunc(slices.Values(o.Receipt.Answered), ring.NodeID.Compare)
@@ -122,64 +122,6 @@ func (q *quorums) enter(o *Op) error {
 	}
 	if o.Began.After(u.last.Began) {
 		u.last = o
-	}
-	return nil
-}
-
-// rows are the homes as they are and as they will be, and those that answer reads.
-func rows(r *ring.Record, p ring.Partition) (now, then, reading []ring.NodeID) {
-	now = r.Homes(p)
-	m := r.MoveOf(p)
-	if m == nil || m.Phase == ring.PhasePlan {
-		return now, now, now
-	}
-	then = slices.Clone(now)
-	then[m.Slot] = m.To
-	if m.Phase == ring.PhaseReadNew {
-		return now, then, then
-	}
-	return now, then, now
-}
-
-func rowsOf(r *ring.Record, p ring.Partition) string {
-	var names []string
-	for _, id := range r.Homes(p) {
-		names = append(names, id.Short())
-	}
-	text := fmt.Sprintf("partition %d at epoch %d: homes %s", p, r.Epoch, strings.Join(names, " "))
-	if m := r.MoveOf(p); m != nil {
-		text += fmt.Sprintf(", %s is moved to %s: %v", m.From.Short(), m.To.Short(), m.Phase)
-	}
-	return text
-}
-
-// counted says what is wrong with what an operation counted.
-func counted(r *ring.Record, p ring.Partition, o *Op) error {
-	now, then, reading := rows(r, p)
-	those, of := now, [][]ring.NodeID{now, then}
-	if o.asks() {
-		those, of = reading, [][]ring.NodeID{reading}
-	} else {
-		those = append(slices.Clone(now), then...)
-	}
-	for i, id := range o.Receipt.Answered {
-		if !slices.Contains(those, id) {
-			return fmt.Errorf("%s has no part in it", id.Short())
-		}
-		if slices.Contains(o.Receipt.Answered[:i], id) {
-			return fmt.Errorf("%s is counted twice", id.Short())
-		}
-	}
-	for _, row := range of {
-		n := 0
-		for _, id := range row {
-			if slices.Contains(o.Receipt.Answered, id) {
-				n++
-			}
-		}
-		if n < o.Receipt.Need || o.Receipt.Need < 1 {
-			return fmt.Errorf("%d have answered of those that count, %d must", n, o.Receipt.Need)
-		}
 	}
 	return nil
 }
@@ -214,9 +156,13 @@ func (u *usage) has(id ring.NodeID) bool { return slices.Contains(u.answered, id
 // apart says that b began when a had ended, and that nobody of b had part in a or
 // got its part since.
 func (q *quorums) apart(a, b *usage) error {
-	for _, id := range b.answered {
-		for epoch := a.record.Epoch + 1; epoch <= b.record.Epoch; epoch++ {
-			if q.without(a, id, epoch-1) && !q.without(a, id, epoch) {
+	if a.record.Split(b.record) != nil {
+		return nil // of two histories: what survives that is not for quorums to say
+	}
+	for _, r := range q.rings.between(a.record, b.record) {
+		prev := q.rings.before(r)
+		for _, id := range b.answered {
+			if q.without(a, id, prev) && !q.without(a, id, r) || pulledBy(id, prev, r, a.partition) {
 				return nil
 			}
 		}
@@ -225,16 +171,18 @@ func (q *quorums) apart(a, b *usage) error {
 		b.last, b.last.Receipt, a.first, a.first.Receipt, rowsOf(b.record, b.partition), rowsOf(a.record, a.partition))
 }
 
-// without says that a member had no part at an epoch in what a was: writes, or reads.
-// Whoever held an epoch that nobody was seen to hold may have had none.
-func (q *quorums) without(a *usage, id ring.NodeID, epoch uint64) bool {
-	r := q.rings.At(epoch)
-	if r == nil {
-		return true
+// without says that a member had no part under a record in what a was: writes, or reads.
+// Whoever held a record that nobody was seen to hold may have had none.
+func (q *quorums) without(a *usage, id ring.NodeID, r *ring.Record) bool {
+	return r == nil || !among(seatsOf(r, a.partition).of(a.read), id)
+}
+
+// pulledBy says that a slot was taken away by a step, and that a member that stays has
+// pulled from the one whose slot it was: with that it got what that one had.
+func pulledBy(id ring.NodeID, prev, next *ring.Record, p ring.Partition) bool {
+	if prev == nil {
+		return false
 	}
-	now, then, reading := rows(r, a.partition)
-	if a.read {
-		return !slices.Contains(reading, id)
-	}
-	return !slices.Contains(now, id) && !slices.Contains(then, id)
+	m, at := prev.MoveOf(p), prev.HomeIndex(p, id)
+	return m != nil && at >= 0 && m.Got&(1<<at) != 0 && shrunk(m, prev, next)
 }

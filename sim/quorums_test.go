@@ -122,7 +122,8 @@ func TestQuorumsThatBreakTheirRulesAreFound(t *testing.T) {
 		"two moves before":       {func(s *script) { s.wrote(k.regained, a, d); s.read(k.done, b, c) }, apart},
 		"two moves before, seen": {func(s *script) { s.wrote(k.regained, a, c); s.read(k.done, b, c) }, ""},
 		"less than a majority meets nobody": {func(s *script) {
-			s.wrote(k.done, b, d).Receipt.Need = 1
+			put := s.wrote(k.done, b, d)
+			put.Receipt.Need, put.Strict = 1, false
 			s.read(k.idle, a, c)
 		}, ""},
 		"stand-ins are not looked at": {func(s *script) { s.wrote(k.idle, a, d).Sloppy = true }, ""},

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -103,6 +104,36 @@ func (r *Rings) Epochs() []uint64 {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// between are the records behind one and up to another, by epoch, those of other
+// histories than theirs left out.
+func (r *Rings) between(from, to *ring.Record) (out []*ring.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for epoch, record := range r.records {
+		if epoch > from.Epoch && epoch <= to.Epoch && record.Split(to) == nil {
+			out = append(out, record)
+		}
+	}
+	slices.SortFunc(out, func(a, b *ring.Record) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	return out
+}
+
+// before is the record that another one was made from; nil if nobody was seen to hold
+// it.
+func (r *Rings) before(next *ring.Record) *ring.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[made(next)]
+}
+
+// made is the epoch of the record that another one was made from.
+func made(next *ring.Record) uint64 {
+	if f := next.LastForced(); f != nil && f.Epoch == next.Epoch {
+		return f.Base
+	}
+	return next.Epoch - 1
 }
 
 // Err says what was wrong with the records.

@@ -53,7 +53,7 @@ func ParseSchedule(text string) ([]Step, error) {
 }
 
 func faultNamed(name string) (Fault, error) {
-	all := slices.Concat(AllFaults(), LossFaults(), OutageFaults(), RingFaults(), MoveFaults())
+	all := slices.Concat(AllFaults(), LossFaults(), OutageFaults(), RingFaults(), MoveFaults(), ResizeFaults())
 	i := slices.IndexFunc(all, func(f Fault) bool { return f.Name == name })
 	if i < 0 {
 		return Fault{}, fmt.Errorf("there is no fault %q", name)
@@ -64,9 +64,14 @@ func faultNamed(name string) (Fault, error) {
 // draw makes a schedule: a new step every two seconds or so, each up to some
 // seconds long, so that some overlap.
 func draw(rng *rand.Rand, faults []Fault, length time.Duration) []Step {
+	return drawEvery(rng, faults, length, 3*time.Second)
+}
+
+// drawEvery is draw with steps that are up to so far apart.
+func drawEvery(rng *rand.Rand, faults []Fault, length, most time.Duration) []Step {
 	var out []Step
 	for at := time.Duration(0); len(faults) > 0; {
-		at += time.Duration(rng.Int64N(int64(3 * time.Second))).Round(time.Millisecond)
+		at += time.Duration(rng.Int64N(int64(most))).Round(time.Millisecond)
 		if at >= length {
 			break
 		}

@@ -71,6 +71,9 @@ func (c *Cluster) settled() error {
 	if planned != r {
 		return fmt.Errorf("%d slots are still to be moved at epoch %d", len(planned.Moves), r.Epoch)
 	}
+	if n := r.Uneven(); n > 0 {
+		return fmt.Errorf("%d partitions have not the %d homes that they are to have at epoch %d", n, r.Replicas, r.Epoch)
+	}
 	for _, m := range c.Machines {
 		if m.retired {
 			continue

@@ -41,6 +41,9 @@ type Story struct {
 	Mortal bool
 	// Changes has operators change the ring, beside the faults.
 	Changes bool
+	// Resizes has them change the number of homes of a key as well, if they change
+	// anything.
+	Resizes bool
 	// Sloppy has clients let stand-ins count for homes now and then.
 	Sloppy bool
 }
@@ -65,10 +68,17 @@ func (s *Story) setDefaults(c *Cluster) {
 		s.Steps = draw(c.Chance("faults"), s.Faults, s.Length)
 		if s.Changes {
 			s.Steps = append(s.Steps, draw(c.Chance("operators"), RingFaults(), s.Length)...)
+			if s.Resizes {
+				s.Steps = append(s.Steps, drawEvery(c.Chance("resizes"), ResizeFaults(), s.Length, resizeEvery)...)
+			}
 			slices.SortStableFunc(s.Steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
 		}
 	}
 }
+
+// resizeEvery is how far two changes of the number of homes are apart at most: many have
+// begun to move slots when the next one wants another number.
+const resizeEvery = 12 * time.Second
 
 // lateMax is the latest that a put is minted after its client gave up: the skew
 // that nodes allow each other, and how much a client that is kept waiting for a
@@ -79,6 +89,7 @@ const lateMax = 3 * time.Second
 // found. The error tells the faults and the key's story; Log has the nodes' words.
 func (c *Cluster) Play(s Story) (*History, error) {
 	s.setDefaults(c)
+	c.loses = s.loses()
 	h := NewHistory()
 	before := runtime.NumGoroutine()
 	if !slices.ContainsFunc(s.Steps, func(s Step) bool { return s.Fault == clockJump.Name }) {

@@ -48,6 +48,7 @@ func Swarm(seed uint64, length time.Duration) (Options, Story) {
 		s.Faults = append(s.Faults, OutageFaults()...)
 	}
 	s.Changes = chance(seed, "swarm changes").IntN(3) == 0
+	s.Resizes = chance(seed, "swarm resizes").IntN(3) == 0
 	return o, s
 }
 

@@ -19,11 +19,11 @@ import (
 
 // Change asks for a change of the ring, or has spare nodes become members.
 type Change struct {
-	Verb    string // join, leave, remove, replace, weight or abort
+	Verb    string // join, leave, remove, replace, weight, replicas or abort
 	Nodes   []string
 	With    string // of replace: who takes the place
 	Standby bool   // of join: without a share
-	Weight  int
+	Number  int    // the weight, or how many homes a key is to have
 	Through string // the node that is asked; empty is the first one that runs
 	Want    string // ok, refused, unknown or failed; empty is anything
 }
@@ -39,8 +39,10 @@ func parseChange(verb string, l *line) (Action, error) {
 		var node string
 		if node, err = name("node", l.next()); err == nil {
 			c.Nodes = []string{node}
-			c.Weight, err = count(l.next(), 1, weightMax)
+			c.Number, err = count(l.next(), 1, weightMax)
 		}
+	case verb == "replicas":
+		c.Number, err = count(l.next(), 1, ring.ReplicasMax)
 	case verb == "abort" && (len(l.words) == 0 || stops(l.words[0])):
 	default:
 		c.Nodes, err = l.nodes(stops)
@@ -76,8 +78,8 @@ func parseChange(verb string, l *line) (Action, error) {
 func (c Change) words() string {
 	var b strings.Builder
 	b.WriteString(strings.TrimRight(c.Verb+" "+strings.Join(c.Nodes, " "), " "))
-	if c.Weight > 0 {
-		fmt.Fprintf(&b, " %d", c.Weight)
+	if c.Number > 0 {
+		fmt.Fprintf(&b, " %d", c.Number)
 	}
 	if c.With != "" {
 		b.WriteString(" with " + c.With)
@@ -155,12 +157,12 @@ func (r *runner) asked(c Change) int {
 // requests are what an operator asks for, one for each node.
 func (r *runner) requests(c Change, nodes []int) (out []api.ChangeRequest) {
 	verb := map[string]api.Verb{"join": api.VerbJoin, "leave": api.VerbLeave, "remove": api.VerbRemove,
-		"replace": api.VerbReplace, "weight": api.VerbWeight, "abort": api.VerbAbort}[c.Verb]
+		"replace": api.VerbReplace, "weight": api.VerbWeight, "replicas": api.VerbReplicas, "abort": api.VerbAbort}[c.Verb]
 	if len(nodes) == 0 {
-		return []api.ChangeRequest{{Verb: verb}}
+		return []api.ChangeRequest{{Verb: verb, Number: c.Number}}
 	}
 	for _, i := range nodes {
-		req := api.ChangeRequest{Verb: verb, Member: r.cluster.Machines[i].ID().String(), Number: c.Weight}
+		req := api.ChangeRequest{Verb: verb, Member: r.cluster.Machines[i].ID().String(), Number: c.Number}
 		if c.With != "" {
 			req.With = r.cluster.Machines[slices.Index(r.Nodes, c.With)].ID().String()
 		}

@@ -128,7 +128,7 @@ func (r *runner) chosen(w Operations, o *operation) bool {
 		len(w.On) > 0 && (o.actor.place < 0 || !slices.Contains(w.On, r.Nodes[o.actor.place])):
 		return false
 	}
-	enough := o.held >= o.level.Homes(r.homes())
+	enough := o.held >= o.level.Homes(o.homes)
 	return w.Held == "" || (w.Held == "held") == enough
 }
 

@@ -28,7 +28,8 @@ type operation struct {
 	trace trace.Op
 	actor *actor
 	level Level
-	held  int // how many homes of the key ran on the client's side
+	homes int // that the key had when it began
+	held  int // how many of these ran on the client's side
 	// answered are the homes that answered a read that was done.
 	answered []ring.NodeID
 }
@@ -43,7 +44,7 @@ type read struct {
 const padding = "~"
 
 // strict says that a level makes what it did known to every later strict read.
-func (r *runner) strict(l Level) bool { return l.Homes(r.homes()) > r.homes()/2 }
+func (r *runner) strict(l Level) bool { return l.Homes(r.homesMost()) > r.homesMost()/2 }
 
 func callLevel(l Level) client.Level {
 	switch l {
@@ -60,9 +61,9 @@ func callLevel(l Level) client.Level {
 // begin enters an operation. Any goroutine may call it.
 func (r *runner) begin(a *actor, kind string, level Level, op *sim.Op) *operation {
 	op.Client, op.Strict = a.name, r.strict(level)
-	side := r.ways.side(a.place)
+	side, homes := r.ways.side(a.place), r.homesOf(op.Key)
 	o := &operation{
-		actor: a, level: level, held: r.ways.held(r.homesOf(op.Key), side),
+		actor: a, level: level, homes: len(homes), held: r.ways.held(homes, side),
 		trace: trace.Op{
 			At: r.now(), Client: a.name, Side: strings.Join(r.list(side), ","), Kind: kind, Key: op.Key,
 			Value: op.Value, Level: level.String(), Context: op.After != nil,

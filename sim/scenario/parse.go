@@ -105,6 +105,11 @@ func split(raw string) []string {
 // parseLine reads one line; seen are the lines that there can be only one of.
 func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 	first := l.next()
+	// Alone, the number of homes is the cluster's; with an operator behind it, or a time
+	// before it, somebody changes it.
+	if first == "replicas" && len(l.words) > 1 {
+		return s.parseStepLine(first, l)
+	}
 	switch first {
 	case "cluster", "spare", "replicas", "partitions", "network", "repair":
 		if before := seen[first]; before > 0 {
@@ -144,14 +149,22 @@ func (s *Scenario) parseLine(l *line, seen map[string]int) (err error) {
 		e, err = parseExpect(l)
 		s.Expects = append(s.Expects, e)
 	default:
-		var st Step
-		st, err = parseStep(first, l)
-		s.Steps = append(s.Steps, st)
-		if errors.Is(err, errNoStep) && first != "at" {
-			return fmt.Errorf("no line begins with %q: want cluster, spare, zone, replicas, partitions, network, repair, key, load, expect, or a step: %s", first, stepWords)
-		}
+		return s.parseStepLine(first, l)
 	}
 	if err != nil {
+		return fmt.Errorf("%s: %w", first, err)
+	}
+	return nil
+}
+
+// parseStepLine reads a line of the script; its first word was read.
+func (s *Scenario) parseStepLine(first string, l *line) error {
+	st, err := parseStep(first, l)
+	s.Steps = append(s.Steps, st)
+	switch {
+	case errors.Is(err, errNoStep) && first != "at":
+		return fmt.Errorf("no line begins with %q: want cluster, spare, zone, replicas, partitions, network, repair, key, load, expect, or a step: %s", first, stepWords)
+	case err != nil:
 		return fmt.Errorf("%s: %w", first, err)
 	}
 	return nil

@@ -15,7 +15,7 @@ const opTimeout = 5 * time.Second
 var errNoStep = errors.New("no step begins with")
 
 const stepWords = "cut, isolate, flap, heal, stop, kill, powercut, lose, start, replace, pause, resume, rolling, link, disk, clock, view, " +
-	"join, leave, remove, weight, abort, " +
+	"join, leave, remove, weight, replicas, abort, " +
 	"put, delete, get, read-local, read-all, records, wait, note, end"
 
 // parseStep reads a line of the script.
@@ -84,7 +84,7 @@ func parseAction(first string, l *line) (Action, error) {
 		return Isolate{nodes}, err
 	case "heal":
 		return Heal{}, nil
-	case "join", "leave", "remove", "weight", "abort":
+	case "join", "leave", "remove", "weight", "replicas", "abort":
 		return parseChange(first, l)
 	case "replace":
 		if slices.Contains(l.words, "with") {

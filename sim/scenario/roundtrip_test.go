@@ -74,7 +74,7 @@ func drawLevel(t *rapid.T) scenario.Level {
 
 // drawAction draws what a step does; n makes names that nothing else has.
 func drawAction(t *rapid.T, n int) scenario.Action {
-	groups, kind := drawGroups(t), number(t, 0, 16)
+	groups, kind := drawGroups(t), number(t, 0, 17)
 	op := scenario.Op{Node: pick(t, nodes...), Key: fmt.Sprintf("k%d", n), Level: scenario.Quorum, Timeout: drawTime(t)}
 	outcome := pick(t, "", "ok", "refused", "unknown", "failed")
 	switch kind {
@@ -136,8 +136,31 @@ func drawAction(t *rapid.T, n int) scenario.Action {
 		return op
 	case 15:
 		return scenario.Records{Key: fmt.Sprintf("k%d", n), Want: pick(t, "some", "none")}
+	case 16:
+		return drawChange(t, outcome)
 	}
 	return scenario.Note{Text: pick(t, "", "what is told", "a | b -> c")}
+}
+
+func drawChange(t *rapid.T, want string) scenario.Action {
+	c := scenario.Change{Verb: pick(t, "join", "leave", "remove", "replace", "weight", "replicas", "abort"), Through: pick(t, "", "a"), Want: want}
+	switch c.Verb {
+	case "abort":
+	case "replicas":
+		c.Number = number(t, 1, 7)
+		if c.Through == "" && c.Want == "" { // alone, it is what the cluster begins with
+			c.Through = "e"
+		}
+		return c
+	case "replace":
+		c.With = "e"
+	case "weight":
+		c.Number = number(t, 1, 65535)
+	case "join":
+		c.Standby = pick(t, true, false)
+	}
+	c.Nodes = []string{"node-3"}
+	return c
 }
 
 func drawDisk(t *rapid.T) scenario.Action {

@@ -20,6 +20,17 @@ func (s *Scenario) homes() int {
 	return min(homesUsual, len(s.members()))
 }
 
+// homesMost is the most homes that a key is to have at any time.
+func (s *Scenario) homesMost() int {
+	most := s.homes()
+	for _, st := range s.Steps {
+		if c, ok := st.Do.(Change); ok && c.Verb == "replicas" {
+			most = max(most, c.Number)
+		}
+	}
+	return most
+}
+
 // members are the nodes that found the cluster.
 func (s *Scenario) members() []string { return s.Nodes[:len(s.Nodes)-len(s.Spare)] }
 
