@@ -164,7 +164,7 @@ func (t *Topology) Certain(ctx context.Context) error {
 func (t *Topology) askKeepers(ctx context.Context, r *ring.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, pullMax)
 	defer cancel()
-	view := t.cfg.Membership.View()
+	view, digest := t.cfg.Membership.View(), r.Digest()
 	held, errs := make([]uint64, len(r.Keepers)), make([]error, len(r.Keepers))
 	var calls sync.WaitGroup
 	for i, id := range r.Keepers {
@@ -180,8 +180,11 @@ func (t *Topology) askKeepers(ctx context.Context, r *ring.Record) error {
 			return errors.Join(fmt.Errorf("member %s holds ring epoch %d", id.Short(), epoch),
 				t.Learn(ctx, rpc.Peer{ID: id, Addr: view.Peer(id).RPCAddr}, epoch))
 		}
-		if epoch == r.Epoch {
-			n++
+		if epoch != r.Epoch {
+			continue
+		}
+		if s := view.Peer(r.Keepers[i]).State; s.Epoch != epoch || s.Digest == [8]byte(digest[:8]) {
+			n++ // and is not of another history
 		}
 	}
 	if need := len(r.Keepers) - len(r.Keepers)/2; n < need {
