@@ -162,7 +162,7 @@ func TestJoinOfAnEqualMemberMovesItsShareAndLeaveItsSlots(t *testing.T) {
 		{8, 3, 8}, {64, 2, 20}, {256, 3, 30}, {1024, 3, 12}, {256, 5, 40}, {1024, 3, 200},
 	} {
 		for seed := range lives() {
-			life(t, int64(seed), c.q, c.replicas, c.replicas, c.most, 1, 30, func(r, next *Record, plan *Plan, who Member, joined bool) {
+			life(t, int64(seed), c.q, c.replicas, c.replicas, c.most, 1, stepsOfALife, func(r, next *Record, plan *Plan, who Member, joined bool) {
 				got := changes(r, plan)
 				if len(plan.Moves) != got {
 					t.Fatalf("%+v seed %d: %d moves for %d changes", c, seed, len(plan.Moves), got)
@@ -185,7 +185,7 @@ func TestWeightedPlanMovesNoMoreThanLoadsDemand(t *testing.T) {
 		{256, 3, 12, 40, 3}, {1024, 3, 20, 60, 5}, {1024, 3, 150, 200, 4},
 	} {
 		for seed := range lives() {
-			life(t, int64(seed), c.q, c.replicas, c.least, c.most, c.weight, 30, func(r, next *Record, plan *Plan, who Member, joined bool) {
+			life(t, int64(seed), c.q, c.replicas, c.least, c.most, c.weight, stepsOfALife, func(r, next *Record, plan *Plan, who Member, joined bool) {
 				if got, want := changes(r, plan), demanded(r, plan.Members, c.replicas); got != want {
 					t.Errorf("%+v seed %d: moves %d slots, the loads demand %d (joined %v)", c, seed, got, want, joined)
 				}
