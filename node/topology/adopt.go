@@ -19,6 +19,9 @@ const pullMax = 3 * time.Second
 // cluster is refused with ErrOtherCluster. Only decided records may be given:
 // from a peer that holds it, or from a register.
 func (t *Topology) Adopt(ctx context.Context, encoded []byte) error {
+	if t.recordOf(encoded) != nil {
+		return nil
+	}
 	r, err := ring.Decode(encoded)
 	if err != nil {
 		return fmt.Errorf("adopt a ring record: %w", err)
@@ -28,6 +31,15 @@ func (t *Topology) Adopt(ctx context.Context, encoded []byte) error {
 	}
 	defer t.writing.give()
 	return t.adopt(&decided{r, bytes.Clone(encoded)})
+}
+
+// recordOf is the record that this node holds if that is its encoding, else nil: every
+// proposal brings the record that it is built on, which needs not be read again.
+func (t *Topology) recordOf(encoded []byte) *ring.Record {
+	if held := t.held.Load(); held != nil && bytes.Equal(held.encoded, encoded) {
+		return held.record
+	}
+	return nil
 }
 
 // adopt is Adopt in the turn to write.

@@ -24,9 +24,12 @@ func (t *Topology) serveVote(ctx context.Context, from rpc.Peer, req *voteReques
 // vote answers a prepare or an accept. What it promises is on disk before it
 // returns.
 func (t *Topology) vote(ctx context.Context, req *voteRequest) (paxos.Reply, error) {
-	base, err := ring.Decode(req.Base)
-	if err != nil {
-		return paxos.Reply{}, fmt.Errorf("%w: %w", ErrBadProposal, err)
+	base := t.recordOf(req.Base)
+	if base == nil {
+		var err error
+		if base, err = ring.Decode(req.Base); err != nil {
+			return paxos.Reply{}, fmt.Errorf("%w: %w", ErrBadProposal, err)
+		}
 	}
 	if base.Epoch+1 != req.Register {
 		return paxos.Reply{}, fmt.Errorf("%w: register %d on a record of epoch %d", ErrBadProposal, req.Register, base.Epoch)
