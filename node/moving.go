@@ -18,6 +18,7 @@ func (n *Node) openMover(seed uint64) (err error) {
 		Absent: func(id ring.NodeID) bool { return !n.kv.Reachable(id) },
 		Owes:   n.owes,
 		Bytes:  n.repair.SyncBytes,
+		Served: func() uint64 { return n.kv.Served() },
 		Seed:   seed,
 		Logger: n.cfg.Logger,
 		Progress: func() (all []mover.Progress) {

@@ -53,6 +53,9 @@ type Config struct {
 	// start, for people.
 	Progress func() []Progress
 	Bytes    func() uint64
+	// Served counts the requests that this node has served, optional: beside them,
+	// records are fewer.
+	Served func() uint64
 	// Seed begins the generator of chance here. Two lives of a node have
 	// different ones.
 	Seed   uint64
@@ -70,7 +73,7 @@ const PullsDefault = 8
 
 // PaceDefault bounds the moves under way. How many bytes a second they take is up
 // to the Syncer; this bounds how many partitions have one home more to write to.
-var PaceDefault = ring.Pace{In: 32, Out: 32}
+var PaceDefault = ring.Pace{In: 64, Out: 64}
 
 func (c *Config) complete() error {
 	if c.Self.IsZero() || c.Rings == nil || c.Syncer == nil || c.Noted == nil || c.Absent == nil {
@@ -84,6 +87,9 @@ func (c *Config) complete() error {
 	}
 	if c.Bytes == nil {
 		c.Bytes = func() uint64 { return 0 }
+	}
+	if c.Served == nil {
+		c.Served = func() uint64 { return 0 }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -11,9 +11,11 @@ import (
 const (
 	// queueEvery is the least time between two looks at the queue while there is
 	// one: each plans the whole table anew. In a large cluster that takes long,
-	// and the time between is queuePart of it.
+	// and the time between is queuePart of it. queueLater is that while nobody has
+	// come or gone and enough moves are queued for some time.
 	queueEvery = time.Second
 	queuePart  = 20
+	queueLater = 5 * time.Second
 )
 
 // duties does what is nobody's move: members that have nothing any more go, and the
@@ -86,15 +88,23 @@ func (m *Mover) queue(ctx context.Context, r *ring.Record) time.Duration {
 	if r.Digest() == m.settled {
 		return idleMax
 	}
-	left := slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.Phase == ring.PhasePlan })
+	left := 0
+	for i := range r.Moves {
+		if r.Moves[i].Phase == ring.PhasePlan {
+			left++
+		}
+	}
 	every := max(queueEvery, queuePart*m.planning)
-	if since := time.Since(m.queued); left && since < every {
+	if most := m.cfg.Pace.In; most > 0 && left > 2*most && slices.Equal(r.Members, m.members) {
+		every = max(every, queueLater)
+	}
+	if since := time.Since(m.queued); left > 0 && since < every {
 		return every - since
 	}
 	m.queued = time.Now()
 	looked := r
 	m.propose(ctx, "slots are to be moved", func(r *ring.Record) (*ring.Record, error) {
-		looked = r
+		looked, m.members = r, r.Members
 		begun := time.Now()
 		next, err := r.WithQueue()
 		m.planning = time.Since(begun)

@@ -19,10 +19,12 @@ const (
 	idleMax = 5 * time.Second
 	// stepEvery is the least time between two records for steps, unless nothing
 	// else is to be waited for; recordEvery is that between any record and the
-	// next one from here. Requests follow records: each costs those some time
-	// that meet it.
-	stepEvery   = time.Second
-	recordEvery = 100 * time.Millisecond
+	// next one from here, and recordEveryBeside that while requests are served, both
+	// and up to a half, by chance, so that not all propose at one time. A record
+	// costs every member three fsyncs and the reading of it, however much it changes.
+	stepEvery         = time.Second
+	recordEvery       = 100 * time.Millisecond
+	recordEveryBeside = 200 * time.Millisecond
 	// proposeMax bounds one try to have a record decided.
 	proposeMax = 10 * time.Second
 	// awayMin is how long a member must be absent until others are asked in its
@@ -46,11 +48,14 @@ type Mover struct {
 	failures map[ring.Partition]*failure
 	latest   *ring.Record // that the loop has seen
 	since    time.Time    // when it saw that first
+	turn     float64      // how much later than others it proposes then
 	stepped  time.Time    // when steps were proposed last
 	denied   denials
-	settled  [32]byte                  // digest of the record whose queue is as it should be
-	queued   time.Time                 // when the queue was looked at last
-	planning time.Duration             // how long that took
+	settled  [32]byte      // digest of the record whose queue is as it should be
+	queued   time.Time     // when the queue was looked at last
+	planning time.Duration // how long that took
+	members  []ring.Member // for whom it was planned
+	serving  serving
 	absent   map[ring.NodeID]time.Time // since when
 
 	running sync.WaitGroup // pulls
@@ -92,7 +97,7 @@ func (m *Mover) round(ctx context.Context) time.Duration {
 		return idleMax
 	}
 	if r != m.latest {
-		m.latest, m.since = r, time.Now()
+		m.latest, m.since, m.turn = r, time.Now(), m.chance.Float64()/2
 	}
 	m.observe(r)
 	m.look(r)
@@ -155,8 +160,11 @@ func (m *Mover) step(ctx context.Context, agenda ring.Agenda) time.Duration {
 	if wait := m.holdOff(); wait > 0 {
 		return wait
 	}
-	m.stepped = time.Now()
-	m.propose(ctx, "moving slots", func(r *ring.Record) (*ring.Record, error) {
+	now := time.Now()
+	done := m.propose(ctx, "moving slots", func(r *ring.Record) (*ring.Record, error) {
+		if m.serving.busy && r.Epoch > m.latest.Epoch {
+			return nil, errNothing // another one was first: its record comes, and then ours
+		}
 		// What is noted on disk decides again, on the record that is built on.
 		steps := r.Agenda(m.cfg.Self, m.cfg.Pace, m.cfg.Noted, m.away).Steps
 		if len(steps) == 0 {
@@ -164,6 +172,9 @@ func (m *Mover) step(ctx context.Context, agenda ring.Agenda) time.Duration {
 		}
 		return r.WithSteps(steps)
 	})
+	if done {
+		m.stepped = now
+	}
 	return lookMax
 }
 
@@ -209,7 +220,38 @@ func (d *denials) add(chance *rand.Rand) {
 // holdOff is how long nothing should be proposed: the newest record is too young, or
 // proposals fail.
 func (m *Mover) holdOff() time.Duration {
-	return max(time.Until(m.denied.until), time.Until(m.since.Add(recordEvery)))
+	every := recordEvery
+	if m.serving.look(m.cfg.Served(), time.Now()) {
+		every = recordEveryBeside
+	}
+	every += time.Duration(m.turn * float64(every))
+	return max(time.Until(m.denied.until), time.Until(m.since.Add(every)))
+}
+
+const (
+	// servedEvery is how often it is looked at least how much is served, and
+	// servedLeast how many requests a second are worth fewer records.
+	servedEvery = 500 * time.Millisecond
+	servedLeast = 20
+)
+
+// serving is whether a node serves requests.
+type serving struct {
+	count uint64
+	at    time.Time
+	busy  bool
+}
+
+// look says whether many were served lately, by how many were in all.
+func (s *serving) look(count uint64, now time.Time) bool {
+	since := now.Sub(s.at)
+	if s.at.IsZero() {
+		s.count, s.at = count, now
+	} else if since >= servedEvery {
+		s.busy = float64(count-s.count) >= servedLeast*since.Seconds()
+		s.count, s.at = count, now
+	}
+	return s.busy
 }
 
 // wake has the loop look again.

@@ -67,6 +67,31 @@ func TestThePaceIsKept(t *testing.T) {
 	})
 }
 
+// Beside requests records are rarer, and change more; a moment without any does not hold
+// moves up.
+func TestRecordsAreFewerBesideRequests(t *testing.T) {
+	for _, load := range []uint64{0, 1000} {
+		inWorld(t, 12, 3, 64, 3, func(w *world) {
+			w.load = load
+			w.start(nodeID(4))
+			time.Sleep(2 * time.Second) // it is noticed by then
+			w.wish(join(4))
+			w.until("it has joined", atRest)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			close := 0
+			for i := 1; i < len(w.times); i++ {
+				if gap := w.times[i].Sub(w.times[i-1]); gap < recordEveryBeside-50*time.Millisecond {
+					close++
+				}
+			}
+			if load > 0 && close > len(w.times)/8 || load == 0 && close < len(w.times)/2 {
+				t.Errorf("with %d requests a second %d of %d records came at once after another one", load, close, len(w.times))
+			}
+		})
+	}
+}
+
 // Where the member that has a slot does not give it, as one that has lost something,
 // others are asked who are enough together.
 func TestWhoDoesNotGiveIsPassedOver(t *testing.T) {

@@ -30,6 +30,7 @@ type world struct {
 	dice    *rand.Rand
 	tip     *ring.Record
 	records []*ring.Record // all that were decided
+	times   []time.Time    // when
 	members map[ring.NodeID]*member
 	away    map[ring.NodeID]bool
 	// refuses, if set, says why a source does not give a partition.
@@ -37,6 +38,7 @@ type world struct {
 	slow    time.Duration // of a pull
 	offers  int           // calls of Propose
 	denies  error         // of every Propose
+	load    uint64        // requests a second that every member serves
 }
 
 // member is one node: its record and its notes outlive its processes.
@@ -101,7 +103,12 @@ func (w *world) start(id ring.NodeID) *member {
 	mover, err := New(Config{
 		Self: id, Rings: m, Syncer: m, Noted: m.noted, Seed: seed, Pulls: 4, Pace: ring.Pace{In: 6, Out: 6},
 		Absent: func(id ring.NodeID) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.away[id] },
-		Owes:   func() string { w.mu.Lock(); defer w.mu.Unlock(); return m.owes },
+		Served: func() uint64 {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.load * uint64(time.Now().UnixMilli()) / 1000
+		},
+		Owes: func() string { w.mu.Lock(); defer w.mu.Unlock(); return m.owes },
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -180,7 +187,7 @@ func (m *member) Propose(ctx context.Context, change func(*ring.Record) (*ring.R
 			m.t.Errorf("seed %d: %v", m.seed, err)
 		}
 		m.tip = next
-		m.records = append(m.records, next)
+		m.records, m.times = append(m.records, next), append(m.times, time.Now())
 		m.adopt(next)
 		m.mu.Unlock()
 		m.spread(next)
