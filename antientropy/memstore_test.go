@@ -46,6 +46,7 @@ type memStore struct {
 type memPart struct {
 	records map[string]version.Record
 	clock   store.Clock
+	disk    store.Clock // what a crash leaves of clock, beside what the records show
 	changed uint64
 	log     []store.LoggedKey
 	lossy   bool
@@ -159,12 +160,13 @@ func (s *memStore) merge(m *store.Merge) error {
 		})
 	}
 	next := version.Merge(old, store.Fill(&stored, &incoming, q.clock.Has))
+	s.claim(q, &incoming)
 	if len(next.Siblings) == 0 {
 		delete(q.records, key)
+		q.disk = q.clock.Clone()
 	} else {
 		q.records[key] = next
 	}
-	s.claim(q, &incoming)
 	return nil
 }
 
@@ -222,6 +224,7 @@ func (s *memStore) Incorporate(p ring.Partition, dots store.DotSet, era uint64) 
 		s.now++
 		q.changed = s.now
 	}
+	q.disk = q.clock.Clone()
 	return s.dead
 }
 
@@ -300,26 +303,6 @@ func half(b []byte) (v uint64) {
 		v = v<<8 | uint64(x)
 	}
 	return v
-}
-
-// Purge implements Store.
-func (s *memStore) Purge(p ring.Partition, key []byte, leaf version.Digest, now uint64) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.part(p)
-	r, ok := q.records[string(key)]
-	if !ok || r.Leaf() != leaf || !q.clock.Bases().Includes(r.Seen) || s.dead != nil {
-		return false, s.dead
-	}
-	for i := range r.Siblings {
-		if x := &r.Siblings[i]; !x.Tombstone && !x.Expired(now) {
-			return false, nil
-		}
-	}
-	delete(q.records, string(key))
-	s.now++
-	q.changed = s.now
-	return true, nil
 }
 
 // CountsForRead implements Store.
@@ -433,7 +416,7 @@ func (s *memStore) DropStandIn(in *store.StandIn) error {
 }
 
 // reopen is a restart of the process: new actors, and of the clocks what the
-// records show.
+// records show, and what went to disk when the last record ended or dots were claimed.
 func (s *memStore) reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -446,7 +429,7 @@ func (s *memStore) reopen() {
 
 // rebuild gives up a partition's clock and actor; mu is held.
 func (s *memStore) rebuild(q *memPart) {
-	q.actor, q.last, q.clock, q.log = 0, 0, store.Clock{}, nil
+	q.actor, q.last, q.clock, q.log = 0, 0, q.disk.Clone(), nil
 	for _, k := range slices.Sorted(maps.Keys(q.records)) {
 		r := q.records[k]
 		s.claim(q, &r)
@@ -460,7 +443,7 @@ func (s *memStore) lose(p ring.Partition, gone func(key string) bool) {
 	defer s.mu.Unlock()
 	q := s.part(p)
 	maps.DeleteFunc(q.records, func(k string, _ version.Record) bool { return gone(k) })
-	q.actor, q.last, q.clock, q.log = 0, 0, store.Clock{}, nil
+	q.actor, q.last, q.clock, q.disk, q.log = 0, 0, store.Clock{}, store.Clock{}, nil
 	q.lossy = true
 	delete(s.notes, p)
 	s.nextEra(false)
