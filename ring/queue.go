@@ -227,7 +227,8 @@ func (r *Record) crowd(m *Move) (pairs int) {
 // Unwanted says that a move under way should be turned back: its target is not to
 // have slots any more, or the partition is to have another number of homes than the
 // move leads to. From a lost home it goes on, because the copy that is being made may be
-// needed.
+// needed; if its target is lost, too, there is none, and it ends before it has answered
+// reads.
 func (r *Record) Unwanted(m *Move) bool {
 	switch {
 	case m.resizes() && !r.wantsResize(m):
@@ -237,7 +238,8 @@ func (r *Record) Unwanted(m *Move) bool {
 	case m.Grows():
 		return r.Member(m.To).State != Active
 	}
-	return r.Member(m.To).State != Active && !r.isLost(m.From)
+	vain := r.isLost(m.To) && m.Phase <= PhaseDual
+	return r.Member(m.To).State != Active && (vain || !r.isLost(m.From))
 }
 
 // Pace bounds how many moves are under way at once. A bound of 0 is none.
