@@ -111,8 +111,19 @@ func (n *Node) fulfil(ctx context.Context, w wish, resp *api.ChangeResponse) err
 // votable refuses a change after which the vote on the ring would hang on members that
 // nobody reaches from here: nothing could be changed ever after.
 func (n *Node) votable(r, next *ring.Record) error {
-	if slices.Equal(next.Keepers, r.Keepers) {
+	away := n.unvotable(r, next)
+	if away == "" {
 		return nil
+	}
+	return refused("too many of the %d members that would vote on the ring then are not reached: %s: start them, or remove them first (kith remove), or start another server with --join",
+		len(next.Keepers), away)
+}
+
+// unvotable names the keepers of a record after r that are not reached from here; empty
+// if a majority of them is, or they are those that r has.
+func (n *Node) unvotable(r, next *ring.Record) string {
+	if slices.Equal(next.Keepers, r.Keepers) {
+		return ""
 	}
 	var away []string
 	for _, id := range next.Keepers {
@@ -121,10 +132,9 @@ func (n *Node) votable(r, next *ring.Record) error {
 		}
 	}
 	if 2*len(away) < len(next.Keepers) {
-		return nil
+		return ""
 	}
-	return refused("%d of the %d members that would vote on the ring then are not reached: %s: start them, or remove them first (kith remove), or start another server with --join",
-		len(away), len(next.Keepers), strings.Join(away, ", "))
+	return strings.Join(away, ", ")
 }
 
 // refusal is what the rules of the ring say against a wish: nothing was proposed for

@@ -3,7 +3,6 @@ package node_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,42 +84,6 @@ func TestAKeeperLeaves(t *testing.T) {
 		}
 		c.end()
 		c.undisturbed()
-	})
-}
-
-// With few members left one of them alone votes on the ring. It must not be one that is
-// dead, or nothing could be changed ever after.
-func TestTheVoteOnTheRingIsNotLeftToTheDead(t *testing.T) {
-	inBubble(t, 91, 8, 2, func(b *bubble) {
-		b.found(4)
-		r := b.settled(b.boxes...)
-		alone := func(a, z *box) ring.NodeID {
-			next, err := r.WithLeave(a.id)
-			if err == nil {
-				next, err = next.WithLeave(z.id)
-			}
-			if err != nil || len(next.Keepers) != 1 {
-				t.Fatalf("who votes after two leaves: %v, %v", next.Keepers, err)
-			}
-			return next.Keepers[0]
-		}
-		first, second := b.boxes[0], b.boxes[1]
-		if id := alone(first, second); id == b.boxes[2].id {
-			b.boxes[2].kill()
-		} else {
-			b.boxes[3].kill()
-		}
-		dead := alone(first, second)
-		b.until("the death is seen", func() bool {
-			s := second.status()
-			return s != nil && slices.ContainsFunc(s.Members, func(m api.MemberStatus) bool { return m.ID == dead.String() && !m.Reachable })
-		})
-		first.must(api.ChangeRequest{Verb: api.VerbLeave})
-		name := b.nameOf(dead)
-		if _, err := second.ask(api.ChangeRequest{Verb: api.VerbLeave}); !errors.Is(err, api.ErrRefused) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "kith remove") {
-			t.Errorf("a leave that leaves the vote to %s, which is dead: %v", name, err)
-		}
-		second.must(api.ChangeRequest{Verb: api.VerbWeight, Number: 2, Member: second.name}) // changes go on
 	})
 }
 

@@ -11,10 +11,18 @@ import (
 // still change when a zone is lost; if there is none above one, it is the
 // largest. Members that are keepers already are preferred. The result is sorted
 // by ID; with no active member it is prev.
+//
+// Where fewer than three are active, keepers that are leaving stay as long as they are
+// there: else one member would vote alone while slots are moved, which may take
+// hours, and its death would leave nobody who can change anything.
 func chooseKeepers(members []Member, prev []NodeID) []NodeID {
-	queue := keeperQueue(members, prev)
+	queue := keeperQueue(members, prev, Active)
 	if len(queue) == 0 {
 		return slices.Clone(prev)
+	}
+	if len(queue) < votersMin {
+		leaving := slices.DeleteFunc(keeperQueue(members, prev, Leaving), func(m Member) bool { return !slices.Contains(prev, m.ID) })
+		queue = append(queue, leaving[:min(len(leaving), votersMin-len(queue))]...)
 	}
 	most := min(len(queue), KeepersMax)
 	most -= 1 - most%2
@@ -33,10 +41,13 @@ func chooseKeepers(members []Member, prev []NodeID) []NodeID {
 	return keepers
 }
 
-// keeperQueue orders the active members so that every beginning of the queue is
+// votersMin is the least number of keepers that survive the death of one.
+const votersMin = 3
+
+// keeperQueue orders the members of a state so that every beginning of the queue is
 // as even over the zones as can be: first one of each zone, then a second, and
 // so on.
-func keeperQueue(members []Member, prev []NodeID) []Member {
+func keeperQueue(members []Member, prev []NodeID, state MemberState) []Member {
 	type candidate struct {
 		Member
 		kept  bool
@@ -46,7 +57,7 @@ func keeperQueue(members []Member, prev []NodeID) []Member {
 	queue := make([]candidate, 0, len(members))
 	kept, size := map[string]int{}, map[string]int{}
 	for _, m := range members {
-		if m.State != Active {
+		if m.State != state {
 			continue
 		}
 		c := candidate{Member: m, kept: slices.Contains(prev, m.ID)}

@@ -74,7 +74,7 @@ func TestKeepersAreOddSpreadAndStable(t *testing.T) {
 			}
 		}
 		after := chooseKeepers(members, keepers)
-		if slices.Contains(after, gone) && len(after) > 0 && len(members) > 1 {
+		if slices.Contains(after, gone) && len(members) > votersMin {
 			t.Fatal("a leaving member is still a keeper")
 		}
 		if len(after) != len(keepers) {
@@ -90,6 +90,39 @@ func TestKeepersAreOddSpreadAndStable(t *testing.T) {
 			t.Fatalf("%d of %d keepers stayed, of %d zones", kept, len(keepers), len(size))
 		}
 	})
+}
+
+// Leavers stay keepers where fewer than three others are active, and nobody becomes one
+// by leaving.
+func TestLeaversVoteWhereFewWouldVoteWithoutThem(t *testing.T) {
+	members := inZones(4)
+	ids := func(at ...int) (out []NodeID) {
+		for _, i := range at {
+			out = append(out, members[i].ID)
+		}
+		slices.SortFunc(out, NodeID.Compare)
+		return out
+	}
+	members[3].State = Standby
+	keepers := ids(0, 1, 2)
+	for _, leaver := range []int{2, 1} {
+		members[leaver].State = Leaving
+		if got := chooseKeepers(members, keepers); !slices.Equal(got, keepers) {
+			t.Errorf("%d leaves: keepers %v, want %v", leaver, got, keepers)
+		}
+	}
+	for _, c := range []struct{ prev, want []NodeID }{
+		{ids(0), ids(0)},       // nobody of them votes yet
+		{ids(1), ids(0)},       // of two the active one
+		{ids(0, 1, 3), ids(0)}, // who stands by votes no more
+	} {
+		if got := chooseKeepers(members, c.prev); !slices.Equal(got, c.want) {
+			t.Errorf("keepers %v became %v, want %v", c.prev, got, c.want)
+		}
+	}
+	if got := chooseKeepers(append(members, inZones(7)[4:]...), keepers); slices.Contains(got, members[1].ID) || slices.Contains(got, members[2].ID) {
+		t.Errorf("three more are active, and the keepers are %v", got)
+	}
 }
 
 // With nobody active there is nobody to choose: the keepers stay.
