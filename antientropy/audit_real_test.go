@@ -307,12 +307,15 @@ func TestForgettingAndWritesAtOnceLoseNothing(t *testing.T) {
 	}
 }
 
-// realSeeds is how many worlds of real stores a test runs: few, or as many as
-// KITH_LONG says.
+// realSeeds is how many worlds of nodes a test runs: few, a third of them under the race
+// detector, which is slow, and sees as much in those; or as many as KITH_LONG says.
 func realSeeds(t *testing.T, few int) int {
 	t.Helper()
 	if n, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && n > 0 {
 		return few * 20
+	}
+	if raced {
+		return (few + 2) / 3
 	}
 	return few
 }

@@ -93,7 +93,7 @@ func TestWhatADroppedHomeAloneHoldsComesToTheNewHomes(t *testing.T) {
 
 // Wherever the node is killed while it hands over, nothing is lost.
 func TestHandingOverGoesOnAfterKills(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(realSeeds(t, 4)) {
 		inMoveWorld(t, worldOptions{seed: 42 + seed}, func(w *moveWorld) {
 			chance := rand.New(rand.NewPCG(seed, 1))
 			w.isolate(w.from)

@@ -12,9 +12,13 @@ import (
 	"github.com/kithdb/kith/sim/network"
 )
 
-// interruptions is how many there are in a long run; KITH_LONG=n makes n times as many.
+// interruptions is how many there are in a long run, half as many under the race detector;
+// KITH_LONG=n makes n times as many.
 func interruptions() int {
 	n := 12
+	if raced {
+		n = 6
+	}
 	if long, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && long > 0 {
 		n *= long
 	}

@@ -149,7 +149,7 @@ func (w *moveWorld) fill(keys, size int, to ...int) {
 // What the source held when it answered first is held by the target when the pull is
 // noted, whoever writes meanwhile, and however the network behaves.
 func TestSyncedTargetHoldsWhatItsSourceHeld(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(realSeeds(t, 6)) {
 		inMoveWorld(t, worldOptions{seed: seed + 1}, func(w *moveWorld) {
 			chance := rand.New(rand.NewPCG(seed, 1))
 			time.Sleep(5 * time.Second)

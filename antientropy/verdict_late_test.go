@@ -20,7 +20,7 @@ func TestAVerdictWeighedBeforeAValueCameEndsNothing(t *testing.T) {
 		{What: "write", Key: 1, To: third, Large: true, Sees: true},
 		{What: "silent", Key: 1},
 	}
-	for seed := range uint64(30) {
+	for seed := range uint64(realSeeds(t, 30)) {
 		inWorld(t, worldOptions{seed: seed, partitions: 2, tune: func(c *Config) { c.AuditEvery = time.Minute }}, func(w *world) {
 			losses, err := playedHistory(w, steps)
 			if err != nil || losses != 1 {
