@@ -29,7 +29,7 @@ func TestReadsNeverGoBackwards(t *testing.T) {
 	for w := range 6 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 5))
-			for range runs(3000, 300_000) {
+			for range rounds(3000, 300_000) {
 				i := r.IntN(keys)
 				if i%6 != w && r.IntN(2) == 0 {
 					readBack(t, s, i, acked[i].Load())

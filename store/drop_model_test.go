@@ -71,11 +71,7 @@ type oldClaim struct {
 // of the past, crashes and failures of the disk, and compares everything that a store
 // says with a map.
 func TestDropsDoWhatASlowMapDoes(t *testing.T) {
-	n := runs(120, 6000)
-	if raceBuild {
-		n /= 4
-	}
-	rapidChecks(t, n)
+	rapidChecks(t, runs(120, 6000))
 	rapid.Check(t, func(rt *rapid.T) {
 		// What ends a history goes out of the bubble, to rapid.
 		var ended any

@@ -251,7 +251,7 @@ func TestMarksRotate(t *testing.T) {
 		return sizes
 	}
 	most := 0
-	for i := range runs(24_000, 100_000) {
+	for i := range rounds(24_000, 100_000) {
 		mustPut(t, s, 1, fmt.Sprint(i%7), "v")
 		if i%1000 == 0 {
 			most = max(most, slots())

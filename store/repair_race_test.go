@@ -20,16 +20,16 @@ import (
 func TestRepairGoesOnBesideWrites(t *testing.T) {
 	s := open(t, disk.New(1).Open(), small())
 	ringOf(t, s, 4)
-	rounds := runs(150, 10_000)
+	again := rounds(150, 10_000)
 	var wg sync.WaitGroup
 	for p := range ring.Partition(4) {
-		wg.Go(func() { putAndRead(t, s, p, rounds) })
-		wg.Go(func() { buryAndForget(t, s, p, rounds) })
+		wg.Go(func() { putAndRead(t, s, p, again) })
+		wg.Go(func() { buryAndForget(t, s, p, again) })
 	}
 	stop := make(chan struct{})
 	var follower sync.WaitGroup
 	follower.Go(func() { followClocks(t, s, stop) })
-	wg.Go(func() { loseAndRepair(t, s, rounds/10) })
+	wg.Go(func() { loseAndRepair(t, s, again/10) })
 	wg.Wait()
 	close(stop)
 	follower.Wait()

@@ -5,8 +5,18 @@ import (
 	"strconv"
 )
 
-// runs is how often a random test tries: many times with KITH_LONG=1.
+// runs is how often a random test tries: many times with KITH_LONG=1, and a third under
+// the race detector, which is slow, and sees as much in those.
 func runs(short, long int) int {
+	if raceBuild && os.Getenv("KITH_LONG") == "" {
+		return (short + 2) / 3
+	}
+	return rounds(short, long)
+}
+
+// rounds is how often a test goes on whose goroutines meet by chance, for the race
+// detector to see them: many times with KITH_LONG=1.
+func rounds(short, long int) int {
 	if os.Getenv("KITH_LONG") != "" {
 		return long
 	}
