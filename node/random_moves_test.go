@@ -16,10 +16,14 @@ import (
 	"github.com/kithdb/kith/rpc/api"
 )
 
-// long is how many stories a random test plays: few, or KITH_LONG.
+// long is how many stories a random test plays: few, a third of them under the race
+// detector, which is slow, and sees as much in those; or KITH_LONG.
 func long(few int) int {
 	if n, err := strconv.Atoi(os.Getenv("KITH_LONG")); err == nil && n > 0 {
 		return n
+	}
+	if raced {
+		return (few + 2) / 3
 	}
 	return few
 }

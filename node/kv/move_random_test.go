@@ -3,7 +3,6 @@ package kv_test
 import (
 	"errors"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -56,9 +55,7 @@ type course struct {
 
 // randomMoves plays so many seeds, and many more with KITH_LONG.
 func randomMoves(t *testing.T, seeds int, c course) {
-	if os.Getenv("KITH_LONG") != "" {
-		seeds = 2000
-	}
+	seeds = seedsOf(seeds, 2000)
 	done, moved, killed := 0, 0, 0
 	for seed := range uint64(seeds) {
 		inZones(t, seed, c.zones, c.replicas, func(w *world) {

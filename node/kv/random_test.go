@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -26,10 +25,7 @@ import (
 // crashes and new ring records. In the end, when all is well again, sim.Check
 // holds what every key shows against what the clients were told.
 func TestRandomFaultsAgainstTheOracle(t *testing.T) {
-	seeds := 30
-	if os.Getenv("KITH_LONG") != "" {
-		seeds = 2000
-	}
+	seeds := seedsOf(30, 2000)
 	told := map[sim.Outcome]int{}
 	for seed := range uint64(seeds) {
 		inSeededWorld(t, seed, 5, 3, func(w *world) {

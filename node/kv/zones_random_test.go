@@ -1,7 +1,6 @@
 package kv_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/kithdb/kith/rpc/api"
@@ -36,10 +35,7 @@ var (
 
 // TestRandomFaultsInZones is TestRandomFaultsAgainstTheOracle with levels in zones.
 func TestRandomFaultsInZones(t *testing.T) {
-	seeds := 10
-	if os.Getenv("KITH_LONG") != "" {
-		seeds = 1000
-	}
+	seeds := seedsOf(10, 1000)
 	for name, asks := range map[string]asks{"each-quorum": eachAnywhere, "local-quorum": localInA} {
 		told := map[sim.Outcome]int{}
 		for seed := range uint64(seeds) {
