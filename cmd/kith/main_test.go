@@ -2,9 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kithdb/kith/cmd/kith/e2e"
+	"github.com/kithdb/kith/sim"
 )
 
 func TestMain(m *testing.M) {
@@ -37,12 +42,36 @@ func TestScripts(t *testing.T) {
 				env.Setenv("ADDR"+strconv.Itoa(i+1), ports.Addr(i))
 			}
 			env.Setenv("KITH_ADDR", ports.Addr(0))
+			if !sim.Replays && strings.HasPrefix(filepath.Base(env.WorkDir), "script-sim") {
+				return unraced(env)
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "terminate": terminate,
 		},
 	})
+}
+
+// unraced has a script's commands run without the race detector, under which simulated
+// clusters are slow: the tests of the simulator play them so.
+func unraced(env *testscript.Env) error {
+	dir := filepath.Join(env.WorkDir, ".unraced")
+	if err := buildKith(filepath.Join(dir, "kith")); err != nil {
+		return err
+	}
+	env.Setenv("PATH", dir+string(filepath.ListSeparator)+env.Getenv("PATH"))
+	return nil
+}
+
+// buildKith builds the binary as it is released.
+func buildKith(path string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/kithdb/kith/cmd/kith")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building kith: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

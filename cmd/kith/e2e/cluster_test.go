@@ -23,7 +23,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "kith")
-	cmd := exec.Command("go", "build", "-o", path, "github.com/kithdb/kith/cmd/kith")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/kithdb/kith/cmd/kith")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building kith: %w\n%s", err, out)

@@ -188,7 +188,7 @@ func (c *cluster) waitGone(i int) {
 // write at quorum without a pause. Nothing that was acknowledged is lost, no read is
 // wrong, none is refused or unknown; balance and movement stay within their bounds.
 func TestAClusterGrowsAndShrinksUnderLoad(t *testing.T) {
-	keys, flags := elasticSize(t, 20_000)
+	keys, flags := elasticSize(t, 8_000)
 	c := newCluster(t, 3, flags...)
 	c.startAll()
 	k := c.loaded(c.dialAll(), keys, 500)

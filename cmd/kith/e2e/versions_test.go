@@ -26,7 +26,7 @@ func builtFor(protocols string) (string, error) {
 		return "", err
 	}
 	path := usual + "-" + protocols
-	cmd := exec.Command("go", "build", "-ldflags", "-X github.com/kithdb/kith/rpc.built="+protocols, "-o", path, "github.com/kithdb/kith/cmd/kith")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X github.com/kithdb/kith/rpc.built="+protocols, "-o", path, "github.com/kithdb/kith/cmd/kith")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building kith for the protocols %s: %w\n%s", protocols, err, out)
