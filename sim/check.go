@@ -100,7 +100,7 @@ func (k *oracle) inTime() error {
 func (k *oracle) kept(final []string) error {
 	for _, put := range k.ops {
 		v := put.Value
-		if put.Read || put.Outcome != Done {
+		if put.Read || put.Outcome != Done || k.gone.has(k.index[v]) {
 			continue
 		}
 		if !k.covered(v, final, k.final.to) {
@@ -162,7 +162,28 @@ func (k *oracle) backwards() error {
 	}
 	slices.SortStableFunc(told, func(a, b *Op) int { return a.Ended.Compare(b.Ended) })
 	slices.SortStableFunc(reads, func(a, b *Op) int { return a.Began.Compare(b.Began) })
-	known := newKnowledge(k)
+	if k.given.IsZero() {
+		return k.inOrder(told, reads, newKnowledge(k))
+	}
+	// What was told before, of what was given up then, binds no read that ended later.
+	var early, late []*Op
+	for _, read := range reads {
+		if read.Ended.Before(k.given) {
+			early = append(early, read)
+		} else {
+			late = append(late, read)
+		}
+	}
+	if err := k.inOrder(told, early, newKnowledge(k)); err != nil {
+		return err
+	}
+	left := newKnowledge(k)
+	left.left = true
+	return k.inOrder(told, late, left)
+}
+
+// inOrder holds reads, by their beginning, against what was told before each, by its end.
+func (k *oracle) inOrder(told, reads []*Op, known *knowledge) error {
 	for _, read := range reads {
 		for len(told) > 0 && told[0].Ended.Before(read.Began) {
 			known.learn(told[0])

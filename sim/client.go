@@ -106,7 +106,7 @@ func (c *Client) Write(w Write) *Op {
 	}
 	opts := []client.CallOption{w.Level}
 	if w.After != nil {
-		op.After = w.After.Op
+		op.After, op.under = w.After.Op, w.After.Context
 		opts = append(opts, client.WithContext(w.After.Context))
 	}
 	if w.TTL > 0 {

@@ -74,8 +74,10 @@ type Cluster struct {
 	// operators are those who ask for changes of the ring.
 	operators sync.WaitGroup
 	prober    *network.Host
-	broken    *Machine // whose disk a fault has broken; nil for none
-	loses     bool     // what one machine alone has kept may be lost in this story
+	broken    *Machine      // whose disk a fault has broken; nil for none
+	left      *Remains      // what was left when keepers were lost; nil if none were
+	dead      []ring.NodeID // who was lost then
+	loses     bool          // what one machine alone has kept may be lost in this story
 	// equalAfter is how long it took until copies were equal by themselves
 	// after a story's heal.
 	equalAfter time.Duration

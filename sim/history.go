@@ -57,6 +57,7 @@ type Op struct {
 	Receipt *Receipt
 
 	context client.Context // that a put returned
+	under   client.Context // that it carried
 	may     []string       // values that the context of this read may cover beside Saw
 }
 
@@ -119,6 +120,8 @@ type History struct {
 	// minted is when values were minted that reads have shown, by the clock of
 	// the home that did it.
 	minted map[string]time.Time
+	// remains is what was left when machines were given up; nil if none was.
+	remains *Remains
 	// final is when each key was read in the end.
 	final map[string]span
 }

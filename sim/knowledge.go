@@ -9,6 +9,7 @@ type knowledge struct {
 	// needs no look at the time, and out what they have certainly replaced.
 	in, out bits
 	seen    bits // scratch
+	left    bool // what was given up before it was told again is not known any more
 }
 
 func newKnowledge(k *oracle) *knowledge {
@@ -23,7 +24,7 @@ func (n *knowledge) learn(o *Op) {
 	}
 	for _, v := range values {
 		i, ok := n.of.index[v]
-		if !ok || n.since[i] != nil {
+		if !ok || n.since[i] != nil || n.left && n.of.gone.has(i) && !o.Began.After(n.of.given) {
 			continue
 		}
 		n.since[i] = o

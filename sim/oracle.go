@@ -17,6 +17,8 @@ type oracle struct {
 	// adds those that a blind put may have met at its coordinator.
 	must, may []bits
 	hidden    bits                 // what a delete, or a put that expires, may have seen
+	gone      bits                 // what was given up with those who had it
+	given     time.Time            // when; zero for never
 	late      time.Duration        // see History
 	final     span                 // when the key was read in the end
 	forwards  bool                 // no strict read goes backwards: that was checked
@@ -61,6 +63,10 @@ func newOracle(ops []*Op, h *History) *oracle {
 		if (o.Delete || o.TTL > 0) && o.Outcome != Refused {
 			k.hidden.addAll(k.may[i])
 		}
+	}
+	k.gone = k.none()
+	if h.remains != nil {
+		k.gone, k.given = h.remains.gone(k), h.remains.at
 	}
 	return k
 }

@@ -106,6 +106,19 @@ func (r *Rings) Epochs() []uint64 {
 	return out
 }
 
+// newest is the newest record that a member holds.
+func (r *Rings) newest(id ring.NodeID) *ring.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var newest *ring.Record
+	for _, h := range r.held[id] {
+		if newest == nil || h.record.Epoch > newest.Epoch {
+			newest = h.record
+		}
+	}
+	return newest
+}
+
 // between are the records behind one and up to another, by epoch, those of other
 // histories than theirs left out.
 func (r *Rings) between(from, to *ring.Record) (out []*ring.Record) {

@@ -53,7 +53,7 @@ func ParseSchedule(text string) ([]Step, error) {
 }
 
 func faultNamed(name string) (Fault, error) {
-	all := slices.Concat(AllFaults(), LossFaults(), OutageFaults(), RingFaults(), MoveFaults(), ResizeFaults())
+	all := slices.Concat(AllFaults(), LossFaults(), OutageFaults(), RingFaults(), MoveFaults(), ResizeFaults(), ForceFaults())
 	i := slices.IndexFunc(all, func(f Fault) bool { return f.Name == name })
 	if i < 0 {
 		return Fault{}, fmt.Errorf("there is no fault %q", name)

@@ -27,6 +27,10 @@ func (c *Cluster) settle(h *History, rots bool) error {
 	if err := c.Heal(); err != nil {
 		return err
 	}
+	h.GaveUp(c.left)
+	if err := c.recover(); err != nil {
+		return err
+	}
 	if err := c.WaitReady(2 * time.Minute); err != nil {
 		return err
 	}
