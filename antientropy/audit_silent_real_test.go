@@ -69,6 +69,7 @@ func (h *history) silentReal(n *home, key string) bool {
 // Real stores that lose records under their feet, and whose clocks claim them.
 func TestSilentLossesOfRealStoresDeleteNothingInAnyHistory(t *testing.T) {
 	checks(t, 5)
+	sameSeed(t)
 	losses := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := drawHistory(rt, 10, "silent", "silent", "silent", "audit")

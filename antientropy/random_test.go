@@ -120,7 +120,10 @@ func (h *history) step(s step) {
 			w.start(s.Node)
 		}
 	case "reopen", "restart":
-		h.restart(n, s.What == "reopen")
+		// A crash takes the newest part of the dot log: of what was lost before nobody
+		// can ask about the key then, either.
+		unlogged := s.Node == historyLoser && h.losses > 0 && n.disk == nil
+		h.restart(n, s.What == "reopen" && !unlogged)
 	case "silent":
 		for i := range historyKeys { // the first that can be lost so
 			if h.silent(w.nodes[historyLoser], historyKey((s.Key+i)%historyKeys)) {
@@ -399,6 +402,7 @@ func (h *history) end() error {
 // deleted nowhere, and has them back in the end.
 func TestSilentLossesDeleteNothingInAnyHistory(t *testing.T) {
 	checks(t, 40)
+	sameSeed(t)
 	losses := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := drawHistory(rt, 10, "silent", "silent", "silent", "audit")
@@ -454,6 +458,20 @@ func checks(t *testing.T, n int) {
 	was := flag.Lookup("rapid.checks").Value.String()
 	t.Cleanup(func() { _ = flag.Set("rapid.checks", was) })
 	if err := flag.Set("rapid.checks", strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sameSeed has a short run draw the same histories every time, unless a seed is given:
+// long runs look for others.
+func sameSeed(t *testing.T) {
+	t.Helper()
+	was := flag.Lookup("rapid.seed").Value.String()
+	if was != "0" || os.Getenv("KITH_HISTORIES") != "" || os.Getenv("KITH_LONG") != "" {
+		return
+	}
+	t.Cleanup(func() { _ = flag.Set("rapid.seed", was) })
+	if err := flag.Set("rapid.seed", "1"); err != nil {
 		t.Fatal(err)
 	}
 }
