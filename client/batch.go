@@ -13,6 +13,7 @@ import (
 
 // A Put is one write of PutAll.
 type Put struct {
+	// Key is 1 to KeyMax bytes, Value at most ValueMax.
 	Key   []byte
 	Value []byte
 	// Delete removes the key; Value is left out then.

@@ -100,6 +100,7 @@ type Receipt struct {
 
 // A ZoneReceipt is what an operation had in one zone.
 type ZoneReceipt struct {
+	// Zone is its name, as members give it.
 	Zone string
 	// Need of the Homes there had to answer, and Got had.
 	Need, Got, Homes int

@@ -15,6 +15,7 @@ import (
 
 // An Item is one key of a scan, with the value of its winner.
 type Item struct {
+	// Key and Value share memory with others of their page: copy what is kept for long.
 	Key   []byte
 	Value []byte // nil with KeysOnly
 	// Siblings that the key has; more than one is a conflict to resolve.

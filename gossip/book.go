@@ -12,6 +12,7 @@ import (
 
 // Entry is what the book says of one peer.
 type Entry struct {
+	// ID is the peer's, never zero.
 	ID ring.NodeID
 	// Addrs are the gossip addresses at which it was met, the newest first, at
 	// most AddrsMax.

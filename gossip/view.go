@@ -20,6 +20,7 @@ type State struct {
 
 // Peer is one member as this node sees it now.
 type Peer struct {
+	// ID tells members apart; Name and Zone are labels that it gave itself.
 	ID   ring.NodeID
 	Name string
 	Zone string
@@ -29,6 +30,7 @@ type Peer struct {
 	// Alive says that gossip believes it can be reached. That is a hint: it
 	// may be wrong either way.
 	Alive bool
+	// State is what it last told of itself.
 	State State
 	// ProtocolMin and ProtocolMax are the RPC versions that it speaks.
 	ProtocolMin, ProtocolMax uint8

@@ -148,10 +148,13 @@ func (t *Tally) Result() Result {
 	return result
 }
 
-// Got is how many count, Need how many must, and Slots of how many: each of the
-// need that lacks most.
-func (t *Tally) Got() int   { return bits.OnesCount8(t.worst().seats & t.acked) }
-func (t *Tally) Need() int  { return int(t.worst().least) }
+// Got is how many count, of the need that lacks most.
+func (t *Tally) Got() int { return bits.OnesCount8(t.worst().seats & t.acked) }
+
+// Need is how many must count, of the need that lacks most.
+func (t *Tally) Need() int { return int(t.worst().least) }
+
+// Slots is of how many they are, of the need that lacks most.
 func (t *Tally) Slots() int { return bits.OnesCount8(t.worst().seats) }
 
 // worst is the need that lacks most, the first of several; the zero need of a zero
