@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -45,9 +46,24 @@ func (c *Cluster) removeGhosts() {
 		going := m.State == ring.Lost && (r.HomeCount(id) == 0 || slices.ContainsFunc(r.Moves, func(move ring.Move) bool { return move.From == id }))
 		if here := c.machineOf(id); (here == nil || here.retired && m.State == ring.Lost) && !awaited && !going {
 			via := c.running(c.Chance("ghost " + id.String()))
-			c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbRemove, Member: id.String()})
+			err := c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbRemove, Member: id.String()})
+			if heir := c.standby(r); errors.Is(err, api.ErrRefused) && heir != nil {
+				// Too few are left without it: whom its place was meant for may still stand by,
+				// where nobody was told what became of that.
+				c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbReplace, Member: id.String(), With: heir.ID.String()})
+			}
 		}
 	}
+}
+
+// standby is a member who stands by, and whose process is there; nil if there is none.
+func (c *Cluster) standby(r *ring.Record) *ring.Member {
+	for i := range r.Members {
+		if m := c.machineOf(r.Members[i].ID); r.Members[i].State == ring.Standby && m != nil && m.Running() {
+			return &r.Members[i]
+		}
+	}
+	return nil
 }
 
 // settled says what is not as CheckSettled wants it.
