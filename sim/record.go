@@ -240,7 +240,7 @@ func (r *Result) Key() string {
 func checks(err error) []trace.Check {
 	broke := (&Result{Err: err}).Promise()
 	var out []trace.Check
-	for _, p := range append(Promises(), InTime, Converged, OneRing, ChangesEnd, NotesTrue, Fenced, Intersect, Repaired, TreesTrue, Bounded, CanBePlayed) {
+	for _, p := range append(Promises(), InTime, Converged, OneRing, ChangesEnd, NotesTrue, Fenced, Intersect, Counted, Handed, Repaired, TreesTrue, Bounded, CanBePlayed) {
 		c := trace.Check{Name: string(p), OK: p != broke}
 		if !c.OK {
 			c.Detail, _, _ = strings.Cut(err.Error(), "\n")
