@@ -198,7 +198,8 @@ func callClocks(ctx context.Context, t rpc.Transport, to rpc.Peer, req *clocksRe
 	return clocksRoute.Call(ctx, t, to, req)
 }
 
-// begun drops what the partner told before it began anew and does not say again.
+// begun drops what the partner told before it began anew and does not say again: it
+// may have lost that, and shows nothing of it.
 // A pull under way goes on behind the keys that are merged here already.
 func (pt *partner) begun(told []partitionClock) {
 	// Where nothing has failed since the last time, what is new may be on its way.
@@ -216,7 +217,7 @@ func (pt *partner) begun(told []partitionClock) {
 			pt.note(p, 0)
 			continue
 		}
-		g.want, g.again = g.want.And(clock), time.Time{}
+		g.want, g.suspects, g.again = g.want.And(clock), g.suspects.And(clock), time.Time{}
 		g.unproven = nil
 	}
 }

@@ -226,3 +226,27 @@ func TestWhatNeverComesIsTakenForForgottenInTheEnd(t *testing.T) {
 		w.eventually(2*time.Minute, "settled", w.settled)
 	})
 }
+
+// A home is heard of as one that claims a write, and loses it, and says so, before it is
+// asked for it: what it answers then says nothing of that write.
+func TestWhatAHomeClaimedBeforeItsLossIsNotClaimedAfterIt(t *testing.T) {
+	nobody, third := []bool{false, false, false}, []bool{false, false, true}
+	steps := []step{
+		{What: "late", Wait: 8 * time.Second},
+		{What: "write", Key: 0, To: nobody, Dead: true, Large: true},
+		{What: "write", Key: 0, To: nobody, Dead: true, Large: true},
+		{What: "write", Key: 1, To: third, Large: true, Sees: true, Wait: 10 * time.Millisecond},
+		{What: "cut", Node: 0, Other: 1, Wait: 3 * time.Second},
+		{What: "lose", Key: 1, Wait: time.Millisecond},
+		{What: "halt", Node: 0},
+		{What: "write", Node: 2, Key: 0, To: third, Sees: true, Wait: 8 * time.Second},
+		{What: "write", Node: 1, Key: 1, To: nobody, Large: true, Wait: 3 * time.Second},
+	}
+	for seed := range uint64(10) {
+		inWorld(t, worldOptions{seed: seed, partitions: 2, tune: func(c *Config) { c.AuditEvery = time.Minute }}, func(w *world) {
+			if _, err := playedHistory(w, steps); err != nil {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+		})
+	}
+}
