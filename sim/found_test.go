@@ -24,6 +24,7 @@ func TestSeedsThatHaveFoundSomething(t *testing.T) {
 		{5071, 30 * time.Second, false, "a late write brought back what had stood beside it"},
 		{2098, 15 * time.Second, false, "a table of one block that rotted was never given up"},
 		{1361, 20 * time.Second, true, "rot brought back what was dropped, and it stayed"},
+		{12147, 20 * time.Second, true, "what a node adopted while it ended was not known to the checker"},
 	} {
 		if i > 0 && !sim.Replays {
 			break // with the race detector a seed is another run

@@ -197,8 +197,8 @@ func (m *Machine) Stop() {
 		return
 	}
 	m.Resume()
+	m.node.Close() // while it ends it may still adopt, and acknowledge by that
 	m.store.Store(nil)
-	m.node.Close()
 	m.node = nil
 }
 
