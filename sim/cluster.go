@@ -211,15 +211,22 @@ func (c *Cluster) Heal() error {
 
 // WaitReady waits until every machine that runs calls the cluster ready and sees
 // all others that run as reachable.
-func (c *Cluster) WaitReady(limit time.Duration) error {
-	deadline := time.Now().Add(limit)
+func (c *Cluster) WaitReady(limit time.Duration) error { return c.waitReady(limit, func() {}) }
+
+// waitReady is WaitReady by operators, who do something about it in the second half of
+// the time.
+func (c *Cluster) waitReady(limit time.Duration, operators func()) error {
+	began := time.Now()
 	var last error
-	for time.Now().Before(deadline) {
+	for time.Since(began) < limit {
 		if err := c.Supervise(); err != nil {
 			return err
 		}
 		if last = c.ready(); last == nil {
 			return nil
+		}
+		if time.Since(began) > limit/2 {
+			operators()
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

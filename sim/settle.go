@@ -31,7 +31,8 @@ func (c *Cluster) settle(h *History, rots bool) error {
 	if err := c.recover(); err != nil {
 		return err
 	}
-	if err := c.WaitReady(2 * time.Minute); err != nil {
+	// A lost member that nobody replaces may be a home of what has no quorum without it.
+	if err := c.waitReady(2*time.Minute, c.removeGhosts); err != nil {
 		return err
 	}
 	if err := c.CheckSettled(settledMax); err != nil {
