@@ -25,23 +25,25 @@ const (
 
 // Run keeps this node's record up with the cluster's, tells others which one it
 // holds, founds the cluster where that is this node's to do, makes the node a
-// member, and drops what rot brings back of partitions that it does not keep. It
-// returns nil when ctx ends, and otherwise an error for which the
+// member, finishes what others have left open, and drops what rot brings back of
+// partitions that it does not keep. It returns nil when ctx ends, and otherwise an error for which the
 // node must stop: ErrFounderLost, ErrReplace or ring.ErrBanned. To be called once.
 func (t *Topology) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	together, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var loops sync.WaitGroup
-	errs := make(chan error, 3)
-	for _, loop := range []func(context.Context) error{t.follow, t.settle, t.sweep} {
-		loops.Go(func() {
-			err := loop(ctx)
-			cancel(err)
-			errs <- err
+	var running sync.WaitGroup
+	loops := []func(context.Context) error{t.follow, t.settle, t.sweep, t.finish}
+	errs := make([]error, len(loops))
+	for i, loop := range loops {
+		running.Go(func() {
+			errs[i] = loop(together)
+			cancel(errs[i])
 		})
 	}
-	loops.Wait()
-	return errors.Join(<-errs, <-errs, <-errs)
+	running.Wait()
+	err := errors.Join(errs...)
+	t.farewell(ctx, err)
+	return err
 }
 
 // follow announces what this node holds, and pulls what others hold newer.
