@@ -50,8 +50,8 @@ const BatchMax = 1024
 
 // GetRequest reads one key.
 type GetRequest struct {
-	Key []byte
-	R   Level
+	Key []byte // 1 to 4,096 bytes
+	R   Level  // how many homes must answer
 	// Stamp is the latest reading of a clock that the client has seen.
 	Stamp uint64
 	// Zone is the caller's, for LocalQuorum; empty for the coordinator's own.
@@ -60,8 +60,8 @@ type GetRequest struct {
 
 // Value is one sibling.
 type Value struct {
-	Data      []byte
-	Tombstone bool
+	Data      []byte // none of a tombstone
+	Tombstone bool   // it is a delete
 	// Stamp is the sibling's hybrid logical time.
 	Stamp uint64
 	// Expiry is in milliseconds since 1970; 0 is never. A value that has
@@ -86,10 +86,10 @@ type GetResponse struct {
 
 // PutRequest writes or deletes one key.
 type PutRequest struct {
-	Key    []byte
-	Value  []byte
-	Delete bool
-	W      Level
+	Key    []byte // 1 to 4,096 bytes
+	Value  []byte // up to the limit of the coordinator, 1 MiB unless set
+	Delete bool   // a write without Value
+	W      Level  // how many homes must have it on disk
 	// Context is what a read returned; empty for a write that replaces
 	// whatever its coordinator holds.
 	Context []byte
@@ -149,21 +149,22 @@ type Receipt struct {
 
 // ZoneReceipt is what an operation had in one zone.
 type ZoneReceipt struct {
-	Zone string
+	Zone string // as members name theirs
 	// Need of the Homes there had to answer, Got had.
 	Need, Got, Homes uint8
 }
 
 // GetAllRequest reads many keys, each on its own.
 type GetAllRequest struct {
-	Keys  [][]byte
-	R     Level
-	Stamp uint64
-	Zone  string // as in GetRequest
+	Keys  [][]byte // at most BatchMax
+	R     Level    // of each
+	Stamp uint64   // as in GetRequest
+	Zone  string   // as in GetRequest
 }
 
 // GetResult is a response or an error.
 type GetResult struct {
+	// Response is empty if there is an Error.
 	Response GetResponse
 	// Error is what rpc.AppendError wrote; empty for none.
 	Error []byte
@@ -174,12 +175,16 @@ type GetAllResponse struct{ Results []GetResult }
 
 // PutAllRequest writes many keys, each on its own: there is no atomicity. Two
 // writes of one key are applied in some order.
-type PutAllRequest struct{ Puts []PutRequest }
+type PutAllRequest struct {
+	Puts []PutRequest // at most BatchMax
+}
 
 // PutResult is a response or an error.
 type PutResult struct {
+	// Response is empty if there is an Error.
 	Response PutResponse
-	Error    []byte
+	// Error is what rpc.AppendError wrote; empty for none.
+	Error []byte
 }
 
 // PutAllResponse has the results in the order of the puts.
@@ -187,7 +192,7 @@ type PutAllResponse struct{ Results []PutResult }
 
 // ScanRequest reads a page of one partition's live keys with their winners.
 type ScanRequest struct {
-	Partition uint16
+	Partition uint16 // below the number of partitions
 	// After is the last key of the page before; empty to begin.
 	After  []byte
 	Prefix []byte
@@ -200,15 +205,15 @@ type ScanRequest struct {
 
 // ScanItem is one key that can be read.
 type ScanItem struct {
-	Key, Value []byte
-	Siblings   int
+	Key, Value []byte // the value is the winner's; none with KeysOnly
+	Siblings   int    // as in Receipt
 	// Expiry of the winner, in milliseconds since 1970; 0 is never.
 	Expiry uint64
 }
 
 // ScanResponse is a page, sorted by key.
 type ScanResponse struct {
-	Items []ScanItem
+	Items []ScanItem // each key once
 	// Next is the After of the next page; empty at the end. It may lie
 	// behind the last item.
 	Next []byte
@@ -223,8 +228,8 @@ type RingRequest struct {
 
 // RingResponse carries the encoded record, and where its members are.
 type RingResponse struct {
-	Epoch  uint64
-	Record []byte
+	Epoch  uint64 // of the record that the node holds
+	Record []byte // as ring.Decode takes it; empty if the asker has it
 	// Now is the wall clock of the node that answers, in milliseconds since
 	// 1970, by which a client sets the deadlines of its writes.
 	Now     int64
@@ -234,8 +239,8 @@ type RingResponse struct {
 // MemberAddress is where clients reach a member.
 type MemberAddress struct {
 	ID    ring.NodeID
-	Addr  string
-	Alive bool
+	Addr  string // HOST:PORT for clients; empty if the node does not know it
+	Alive bool   // as the node believes that answers
 }
 
 // StatusRequest asks a node for the cluster as it sees it.
@@ -247,34 +252,36 @@ type StatusRequest struct {
 // StatusResponse is the cluster as one node sees it. Its JSON is the contract of
 // `kith status --format json`.
 type StatusResponse struct {
-	ClusterID  string         `json:"cluster_id"`
-	Cluster    string         `json:"cluster"`
-	Epoch      uint64         `json:"epoch"`
-	Partitions int            `json:"partitions"`
-	Replicas   int            `json:"replicas"`
-	Ready      bool           `json:"ready"`
-	Reason     string         `json:"reason,omitempty"`
-	Node       string         `json:"node"` // ID of the node that answered
-	Members    []MemberStatus `json:"members"`
+	ClusterID  string         `json:"cluster_id"`       // 32 hexadecimal digits; empty before the node has a ring record
+	Cluster    string         `json:"cluster"`          // its name
+	Epoch      uint64         `json:"epoch"`            // of the ring record that the node holds
+	Partitions int            `json:"partitions"`       // fixed when the cluster was founded
+	Replicas   int            `json:"replicas"`         // how many homes a key has, or is to have
+	Ready      bool           `json:"ready"`            // the node calls the cluster ready to be used
+	Reason     string         `json:"reason,omitempty"` // why it is not
+	Node       string         `json:"node"`             // ID of the node that answered
+	Members    []MemberStatus `json:"members"`          // those of the ring, behind them who is about to join
 }
 
 // MemberStatus is one member as the answering node sees it.
 type MemberStatus struct {
-	Name      string `json:"name"`
-	ID        string `json:"id"`
-	Zone      string `json:"zone"`
-	Address   string `json:"address"`
-	Gossip    string `json:"gossip"`
-	State     string `json:"state"` // ready, joining, standby, failed, ...
-	Reachable bool   `json:"reachable"`
-	Keeper    bool   `json:"keeper"`
-	Homes     int    `json:"homes"`
-	Keys      int64  `json:"keys"`
-	Disk      int64  `json:"disk"` // bytes
+	Name    string `json:"name"`    // for people
+	ID      string `json:"id"`      // 32 hexadecimal digits
+	Zone    string `json:"zone"`    // empty for none
+	Address string `json:"address"` // HOST:PORT for clients; empty if nobody has told it
+	Gossip  string `json:"gossip"`  // HOST:PORT of its gossip
+	// State is founding, joining, standby, ready, recovering, catching-up, draining or
+	// failed, as the member says, or unreachable or lost, as the answering node does.
+	State     string `json:"state"`
+	Reachable bool   `json:"reachable"` // the answering node would try a request
+	Keeper    bool   `json:"keeper"`    // it votes on the next ring record
+	Homes     int    `json:"homes"`     // slots that it has
+	Keys      int64  `json:"keys"`      // about how many records it holds
+	Disk      int64  `json:"disk"`      // bytes
 	// Problems are sentences, worst first.
 	Problems []string `json:"problems"`
-	Version  string   `json:"version"`
-	Epoch    uint64   `json:"epoch"`
+	Version  string   `json:"version"` // of its program
+	Epoch    uint64   `json:"epoch"`   // of the ring record that it holds
 	// ClockOffset is how far the member's clock is ahead of the answering
 	// node's, in seconds; negative is behind.
 	ClockOffset float64 `json:"clock_offset"`

@@ -23,7 +23,7 @@ type ReachResponse struct {
 // ReachedPeer is one member as another one reaches it.
 type ReachedPeer struct {
 	ID   ring.NodeID
-	Name string
+	Name string // as the ring record has it
 	// Addr is the HOST:PORT that the member tells of itself; empty if nobody has.
 	Addr string
 	// Gossip says that the membership believes it alive.

@@ -2,7 +2,7 @@ package api
 
 // InspectRequest asks for everything that is known of one key.
 type InspectRequest struct {
-	Key []byte
+	Key []byte // 1 to 4,096 bytes
 	// Local asks for the copy of the node itself, home or not, and for what
 	// it keeps for homes.
 	Local bool
@@ -15,9 +15,9 @@ type InspectRequest struct {
 // contract of `kith inspect --format json`.
 type InspectResponse struct {
 	Key       []byte `json:"-"`
-	Partition uint16 `json:"partition"`
-	Slot      uint16 `json:"slot"`
-	Epoch     uint64 `json:"epoch"`
+	Partition uint16 `json:"partition"` // of the key
+	Slot      uint16 `json:"slot"`      // of the key: its hash, as Redis Cluster's
+	Epoch     uint64 `json:"epoch"`     // of the ring record that named the homes
 	// Copies are those of the homes, in the order of their slots; behind them
 	// those kept by stand-ins.
 	Copies []CopyInfo `json:"copies"`
@@ -60,7 +60,7 @@ type DotInfo struct {
 // SiblingInfo is one sibling without its value.
 type SiblingInfo struct {
 	DotInfo
-	Tombstone bool `json:"tombstone"`
+	Tombstone bool `json:"tombstone"` // it is a delete
 	// Stamp is the hybrid logical time; Written its wall-clock part, and
 	// Expiry when the value stops to be readable, both in milliseconds since
 	// 1970; 0 is never.
@@ -86,7 +86,7 @@ type RepairRequest struct {
 // RepairResponse is how far the node's audit is; it is that of the latest one if
 // none runs. Its JSON is part of the contract of `kith repair --format json`.
 type RepairResponse struct {
-	Running bool `json:"running"`
+	Running bool `json:"running"` // it goes on; else it has ended, or there was none
 	// Partitions to audit, with every other home of each; Done of them are.
 	Partitions int `json:"partitions"`
 	Done       int `json:"done"`

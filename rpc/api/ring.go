@@ -76,7 +76,7 @@ func (v Verb) String() string {
 
 // ChangeRequest asks for a change of the membership.
 type ChangeRequest struct {
-	Verb Verb
+	Verb Verb // says which of the others mean something
 	// Member is a name, an ID, or at least the first 8 digits of one. Empty is
 	// the node that is asked, for VerbJoin and VerbLeave; for VerbAbort it is
 	// everybody.
@@ -133,10 +133,10 @@ type PlanResponse struct {
 // MemberPlan is one member's part of a plan, in slots.
 type MemberPlan struct {
 	ID     ring.NodeID
-	Name   string
-	Zone   string
-	State  string
-	Weight uint16
+	Name   string // for people
+	Zone   string // empty for none
+	State  string // active, standby, leaving, retreating or lost, after the change
+	Weight uint16 // as after the change
 	// Now and Then are its slots before and after; In and Out those that it
 	// gets and gives.
 	Now, Then, In, Out int
@@ -153,7 +153,7 @@ type MovesRequest struct {
 
 // MovesResponse is how far the moves are.
 type MovesResponse struct {
-	Epoch uint64
+	Epoch uint64 // of the record that the moves stand in
 	// Queued moves have not begun, Running ones have; Done is how many have
 	// ended since the node that answers started.
 	Queued, Running, Done int
@@ -169,8 +169,8 @@ type MovesResponse struct {
 // MoveStatus is one move.
 type MoveStatus struct {
 	Partition ring.Partition
-	Slot      uint8
-	From, To  ring.NodeID
+	Slot      uint8       // which home of the partition moves, from 0
+	From, To  ring.NodeID // no From adds a slot, no To takes it away
 	// Phase is plan, dual, read-new or back.
 	Phase string
 	// Keys and Bytes were pulled in this phase. Of is about how many keys the
@@ -185,11 +185,13 @@ type HistoryRequest struct{}
 
 // HistoryResponse has the latest changes that the node that answers has adopted,
 // oldest first.
-type HistoryResponse struct{ Changes []RingChange }
+type HistoryResponse struct {
+	Changes []RingChange // one for each record
+}
 
 // RingChange is one record's.
 type RingChange struct {
-	Epoch uint64 `json:"epoch"`
+	Epoch uint64 `json:"epoch"` // of the record
 	// Time is when the node that answers adopted it, in milliseconds since
 	// 1970.
 	Time int64 `json:"time"`

@@ -50,14 +50,14 @@ type Scenario struct {
 // Zone is where some of the nodes stand.
 type Zone struct {
 	Name  string
-	Nodes []string
+	Nodes []string // each in one zone at most
 }
 
 // Placed is a key that is at home on certain nodes.
 type Placed struct {
-	Line  int
+	Line  int // of the text, from 1
 	Key   string
-	Homes []string
+	Homes []string // as many as a key has
 }
 
 // Title is the first line of the story.
@@ -70,8 +70,8 @@ func (s *Scenario) Title() string {
 
 // Load is clients that read and write.
 type Load struct {
-	Line int
-	Name string
+	Line int    // of the text, from 1
+	Name string // what expectations call it
 	// At are the nodes that its clients stand beside: a cut has them on the
 	// side of the first one. None stand outside of all cuts.
 	At []string
@@ -130,7 +130,7 @@ func (l Level) Homes(replicas int) int {
 
 // Step is one line of the script.
 type Step struct {
-	Line int
+	Line int // of the text, from 1
 	// At is when it begins, if Timed; else it begins when the one before it
 	// has ended.
 	Timed bool
@@ -156,7 +156,7 @@ type (
 	// Flap cuts and heals by turns, each for Every, until the step's For.
 	Flap struct {
 		Groups [][]string
-		Every  time.Duration
+		Every  time.Duration // between a cut and the heal after it
 	}
 	// Heal ends all cuts.
 	Heal struct{}
@@ -180,7 +180,7 @@ type (
 	// link. A nil Shape is as in the beginning.
 	Link struct {
 		Nodes, To []string
-		Both      bool
+		Both      bool // both ways between two groups
 		Shape     *network.Link
 	}
 
@@ -197,13 +197,13 @@ type (
 	// Clock sets wall clocks wrong; zero is right.
 	Clock struct {
 		Nodes  []string
-		Offset time.Duration
+		Offset time.Duration // ahead; behind if negative
 	}
 	// View makes a node believe that another is up or down; with Right all
 	// views follow the network again.
 	View struct {
 		Right         bool
-		Node, Subject string
+		Node, Subject string // who believes it, and of whom
 		Up            bool
 	}
 
@@ -246,7 +246,7 @@ type Want struct {
 
 // Expect is an expectation.
 type Expect struct {
-	Line int
+	Line int // of the text, from 1
 	What Expectation
 }
 
@@ -274,23 +274,25 @@ type (
 	}
 	// Count expects a number of operations.
 	Count struct {
-		Least int
+		Least int    // so many were done
 		Kind  string // reads, writes or operations
 	}
 	// Promised expects one of the promises that always hold.
-	Promised struct{ Words string }
+	Promised struct {
+		Words string // of the promise
+	}
 	// Equal expects that copies are equal so long after the script and all
 	// loads have ended.
 	Equal struct{ Within time.Duration }
 	// Named expects that some member says of another what is wrong with it.
 	Named struct {
 		Node string
-		Not  bool
+		Not  bool   // nobody says it
 		For  string // part of what is said
 	}
 	// Shown expects what a key shows in the end.
 	Shown struct {
 		Key    string
-		Values []string // none is absent
+		Values []string // all siblings; none is absent
 	}
 )
