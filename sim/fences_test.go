@@ -15,6 +15,22 @@ func (k *course) held(at time.Time, epoch uint64, who ...ring.NodeID) {
 	}
 }
 
+// stepped is what is wrong with a step, before which some hold the record of its phase:
+// everybody has held the one of before that, and d is the first to hold the next one.
+// What comes in between was decided, and nobody is known to have held it.
+func (k *course) stepped(before, phase, next uint64, who []ring.NodeID) error {
+	now := time.Now()
+	k.held(now, before, k.a, k.b, k.c, k.d)
+	k.held(now.Add(time.Second), phase, who...)
+	k.held(now.Add(2*time.Second), next, k.d)
+	for _, epoch := range k.rings.Epochs() {
+		if epoch > before && epoch != phase && epoch != next {
+			delete(k.rings.records, epoch)
+		}
+	}
+	return k.rings.checkSteps()
+}
+
 // breaks wants an error that breaks a promise, or none for an empty text.
 func breaks(t *testing.T, err error, promise Promise, want string) {
 	t.Helper()
@@ -67,17 +83,8 @@ func TestAStepBeforeItsFenceIsFound(t *testing.T) {
 		"a move that is queued": {func(k *course) uint64 { return k.aborted + 1 }, func(k *course) uint64 { return k.again }, func(k *course) []ring.NodeID { return []ring.NodeID{k.d} }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k, s := courseOf(t), newScript()
-			k.held(s.at, k.idle, k.a, k.b, k.c, k.d)
-			k.held(s.at.Add(time.Second), test.phase(k), test.who(k)...)
-			k.held(s.at.Add(2*time.Second), test.next(k), k.d)
-			// What comes in between was decided, and nobody is known to have held it.
-			for _, epoch := range k.rings.Epochs() {
-				if epoch > k.idle && epoch != test.phase(k) && epoch != test.next(k) {
-					delete(k.rings.records, epoch)
-				}
-			}
-			breaks(t, k.rings.checkSteps(), Handed, test.want)
+			k := courseOf(t)
+			breaks(t, k.stepped(k.idle, test.phase(k), test.next(k), test.who(k)), Handed, test.want)
 		})
 	}
 }

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"testing"
-	"time"
 
 	"github.com/kithdb/kith/ring"
 )
@@ -73,7 +72,7 @@ func widthsOf(t *testing.T) *widths {
 	return w
 }
 
-// asked says of how many the receipt tells.
+// needs sets of how many the receipt tells.
 func needs(o *Op, n int) { o.Receipt.Need = n }
 
 // Rows of different lengths need a majority each.
@@ -167,16 +166,8 @@ func TestSlotsThatComeAndGoBeforeTheirFenceAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := widthsOf(t)
-			now, k := time.Now(), course{rings: w.rings}
-			k.held(now, w.three, w.a, w.b, w.c, w.d)
-			k.held(now.Add(time.Second), test.phase(w), test.who(w)...)
-			k.held(now.Add(2*time.Second), test.next(w), w.d)
-			for _, epoch := range w.rings.Epochs() {
-				if epoch > w.three && epoch != test.phase(w) && epoch != test.next(w) {
-					delete(w.rings.records, epoch)
-				}
-			}
-			breaks(t, w.rings.checkSteps(), Handed, test.want)
+			k := course{rings: w.rings, a: w.a, b: w.b, c: w.c, d: w.d}
+			breaks(t, k.stepped(w.three, test.phase(w), test.next(w), test.who(w)), Handed, test.want)
 		})
 	}
 }

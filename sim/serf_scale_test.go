@@ -11,7 +11,7 @@ import (
 // Many nodes found a cluster by real serf, are idle for a minute, split in two
 // for two minutes and find one another again: a hundred with KITH_LONG,
 // twenty else.
-func TestSerf_HundredNodesFoundSplitAndHeal(t *testing.T) {
+func TestSerf_ManyNodesFoundSplitAndHeal(t *testing.T) {
 	nodes := 20
 	if os.Getenv("KITH_LONG") != "" {
 		nodes = 100
