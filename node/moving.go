@@ -40,6 +40,9 @@ func (n *Node) owes() string {
 	if left := n.store.Dropping(); len(left) > 0 {
 		return fmt.Sprintf("what it held of %d partitions must be compared with their homes first, which get what they lack", len(left))
 	}
+	if n.kv.Keeping() > 0 { // and only then what is on disk
+		return "what it was given just now to keep for other homes must be brought there first"
+	}
 	if s := n.repair.Status(); s.StandIns > 0 {
 		return fmt.Sprintf("%d records of %d bytes that it keeps for other homes must be brought there first", s.StandIns, s.StandInBytes)
 	}

@@ -145,6 +145,7 @@ type Coordinator struct {
 	served   atomic.Uint64 // see Served
 	telling  atomic.Int64  // bytes of merges that no read waits for
 	standing atomic.Int64  // bytes of records to stand-ins that no put waits for
+	keeping  atomic.Int64  // records under way to be kept for homes: see Keeping
 
 	orders orders
 	held   held

@@ -327,3 +327,48 @@ func TestSloppyPutFollowsTheRing(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoLeavesKeepsNothingForOthers: nor does who has left, whatever the sender's ring
+// record says of it; the next member in order does.
+func TestWhoLeavesKeepsNothingForOthers(t *testing.T) {
+	inWorld(t, 6, 3, func(w *world) {
+		const leaver = 3
+		joined, err := w.ring(3, 0, 1, 2, 4, 5).WithJoin(w.members[leaver])
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves, err := joined.WithLeave(nodeID(leaver)) // before it was given anything
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, err := leaves.WithoutMember(nodeID(leaver))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.adopt(joined, w.everyone()...)
+		key := w.keyWhere(func(key string) bool {
+			p := joined.PartitionOf([]byte(key))
+			return joined.HomeIndex(p, nodeID(0)) >= 0 && joined.HomeIndex(p, nodeID(1)) >= 0 && joined.Order(p)[3] == nodeID(leaver)
+		})
+		fourth := joined.Order(joined.PartitionOf([]byte(key)))[4]
+		next := slices.IndexFunc(w.nodes, func(h *home) bool { return h.id == fourth })
+		w.halt(1)
+		for _, r := range []*ring.Record{leaves, gone} {
+			w.adopt(r, leaver)
+			value := fmt.Sprintf("at epoch %d", r.Epoch)
+			resp, err := w.put(0, api.PutRequest{Key: []byte(key), Value: []byte(value), Sloppy: true, W: api.All})
+			if err != nil || slices.Contains(resp.Receipt.Answered, nodeID(leaver)) || !slices.Contains(resp.Receipt.Answered, nodeID(next)) {
+				t.Errorf("%s: %+v, %v", value, resp, err)
+			}
+			if kept := w.kept(leaver, key); len(kept) > 0 {
+				t.Errorf("%s: it keeps %v", value, kept)
+			}
+			if kept := w.kept(next, key); kept[nodeID(1)] != value {
+				t.Errorf("%s: the next in order keeps %v", value, kept)
+			}
+			if n := w.nodes[leaver].kv.Keeping() + w.nodes[next].kv.Keeping(); n != 0 {
+				t.Errorf("%s: %d records are on their way still", value, n)
+			}
+		}
+	})
+}

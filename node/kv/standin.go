@@ -126,16 +126,43 @@ func (c *Coordinator) handleStandIn(call *rpc.Call, req *standInRequest) {
 		call.Fail(err)
 		return
 	}
-	done := mergeSink(func(err error) { c.acknowledge(call, err) })
 	switch {
 	case r.Holds(p, c.cfg.Self):
+		done := mergeSink(func(err error) { c.acknowledge(call, err) })
 		c.cfg.Store.Merge(&store.Merge{Partition: p, Epoch: req.Epoch, Record: record, Encoded: req.Record, Sink: done})
 	case r.HomeIndex(p, req.Home) < 0:
 		call.Fail(fmt.Errorf("%w: %s is no home of partition %d at epoch %d", api.ErrBadRequest, req.Home.Short(), p, r.Epoch))
 	default:
-		c.cfg.Store.StandIn(&store.StandIn{Home: req.Home, Partition: p, Record: record, Encoded: req.Record, Sink: done})
+		c.keep(call, &store.StandIn{Home: req.Home, Partition: p, Record: record, Encoded: req.Record})
 	}
 }
+
+// keep has a record kept for a home, unless this member goes for good: who leaves looks
+// once whether it has something for others, and what came behind that would go with it.
+// Senders whose ring record is older know nothing of the leave, and their fence holds.
+func (c *Coordinator) keep(call *rpc.Call, in *store.StandIn) {
+	c.keeping.Add(1) // before the record is looked at: see Keeping
+	if r := c.cfg.Rings.Current(); !stays(r, c.cfg.Self) {
+		c.keeping.Add(-1)
+		call.Fail(fmt.Errorf("%w: this member leaves, and keeps nothing for others any more", api.ErrNotReady))
+		return
+	}
+	in.Sink = mergeSink(func(err error) {
+		c.keeping.Add(-1) // what was kept is on disk, and counted there
+		c.acknowledge(call, err)
+	})
+	c.cfg.Store.StandIn(in)
+}
+
+// stays says that a node is a member that does not go for good.
+func stays(r *ring.Record, id ring.NodeID) bool {
+	m := r.Member(id)
+	return m != nil && m.State != ring.Leaving && m.State != ring.Lost
+}
+
+// Keeping is how many records are on their way to this node's disk to be kept for others.
+// Once it is 0 on a member that is leaving by its own record, no more come.
+func (c *Coordinator) Keeping() int { return int(c.keeping.Load()) }
 
 // acknowledge answers a record's call once it is known what became of it here.
 func (c *Coordinator) acknowledge(call *rpc.Call, err error) {
