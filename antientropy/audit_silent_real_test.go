@@ -10,7 +10,6 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
-	"pgregory.net/rapid"
 
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/sim/disk"
@@ -68,26 +67,7 @@ func (h *history) silentReal(n *home, key string) bool {
 
 // Real stores that lose records under their feet, and whose clocks claim them.
 func TestSilentLossesOfRealStoresDeleteNothingInAnyHistory(t *testing.T) {
-	checks(t, 5)
-	sameSeed(t)
-	losses := 0
-	rapid.Check(t, func(rt *rapid.T) {
-		steps := drawHistory(rt, 10, "silent", "silent", "silent", "audit")
-		seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
-		forget := rapid.SampledFrom([]time.Duration{1000 * time.Hour, 5 * time.Second}).Draw(rt, "forget")
-		var failed error
-		inWorld(t, worldOptions{seed: seed, partitions: 2, real: true, tune: func(c *Config) {
-			c.ForgetAfter, c.AuditEvery = forget, time.Minute
-		}}, func(w *world) {
-			var n int
-			n, failed = playedHistory(w, steps)
-			losses += n
-		})
-		if failed != nil {
-			rt.Fatal(failed)
-		}
-	})
-	t.Logf("%d silent losses", losses)
+	silentLosses(t, 5, true)
 }
 
 func TestSilentLossOfARealStoreDeletesNothingElsewhere(t *testing.T) {

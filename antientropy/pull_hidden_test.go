@@ -19,6 +19,23 @@ func dotOf(t *testing.T, b []byte) version.Dot {
 	return r.Siblings[0].Dot
 }
 
+// backToALoss has node 1 lose a key without noticing, and node 2 come back, which reaches
+// nobody else. It waits until that has pulled what is shown, a key j.
+func (w *world) backToALoss(key string) {
+	w.t.Helper()
+	w.write(0, "j", "v", 1)
+	w.rot(1, key)
+	w.cut(0, 2)
+	w.cut(2, 0)
+	w.start(2)
+	w.eventually(time.Minute, "what the other one shows is pulled", func() error {
+		if !w.has(2, "j") {
+			return fmt.Errorf("j is not there")
+		}
+		return nil
+	})
+}
+
 // A home was away while a value was written, and comes back to one that has lost it
 // without noticing. It does not take that one's word for it, or two would say that
 // the value was forgotten.
@@ -26,17 +43,7 @@ func TestPullDoesNotBelieveWhatItsSenderDoesNotShow(t *testing.T) {
 	inWorld(t, worldOptions{partitions: 1}, func(w *world) {
 		w.halt(2)
 		lost := dotOf(t, w.write(0, "k", "v", 1))
-		w.write(0, "j", "v", 1)
-		w.rot(1, "k")
-		w.cut(0, 2)
-		w.cut(2, 0)
-		w.start(2)
-		w.eventually(time.Minute, "what the other one shows is pulled", func() error {
-			if !w.has(2, "j") {
-				return fmt.Errorf("j is not there")
-			}
-			return nil
-		})
+		w.backToALoss("k")
 		time.Sleep(2 * time.Minute) // audits, and asking again
 		if c := w.nodes[2].store.ClockOf(0); c.Has(lost) {
 			t.Error("the word of who has lost it was taken for it")
@@ -167,17 +174,7 @@ func TestPullAsksAboutAllThatItsSenderDoesNotShow(t *testing.T) {
 			}
 		}
 		w.deliver(beside, 0)
-		w.write(0, "j", "v", 1)
-		w.rot(1, "k")
-		w.cut(0, 2)
-		w.cut(2, 0)
-		w.start(2)
-		w.eventually(time.Minute, "what the other one shows is pulled", func() error {
-			if !w.has(2, "j") {
-				return fmt.Errorf("j is not there")
-			}
-			return nil
-		})
+		w.backToALoss("k")
 		time.Sleep(time.Minute)
 		if c := w.nodes[2].store.ClockOf(0); c.Has(first) {
 			t.Error("the word of who has lost it was taken for it")

@@ -401,15 +401,23 @@ func (h *history) end() error {
 // A home that loses values without noticing, among all else that happens, has them
 // deleted nowhere, and has them back in the end.
 func TestSilentLossesDeleteNothingInAnyHistory(t *testing.T) {
-	checks(t, 40)
+	if silentLosses(t, 40, false) == 0 {
+		t.Error("nothing was ever lost without being noticed")
+	}
+}
+
+// silentLosses plays histories with losses that nobody notices, and says how many of
+// these there were.
+func silentLosses(t *testing.T, histories int, real bool) (losses int) {
+	t.Helper()
+	checks(t, histories)
 	sameSeed(t)
-	losses := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := drawHistory(rt, 10, "silent", "silent", "silent", "audit")
 		seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
 		forget := rapid.SampledFrom([]time.Duration{1000 * time.Hour, 5 * time.Second}).Draw(rt, "forget")
 		var failed error
-		inWorld(t, worldOptions{seed: seed, partitions: 2, tune: func(c *Config) {
+		inWorld(t, worldOptions{seed: seed, partitions: 2, real: real, tune: func(c *Config) {
 			c.ForgetAfter, c.AuditEvery = forget, time.Minute
 		}}, func(w *world) {
 			var n int
@@ -420,10 +428,8 @@ func TestSilentLossesDeleteNothingInAnyHistory(t *testing.T) {
 			rt.Fatal(failed)
 		}
 	})
-	if losses == 0 {
-		t.Error("nothing was ever lost without being noticed")
-	}
 	t.Logf("%d silent losses", losses)
+	return losses
 }
 
 // Any history, with real stores on simulated disks, which lose power and are restored
