@@ -33,9 +33,7 @@ func (w *world) leavesWithoutWord(leaver *node) {
 // leaving is a member with no slots that is leaving.
 func (w *world) leaving(nodes []*node) *node {
 	w.t.Helper()
-	n := w.node(Config{})
-	n.start()
-	w.agree(3, append(nodes, n)...)
+	n := w.bystander(nodes)
 	ctx, cancel := within(farewellMax)
 	defer cancel()
 	r, err := nodes[0].Propose(ctx, func(r *ring.Record) (*ring.Record, error) { return r.WithLeave(n.id) })

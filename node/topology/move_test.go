@@ -138,10 +138,7 @@ func TestFault19_KillsDuringMovesAreResumed(t *testing.T) {
 	for seed := range uint64(runs(4)) {
 		inWorld(t, seed, func(t *testing.T, w *world) {
 			nodes := w.founded(4, 3)
-			n := w.node(Config{})
-			n.start()
-			nodes = append(nodes, n)
-			w.agree(3, nodes...)
+			nodes = append(nodes, w.bystander(nodes))
 			ctx, cancel := within(time.Minute)
 			defer cancel()
 			if _, err := nodes[4].Propose(ctx, func(r *ring.Record) (*ring.Record, error) { return r.WithJoin(ring.Member{ID: nodes[4].id}) }); err != nil {

@@ -129,9 +129,7 @@ func TestNobodyIsReplacedWhileAnotherMemberReachesIt(t *testing.T) {
 func TestAReplacementNamesWhatItCannotReplace(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		nodes := w.founded(3, 3)
-		idle := w.node(Config{})
-		idle.start()
-		w.agree(3, append(nodes, idle)...)
+		idle := w.bystander(nodes)
 		idle.kill()
 		for name, want := range map[string]string{
 			"1234":                      "at least the first 8 digits",
@@ -155,9 +153,7 @@ func TestAReplacementNamesWhatItCannotReplace(t *testing.T) {
 func TestAReplacementIsNotRefusedByAnOldRecord(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		nodes := w.founded(3, 3)
-		idle := w.node(Config{}) // home of nothing: no change has to wait for it
-		idle.start()
-		w.agree(3, append(nodes, idle)...)
+		idle := w.bystander(nodes) // home of nothing: no change has to wait for it
 		nodes[2].kill()
 		first := w.newcomer(nodes[2].id)
 		w.cut(idle)

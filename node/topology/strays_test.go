@@ -93,10 +93,8 @@ func TestNobodySweepsByARecordThatMayBeOld(t *testing.T) {
 	for seed := range uint64(runs(2)) {
 		inWorld(t, seed, func(t *testing.T, w *world) {
 			nodes := w.founded(4, 3)
-			n := w.node(Config{})
-			n.start()
+			n := w.bystander(nodes)
 			nodes = append(nodes, n)
-			w.agree(3, nodes...)
 			old := n.disk.ringRecord()
 			ctx, cancel := within(10 * time.Second)
 			defer cancel()

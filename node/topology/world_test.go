@@ -254,6 +254,16 @@ func (w *world) founded(n, replicas int) []*node {
 	return nodes
 }
 
+// bystander makes one more node, and waits until all of a founded cluster's hold the
+// record in which it is a member on standby.
+func (w *world) bystander(nodes []*node) *node {
+	w.t.Helper()
+	n := w.node(Config{})
+	n.start()
+	w.agree(3, append(slices.Clone(nodes), n)...)
+	return n
+}
+
 // disk keeps what was synced, through all lives.
 type disk struct {
 	w      *world
