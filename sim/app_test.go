@@ -48,14 +48,14 @@ func TestTryTellsWhatWentWrongAtWork(t *testing.T) {
 		Clients: 2,
 		Work: func(ctx context.Context, n int, c *client.Client) error {
 			if n == 1 {
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // virtual
 				return bad
 			}
 			for ctx.Err() == nil {
 				if _, err := c.Put(ctx, []byte("k"), []byte("v")); err == nil {
 					others++
 				}
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // virtual
 			}
 			return nil
 		},

@@ -16,7 +16,7 @@ import (
 )
 
 // pausing is a disk under a machine on which whoever logs a line that begins so
-// is held up for a second, while others go on.
+// is held up for a second of a bubble's time, while others go on.
 type pausing struct {
 	storage.Storage
 	line string

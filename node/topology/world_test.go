@@ -311,7 +311,7 @@ func (h *handle) Meta(name string) ([]byte, error) {
 }
 
 func (h *handle) write(do func()) error {
-	time.Sleep(h.slow)
+	time.Sleep(h.slow) // of the bubble's time, as all that disks do
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.life.isDead() {
