@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"strconv"
@@ -32,15 +33,29 @@ func seeds(few int) []uint64 {
 	return out
 }
 
+// runs are the runs of the library that tests share, by name and seed.
+var runs = map[string]*trace.Run{}
+
+// played is a run of a scenario of the library, which is played once for all tests.
+func played(t *testing.T, s *scenario.Scenario, seed uint64) *trace.Run {
+	t.Helper()
+	of := fmt.Sprint(s.Name, " ", seed)
+	if runs[of] == nil {
+		run, err := scenario.Run(s, scenario.Options{Seed: seed})
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		runs[of] = run
+	}
+	return runs[of]
+}
+
 // A scenario that comes with kith holds on whatever seed it is played.
 func TestLibraryHoldsOnEverySeed(t *testing.T) {
 	for _, s := range scenario.Library() {
 		t.Run(s.Name, func(t *testing.T) {
 			for _, seed := range seeds(1) {
-				run, err := scenario.Run(s, scenario.Options{Seed: seed})
-				if err != nil {
-					t.Fatalf("seed %d: %v", seed, err)
-				}
+				run := played(t, s, seed)
 				if !run.OK() {
 					t.Errorf("seed %d, to play it again: KITH_SEED=%d go test ./sim/scenario -run '^%s$'", seed, seed, t.Name())
 					tell(t, run)

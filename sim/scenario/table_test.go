@@ -88,10 +88,7 @@ func TestFaultsOfTheTableAreThereAndBite(t *testing.T) {
 		}
 	}
 	for _, name := range hurt {
-		run, err := scenario.Run(scenario.Find(name), scenario.Options{Seed: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		run := played(t, scenario.Find(name), 1)
 		if !slices.ContainsFunc(run.Ops, func(o trace.Op) bool {
 			return o.Outcome != trace.Done || o.Stale || o.Took > time.Second
 		}) {
