@@ -323,6 +323,10 @@ func (n *Node) permits(ctx context.Context, r *ring.Record, req *api.ChangeReque
 		}
 		if m := r.Member(id); len(reaching) == 0 && m.State != ring.Lost && r.Member(with).State == ring.Standby {
 			// It is dead: it will never say that nothing is needed of it.
+			if r.HomeCount(id) == 0 {
+				return refused("%s has no slots, so there is no place to take: to have one member more, and one that is dead less: kith join %s, kith remove %s",
+					label(r, id), req.With, id.Short())
+			}
 			if err := n.spareData(ctx, r, id, req); err != nil {
 				return err
 			}

@@ -87,6 +87,39 @@ func TestAKeeperLeaves(t *testing.T) {
 	})
 }
 
+// Who died before it got any slots has no place that could be taken: it is not given up
+// for somebody who is refused then, so that there would be too few members for ever.
+func TestWhoHasNoSlotsIsNotGivenUpForAReplacement(t *testing.T) {
+	inBubble(t, 104, 8, 3, func(b *bubble) {
+		b.found(3)
+		b.settled(b.boxes...)
+		heir := b.box()
+		heir.change = func(c *node.Config) { c.Standby = true }
+		heir.start()
+		via := b.boxes[0]
+		b.until("the heir is on standby", func() bool { return via.record().Member(heir.id) != nil })
+		dead := b.box()
+		dead.start()
+		b.until("the newcomer is a member", func() bool { return via.record().Member(dead.id) != nil })
+		dead.kill()
+		if n := via.record().HomeCount(dead.id); n > 0 {
+			t.Fatalf("%s has %d slots already", dead.name, n)
+		}
+		via.sees(dead.id, false)
+		time.Sleep(20 * time.Second)
+		_, err := via.ask(api.ChangeRequest{Verb: api.VerbReplace, Member: dead.id.String(), With: heir.id.String()})
+		if !errors.Is(err, api.ErrRefused) || !strings.Contains(err.Error(), "kith join") {
+			t.Errorf("to replace one that has no slots: %v", err)
+		}
+		if is := via.record().Member(dead.id); is == nil || is.State != ring.Active {
+			t.Errorf("it is %+v then", is)
+		}
+		via.must(api.ChangeRequest{Verb: api.VerbJoin, Member: heir.id.String()})
+		via.must(api.ChangeRequest{Verb: api.VerbRemove, Member: dead.id.String()})
+		b.settled(append(b.boxes[:3:3], heir)...)
+	})
+}
+
 // A member on standby takes exactly the place of another one, which lives, or is dead.
 func TestFault52_AReplacementTakesThePlace(t *testing.T) {
 	for _, dead := range []bool{false, true} {
