@@ -77,6 +77,7 @@ type Cluster struct {
 	broken    *Machine      // whose disk a fault has broken; nil for none
 	left      *Remains      // what was left when keepers were lost; nil if none were
 	dead      []ring.NodeID // who was lost then
+	stands    standstill    // of the ring
 	loses     bool          // what one machine alone has kept may be lost in this story
 	// equalAfter is how long it took until copies were equal by themselves
 	// after a story's heal.
@@ -352,8 +353,8 @@ func (l *logBook) String() string {
 }
 
 // logger writes one machine's lines, without the time that the book gives. heard is
-// called when it says that it has adopted a ring record.
-func (l *logBook) logger(name string, heard func()) *slog.Logger {
+// called when it says that it has adopted a ring record, or votes no more.
+func (l *logBook) logger(name string, heard func(what string)) *slog.Logger {
 	return slog.New(listener{heard: heard, Handler: slog.NewTextHandler(l, &slog.HandlerOptions{
 		Level: slog.LevelInfo,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {

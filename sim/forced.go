@@ -60,7 +60,7 @@ var keepersLost = Fault{"keepers lost", func(c *Cluster, rng *rand.Rand) (string
 	c.operators.Go(func() {
 		for range 3 {
 			rest(context.Background(), noticeMax)
-			if c.force(host, via) == nil {
+			if c.force(host, via, c.notDead(via.ID)) == nil {
 				return
 			}
 		}
@@ -118,15 +118,22 @@ func (c *Cluster) doomed(rng *rand.Rand) (dead, live []*Machine) {
 	return nil, nil
 }
 
-// force asks a survivor to force the ring with all members that are not gone, as it knows
-// them.
-func (c *Cluster) force(host *network.Host, via rpc.Peer) error {
-	r := c.rings.newest(via.ID)
-	req := &api.ForceRequest{Cluster: r.Cluster.String(), Who: "operator"}
+// notDead are all members that are not gone, as one of them knows them.
+func (c *Cluster) notDead(via ring.NodeID) (out []ring.NodeID) {
+	r := c.rings.newest(via)
 	for i := range r.Members {
 		if m := &r.Members[i]; m.State != ring.Lost && !slices.Contains(c.dead, m.ID) {
-			req.Survivors = append(req.Survivors, m.ID.String())
+			out = append(out, m.ID)
 		}
+	}
+	return out
+}
+
+// force asks a survivor to force the ring with all survivors.
+func (c *Cluster) force(host *network.Host, via rpc.Peer, survivors []ring.NodeID) error {
+	req := &api.ForceRequest{Cluster: c.rings.newest(via.ID).Cluster.String(), Who: "operator"}
+	for _, id := range survivors {
+		req.Survivors = append(req.Survivors, id.String())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), operatorMax)
 	defer cancel()
@@ -164,7 +171,7 @@ func (c *Cluster) giveUp() error {
 	}
 	via := c.Machines[at].Peer()
 	if r := c.rings.newest(via.ID); r.LastForced() == nil && c.needsForce(r) {
-		if err := c.force(c.probe(), via); err != nil {
+		if err := c.force(c.probe(), via, c.notDead(via.ID)); err != nil {
 			return err
 		}
 	}

@@ -39,6 +39,7 @@ type Machine struct {
 	gone    []ring.NodeID               // whose disks this machine has lost
 	removed []ring.NodeID               // of these, those that an operator has had removed
 	disks   int                         // that were built in
+	mute    atomic.Int64                // how many were when its node has said that it votes no more
 
 	retired  bool // the node is no member any more, and does not start again
 	newcomer bool // the disk was built in when the cluster was there already
@@ -119,7 +120,7 @@ func (m *Machine) Start() error {
 		AuditEvery:  m.cluster.opts.Pace.Audit,
 		ScrubEvery:  m.cluster.opts.Pace.Scrub,
 		ForgetAfter: m.cluster.opts.Pace.Forget,
-		Logger:      m.cluster.log.logger(m.Name, m.look),
+		Logger:      m.cluster.log.logger(m.Name, m.hears),
 	}
 	if m.index > 0 {
 		cfg.Join = []string{m.cluster.Machines[0].Addr}

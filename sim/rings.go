@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 type Rings struct {
 	mu      sync.Mutex // guards what follows
 	records map[uint64]*ring.Record
-	last    uint64 // the newest epoch
+	last    uint64         // the newest epoch
+	forced  []*ring.Record // that somebody has forced
 	held    map[ring.NodeID][]holding
 	err     error // the first thing that was wrong with them
 }
@@ -54,8 +56,9 @@ func (r *Rings) fence(id ring.NodeID, p ring.Partition, before time.Time) (since
 	return since
 }
 
-// Saw enters a record that a node holds. One epoch has one record, and each may
-// follow the one before it; what breaks that is told by Err.
+// Saw enters a record that a node holds. One epoch has one record, each may follow the
+// one before it, and two that were forced have one history; what breaks that is told by
+// Err.
 func (r *Rings) Saw(record *ring.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,6 +69,14 @@ func (r *Rings) Saw(record *ring.Record) {
 		return
 	}
 	r.records[record.Epoch], r.last = record, max(r.last, record.Epoch)
+	if f := record.LastForced(); f != nil && f.Epoch == record.Epoch {
+		for _, other := range r.forced {
+			if err := record.Split(other); err != nil && r.err == nil {
+				r.err = broken(OneRing, "the ring was forced twice, side by side: %v", err)
+			}
+		}
+		r.forced = append(r.forced, record)
+	}
 	for _, next := range []*ring.Record{record, r.records[record.Epoch+1]} {
 		if next == nil || r.err != nil {
 			continue
@@ -156,21 +167,27 @@ func (r *Rings) Err() error {
 	return r.err
 }
 
-// adopted is what a node says when it holds a newer record.
-const adopted = "ring record adopted"
+const (
+	// adopted is what a node says when it holds a newer record.
+	adopted = "ring record adopted"
+	// abstains is how it begins to say that it does not vote on the ring any more.
+	abstains = "this member does not vote on the ring any more"
+)
 
-// listener hears in a node's words that it has adopted a ring record. It is called
-// while the node has not used that record yet: so none is missed, however short it
-// stands.
+// listener hears in a node's words that it has adopted a ring record, or votes no more.
+// It is called while the node has not used that record yet: so none is missed, however
+// short it stands.
 type listener struct {
 	slog.Handler
-	heard func()
+	heard func(what string)
 }
 
 // Handle implements slog.Handler.
 func (l listener) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == adopted {
-		l.heard()
+	for _, what := range []string{adopted, abstains} {
+		if strings.HasPrefix(r.Message, what) {
+			l.heard(what)
+		}
 	}
 	return l.Handler.Handle(ctx, r)
 }
@@ -183,6 +200,15 @@ func (l listener) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup implements slog.Handler.
 func (l listener) WithGroup(name string) slog.Handler {
 	return listener{l.Handler.WithGroup(name), l.heard}
+}
+
+// hears is told of what the machine's node says.
+func (m *Machine) hears(what string) {
+	if what == abstains {
+		m.mute.Store(int64(m.disks))
+		return
+	}
+	m.look()
 }
 
 // look enters the ring record that the machine holds on its disk now.

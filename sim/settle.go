@@ -31,8 +31,7 @@ func (c *Cluster) settle(h *History, rots bool) error {
 	if err := c.recover(); err != nil {
 		return err
 	}
-	// A lost member that nobody replaces may be a home of what has no quorum without it.
-	if err := c.waitReady(2*time.Minute, c.removeGhosts); err != nil {
+	if err := c.serveAgain(); err != nil {
 		return err
 	}
 	if err := c.CheckSettled(settledMax); err != nil {
@@ -65,6 +64,21 @@ func (c *Cluster) settle(h *History, rots bool) error {
 		return err
 	}
 	return c.checkForgotten(k)
+}
+
+// serveAgain waits until a healed cluster is ready. A lost member that nobody replaces may
+// be a home of what has no quorum without it: operators remove it. And nobody may be left
+// to vote on that.
+func (c *Cluster) serveAgain() error {
+	for again := false; ; again = true {
+		if err := c.regain(); err != nil {
+			return err
+		}
+		err := c.waitReady(2*time.Minute, c.removeGhosts)
+		if err == nil || again || c.voteLost() == nil { // that it is lost may be known by now
+			return err
+		}
+	}
 }
 
 // checkFinal reads all keys everywhere and checks the history.

@@ -23,6 +23,9 @@ func (c *Cluster) CheckSettled(limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; {
 		err := c.Supervise()
 		if err == nil {
+			err = c.rescue()
+		}
+		if err == nil {
 			c.removeGhosts()
 			err = c.settled()
 		}
@@ -50,7 +53,11 @@ func (c *Cluster) removeGhosts() {
 			if heir := c.standby(r); errors.Is(err, api.ErrRefused) && heir != nil {
 				// Too few are left without it: whom its place was meant for may still stand by,
 				// where nobody was told what became of that.
-				c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbReplace, Member: id.String(), With: heir.ID.String()})
+				err = c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbReplace, Member: id.String(), With: heir.ID.String()})
+				if errors.Is(err, api.ErrRefused) && r.HomeCount(id) == 0 {
+					// It had no place that could be taken: there is one more then.
+					c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbJoin, Member: heir.ID.String()})
+				}
 			}
 		}
 	}
