@@ -64,7 +64,7 @@ being filled.`,
 			return a.repair(ctx, f)
 		},
 	}
-	cmd.Flags().IntVar(&f.partition, "partition", client.AllPartitions, "only this partition (default: all)")
+	cmd.Flags().IntVar(&f.partition, "partition", client.AllPartitions, "only this partition; -1 is all")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all are done")
 	return cmd
 }

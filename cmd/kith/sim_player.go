@@ -210,7 +210,7 @@ const lengthDefault = 2 * time.Minute
 func (f *play) flags(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.length, "length", lengthDefault, "virtual time that faults and clients have, of a seed")
 	flags.BoolVar(&f.lyingDisks, "lying-disks", false, "disks that forget what they say is synced, of a seed: to see a promise broken")
-	flags.BoolVar(&f.changes, "changes", false, "have operators change the ring in every run, and not in each third, of a seed")
+	flags.BoolVar(&f.changes, "changes", false, "have operators change the ring in every run of a seed; else they do in every third")
 	flags.DurationVar(&f.watchdog, "watchdog", 2*time.Minute, "give up when virtual time stands still for so long")
 }
 

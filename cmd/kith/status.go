@@ -36,10 +36,10 @@ With --wait ready, first wait until the cluster serves, and until every member t
 can be reached is ready: has caught up with what it has missed. The exit status is
 124 if that is not so by --timeout (with --wait: 1m unless given).
 
-A member is ready, or: starting; joining or founding, before it is a member;
-recovering, until it has met enough others; catching-up, while it takes writes,
-fetches what it lacks, and does not count for reads of that; standby, home of
-nothing; draining, before it ends; lost, until another node takes its place; failed;
+A member is ready, or: joining or founding, before it is a member; recovering, until
+it has met enough others; catching-up, while it takes writes, fetches what it lacks,
+and does not count for reads of that; standby, home of nothing; draining, before it
+ends; lost, until another node takes its place; failed, when its disk is;
 unreachable from the node that answers.`,
 		Example: `  kith status
   kith status --wait ready --timeout 30s
