@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/kithdb/kith/ring"
@@ -21,7 +22,7 @@ const (
 	finishAfter = 20 * time.Second
 	// finishLook is the longest time between two looks.
 	finishLook = 8 * time.Second
-	// finishMax bounds one try: changes of this node's own wait for it.
+	// finishMax bounds one try. Changes of this node's own do not wait for it.
 	finishMax = 5 * time.Second
 	// farewellMax is how long a member that has left waits for the keepers.
 	farewellMax = 10 * time.Second
@@ -70,14 +71,24 @@ func (t *Topology) unfinished(base *decided) ([]byte, error) {
 
 func (t *Topology) finishOnce(ctx context.Context, base *decided, value []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, finishMax)
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer cancel()
+	wanted := t.wanted.next()
 	if err := t.proposing.take(ctx); err != nil {
 		return err
 	}
 	defer t.proposing.give()
-	if t.held.Load() != base {
-		return nil // somebody has
+	if t.held.Load() != base || t.wishes.Load() > 0 {
+		return nil // somebody has, or does with a change of this node's own
 	}
+	watching.Go(func() {
+		select {
+		case <-wanted:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	next, err := successor(base.record, value)
 	if err != nil {
 		return err
@@ -88,6 +99,15 @@ func (t *Topology) finishOnce(ctx context.Context, base *decided, value []byte) 
 	}
 	t.log.Info("a proposal was finished that its member had left open", "epoch", own.record.Epoch)
 	return t.confirm(ctx, own)
+}
+
+// toPropose takes the turn to propose for a change that somebody waits for. What is being
+// finished makes room for it: it is found by that change, too.
+func (t *Topology) toPropose(ctx context.Context) error {
+	t.wishes.Add(1)
+	defer t.wishes.Add(-1)
+	t.wanted.call()
+	return t.proposing.take(ctx)
 }
 
 // farewell has the keepers of the record by which this node has left store it, as far as

@@ -35,7 +35,7 @@ type Forcing struct {
 // After an error that wraps ErrForced nothing was changed. After ErrForcing it has to be
 // repeated; after ErrUnconfirmed the record stands.
 func (t *Topology) Force(ctx context.Context, f Forcing) (*ring.Record, error) {
-	if err := t.proposing.take(ctx); err != nil {
+	if err := t.toPropose(ctx); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrForced, err)
 	}
 	defer t.proposing.give()

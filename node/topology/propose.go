@@ -29,7 +29,7 @@ const (
 // change stands. After a *paxos.UndecidedError with Sent it may still come to
 // stand.
 func (t *Topology) Propose(ctx context.Context, change func(*ring.Record) (*ring.Record, error)) (*ring.Record, error) {
-	if err := t.proposing.take(ctx); err != nil {
+	if err := t.toPropose(ctx); err != nil {
 		return nil, err
 	}
 	defer t.proposing.give()

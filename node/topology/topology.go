@@ -34,6 +34,8 @@ type Topology struct {
 
 	writing   turn // to write the record or the cell
 	proposing turn
+	wishes    atomic.Int32 // changes that wait for their turn to be proposed
+	wanted    wake         // when one more does
 	learning  turn
 	lesson    lesson        // changed in the turn to learn
 	lessons   atomic.Uint64 // counts them
