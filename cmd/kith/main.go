@@ -12,11 +12,14 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "server" {
+	if isServer(os.Args) {
 		relax() // before anything is opened, and never within a test
 	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
+
+// isServer says that the program was begun as a server.
+func isServer(args []string) bool { return len(args) > 1 && args[1] == "server" }
 
 // run is the whole program, but for the process around it.
 func run(args []string, in io.Reader, out, errs io.Writer) int {

@@ -19,9 +19,10 @@ import (
 	"github.com/kithdb/kith/sim"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kith": main})
-}
+// commands are the programs that this test's is under another name.
+var commands = map[string]func(){"kith": main}
+
+func TestMain(m *testing.M) { testscript.Main(m, commands) }
 
 // TestScripts runs the command line as people do. In a script, "exits N kith
 // ..." runs a command whose exit status must be N, "until REGEXP kith ..." runs it

@@ -20,29 +20,56 @@ const (
 	slackTried = "KITH_SLACK_TRIED"
 )
 
+// init keeps main on the process's first thread until relax was called. Only that one
+// begins anew as what it was: with it goes what a supervisor has asked for, such as a
+// signal when the supervisor itself ends.
+func init() {
+	if isServer(os.Args) {
+		runtime.LockOSThread()
+	}
+}
+
 // relax has the process sleep less exactly. The monitor of the Go runtime sleeps 20 us
 // at a time while requests come in bursts with syncs between them, and looks around
 // for threads that stay in a system call. On a machine of two cores that was an eighth
 // to a sixth of what a durable write costs. Its thread is there before main, and only a
 // privileged process may change another thread's slack; so the program begins anew
 // with a thread that has it, under the same process ID. What cannot be done is left:
-// it costs time and nothing else.
+// it costs time and nothing else. To be called once, from where main begins.
 func relax() {
+	defer runtime.UnlockOSThread() // see init
 	_, tried := os.LookupEnv(slackTried)
 	_ = os.Unsetenv(slackTried) // it is nobody else's business
-	if have, ok := timerSlack(); tried || !ok || have >= slack {
+	if have, ok := timerSlack(); tried || !ok || have >= slack || syscall.Gettid() != syscall.Getpid() {
 		return
 	}
-	self, err := os.Executable()
-	if err != nil {
+	self, ok := program()
+	if !ok || !setTimerSlack(slack) {
 		return
 	}
-	runtime.LockOSThread() // the one that has the slack begins anew
-	defer runtime.UnlockOSThread()
-	if !setTimerSlack(slack) {
-		return
-	}
+	// Go raises the bound of open files at the start, and takes that back for the
+	// program that is begun.
+	var files syscall.Rlimit
+	known := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) == nil
 	_ = syscall.Exec(self, os.Args, append(os.Environ(), slackTried+"=yes")) // it returns only if it failed
+	if known {
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
+	}
+}
+
+// program is the path of this very program; false if another one stands there by now,
+// as while servers are upgraded, or nothing can be known.
+func program() (path string, ok bool) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", false
+	}
+	runs, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return "", false
+	}
+	stands, err := os.Stat(path)
+	return path, err == nil && os.SameFile(runs, stands)
 }
 
 // timerSlack is that of this thread; false if it has none.
