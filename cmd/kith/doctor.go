@@ -149,12 +149,25 @@ func examineDials(r *ring.Record, st *client.Status, reached map[ring.NodeID]*cl
 			what += fmt.Sprintf("; gossip believes that it runs (%s)", strings.Join(gossip, ", "))
 			do = "if it does not run, start it; if it does, it listens at an address that others cannot use (NAT, another network), or a firewall is between: give it --listen with one that all members can dial"
 		}
+		if other := sharer(st, m.ID, addr); other != "" {
+			do = fmt.Sprintf("%s has that address now: if %s is gone for good, kith remove %s; else give one of the two another --listen", other, label(m), m.ID)
+		}
 		all = append(all, finding{"dial " + nameOf(r, m.ID), false, what, do})
 	}
 	if len(all) == 0 {
 		all = append(all, finding{"dial", asked == len(r.Members), fmt.Sprintf("%d of %d members were asked, and can dial all others", asked, len(r.Members)), ""})
 	}
 	return all
+}
+
+// sharer is another member that can be reached at a member's address; empty for none.
+func sharer(st *client.Status, id ring.NodeID, addr string) string {
+	for i := range st.Members {
+		if m := &st.Members[i]; m.Reachable && m.Address == addr && m.ID != id.String() {
+			return cmp.Or(m.Name, m.ID)
+		}
+	}
+	return ""
 }
 
 // examineKeepers looks who can vote on the ring.

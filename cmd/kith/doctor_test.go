@@ -79,6 +79,27 @@ func TestDoctorSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
+func TestDoctorSaysWhoHasAnAddressNow(t *testing.T) {
+	r := testRing(t, 16, 3, "", "", "")
+	st, at := &client.Status{Ready: true}, "10.0.0.9:7600"
+	reached := map[ring.NodeID]*client.Reached{}
+	for i, m := range r.Members {
+		st.Members = append(st.Members, client.MemberStatus{Name: m.Name, ID: m.ID.String(), State: "ready", Reachable: i > 0})
+		if i > 0 {
+			reached[m.ID] = &client.Reached{ID: m.ID, Peers: []api.ReachedPeer{{ID: r.Members[0].ID, Addr: at, Error: "wrong node", Gossip: true}}}
+		}
+	}
+	away, want := r.Members[0].ID.String(), "b has that address now: if a"
+	st.Members[0].Address = at
+	if text := foundText(examine(st, r, reached)); strings.Contains(text, want) || !strings.Contains(text, "NAT") {
+		t.Errorf("nobody else has its address:\n%s", text)
+	}
+	st.Members[1].Address = at
+	if text := foundText(examine(st, r, reached)); !strings.Contains(text, want) || !strings.Contains(text, "kith remove "+away) || strings.Contains(text, "NAT") {
+		t.Errorf("b has its address:\n%s", text)
+	}
+}
+
 func TestDoctorEndsWithACheckThatFailed(t *testing.T) {
 	a := &app{out: new(bytes.Buffer), format: formatJSON}
 	var failed *exitError
