@@ -55,13 +55,13 @@ type Outcome string
 // The outcomes.
 const (
 	Done    Outcome = "done"
-	Refused Outcome = "refused"
-	Unknown Outcome = "unknown"
+	Refused Outcome = "refused" // of a write: no home has it
+	Unknown Outcome = "unknown" // of a write: it may surface later
 )
 
 // Op is one operation of a client.
 type Op struct {
-	At, Took time.Duration
+	At, Took time.Duration // when it began, and how long it took
 	Client   string
 	Via      string // the node that coordinated, if known
 	Side     string // the side of the cut that the client was on; empty without a cut
@@ -84,7 +84,7 @@ type Sample struct {
 	Nodes []NodeSample // in the order of Run.Nodes
 	// Differ is how many keys are not the same on all their homes.
 	Differ int
-	Keys   int
+	Keys   int // of all that was compared
 }
 
 // NodeSample is one machine at one moment.
