@@ -25,31 +25,6 @@ const (
 	problemsMax = 100
 )
 
-// auditing is what is audited besides the schedule.
-type auditing struct {
-	notes noted
-	soon  wake // there are urgent partitions
-	asked wake // there is a job that has not begun
-
-	mu     sync.Mutex // guards what follows
-	urgent map[ring.Partition]struct{}
-	// owed are partitions of which a member did not hear that something was
-	// purged, until it can be reached; due are those of members that can.
-	owed, due map[ring.NodeID]map[ring.Partition]struct{}
-	// met are the members with whom this node has caught up since its start. What
-	// the life before was in the middle of with each of them nobody knows.
-	met map[ring.NodeID]struct{}
-	job *auditJob // the latest; nil before the first
-}
-
-func (a *auditing) init() {
-	a.soon, a.asked = newWake(), newWake()
-	a.urgent = map[ring.Partition]struct{}{}
-	a.owed = map[ring.NodeID]map[ring.Partition]struct{}{}
-	a.due = map[ring.NodeID]map[ring.Partition]struct{}{}
-	a.met = map[ring.NodeID]struct{}{}
-}
-
 // auditSoon has a partition audited with all homes that can be reached, without
 // waiting for its turn. It never blocks.
 func (r *Repair) auditSoon(p ring.Partition) {
@@ -58,71 +33,6 @@ func (r *Repair) auditSoon(p ring.Partition) {
 	a.urgent[p] = struct{}{}
 	a.mu.Unlock()
 	a.soon.up()
-}
-
-// owe has a partition audited with a member as soon as that can be reached.
-func (a *auditing) owe(id ring.NodeID, p ring.Partition) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	put(a.owed, id, p)
-}
-
-// settle says that a member can be reached, and that this node has caught up with it.
-// What is owed to it is audited now, the first time all that the two share: but for the
-// partitions that lack something of another home's, which comes by catch-up.
-func (r *Repair) settle(id ring.NodeID) {
-	a, rec, mine := &r.auditing, r.current(), r.mine()
-	if rec == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.forgetUnshared(rec, r.cfg.Self)
-	if _, again := a.met[id]; !again {
-		a.met[id] = struct{}{}
-		for _, p := range mine {
-			if rec.HomeIndex(p, id) >= 0 {
-				put(a.owed, id, p)
-			}
-		}
-	}
-	for p := range a.owed[id] {
-		if r.Counts(p) {
-			delete(a.owed[id], p)
-			put(a.due, id, p)
-		}
-	}
-	if len(a.due[id]) > 0 {
-		a.soon.up()
-	}
-}
-
-// forgetUnshared forgets what is owed to members of partitions that are not this node's
-// and theirs any more. a.mu is held.
-func (a *auditing) forgetUnshared(rec *ring.Record, self ring.NodeID) {
-	maps.DeleteFunc(a.owed, func(id ring.NodeID, parts map[ring.Partition]struct{}) bool {
-		maps.DeleteFunc(parts, func(p ring.Partition, _ struct{}) bool {
-			return rec.HomeIndex(p, self) < 0 || rec.HomeIndex(p, id) < 0
-		})
-		return len(parts) == 0
-	})
-}
-
-// put adds a partition of a member's.
-func put(of map[ring.NodeID]map[ring.Partition]struct{}, id ring.NodeID, p ring.Partition) {
-	if of[id] == nil {
-		of[id] = map[ring.Partition]struct{}{}
-	}
-	of[id][p] = struct{}{}
-}
-
-// takeDue gives and forgets what is due, by member.
-func (a *auditing) takeDue() map[ring.NodeID]map[ring.Partition]struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := a.due
-	a.due = map[ring.NodeID]map[ring.Partition]struct{}{}
-	return out
 }
 
 // takeUrgent gives and forgets the urgent partitions, sorted.

@@ -97,7 +97,8 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 	}
 	left, lost := a.arbitrate(ctx, p, disputes, g.verdict, resp.Verdict)
 	var items []item
-	size := int64(0)
+	size, missed := int64(0), false
+	here, there := verdict{g.verdict, g.clock.Bases()}, verdict{resp.Verdict, resp.Base}
 	for i, key := range keys {
 		got := &resp.Items[i]
 		if !theirs[i].differs {
@@ -109,6 +110,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 			theirs[i].differs = false // undecided: the next audit looks again
 			continue
 		}
+		missed = missed || missedPurge(&mine[i], here, &theirs[i], there)
 		items = append(items, item{key: key, encoded: got.Record, judged: mine[i].dots})
 		if len(got.Record) > 0 {
 			a.out.Pulled++
@@ -122,8 +124,11 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 	if err := a.r.pace.take(ctx, int(size)); err != nil {
 		return nil, err
 	}
-	if err := a.r.mergeHere(ctx, p, items, verdict{resp.Verdict, resp.Base}); err != nil {
+	if err := a.r.mergeHere(ctx, p, items, there); err != nil {
 		return nil, fmt.Errorf("audit: records from %s: %w", a.with.Short(), err)
+	}
+	if missed {
+		a.r.oweAll(p, a.with)
 	}
 	if err := a.r.aside(ctx, "audit", a.with); err != nil {
 		return nil, err
@@ -141,7 +146,7 @@ func (a *pairAudit) take(ctx context.Context, p ring.Partition, keys [][]byte, m
 func (a *pairAudit) compare(keys [][]byte, mine []held, clock *store.Clock, resp *fetchResponse) ([]theirCopy, []dispute, error) {
 	theirs := make([]theirCopy, len(keys))
 	var disputes []dispute
-	now := a.r.aliveBy()
+	now, dead := a.r.aliveBy(), a.r.deadBy()
 	for i, key := range keys {
 		got := &resp.Items[i]
 		record := version.Record{Key: key}
@@ -155,7 +160,7 @@ func (a *pairAudit) compare(keys [][]byte, mine []held, clock *store.Clock, resp
 			}
 		}
 		leaf := version.LeafOf(got.Record)
-		theirs[i] = theirCopy{leaf: leaf, judged: notAmong(dotsOf(&record), mine[i].dots), differs: leaf != mine[i].leaf, record: record}
+		theirs[i] = theirCopy{leaf: leaf, judged: notAmong(dotsOf(&record), mine[i].dots), differs: leaf != mine[i].leaf, record: record, dead: isDead(&record, dead)}
 		if !theirs[i].differs {
 			continue
 		}
@@ -175,6 +180,8 @@ type theirCopy struct {
 	// show replaced, it may have lost since.
 	judged  []version.Dot
 	differs bool
+	// dead says that nothing can be read of it any more.
+	dead bool
 }
 
 // notAmong are those of some dots that are not among others.

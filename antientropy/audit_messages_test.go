@@ -36,7 +36,7 @@ func auditMessages() []auditMessage {
 		&offerResponse{[][]byte{nil, []byte("error")}},
 		&confirmRequest{5, 7, []deadKey{{[]byte("a"), d, base}, {[]byte("b"), d, nil}}},
 		&confirmResponse{[]deadAnswer{{deadConfirmed, base}, {deadLossy, nil}}},
-		&purgeRequest{5, 1 << 40, []purgedKey{{[]byte("a"), d}}},
+		&purgeRequest{5, 1 << 40, []purgedKey{{[]byte("a"), d}}, 77},
 		&purgeResponse{[]bool{true, false}},
 		&doubtRequest{5, []byte("a"), version.Dot{Actor: 3, Seq: 9}},
 		&doubtResponse{true},

@@ -147,10 +147,20 @@ func (r *Repair) servePurge(_ context.Context, from rpc.Peer, req *purgeRequest)
 		return nil, err
 	}
 	gone, err := r.purgeHere(req.Partition, req.Items, req.Now)
+	if r.changedSince(req.Partition, req.Epoch) {
+		r.oweAll(req.Partition, ring.NodeID{})
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &purgeResponse{gone}, nil
+}
+
+// changedSince says that the homes of a partition, or what moves, are not those of an
+// epoch any more: somebody may hold it who was not asked.
+func (r *Repair) changedSince(p ring.Partition, epoch uint64) bool {
+	rec := r.current()
+	return rec != nil && epoch < rec.Since[p]
 }
 
 // purgingMax is how many purges wait for the disk at once: they share its batches.

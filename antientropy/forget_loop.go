@@ -259,8 +259,8 @@ func (f *forgetter) page(p ring.Partition, after []byte) (page deadPage, next []
 }
 
 // forget removes those of some dead records that everybody confirms who holds the
-// partition. It says how
-// many are gone here, and adds to blocked what the others wait for.
+// partition. It says how many are gone here, and adds to blocked what the others wait
+// for.
 func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, blocked map[cause]int) (int, error) {
 	rec := r.current()
 	if rec == nil || rec.HomeIndex(p, r.cfg.Self) < 0 {
@@ -277,18 +277,30 @@ func (r *Repair) forget(ctx context.Context, p ring.Partition, items []deadKey, 
 	if err != nil || len(items) == 0 {
 		return 0, err
 	}
-	req := &purgeRequest{Partition: p, Now: r.deadBy()}
+	return r.purgeAll(ctx, rec, p, items)
+}
+
+// purgeAll has all who hold the partition remove what all have confirmed, and says how
+// many are gone here.
+func (r *Repair) purgeAll(ctx context.Context, rec *ring.Record, p ring.Partition, items []deadKey) (int, error) {
+	req := &purgeRequest{Partition: p, Now: r.deadBy(), Epoch: rec.Epoch}
 	for i := range items {
 		req.Items = append(req.Items, purgedKey{items[i].Key, items[i].Leaf})
 	}
-	// A home that does not hear of it is told by the verdicts of an audit.
-	for _, id := range holders {
-		if _, err := ask(ctx, r, id, purgeRoute, req); err != nil {
-			r.auditing.owe(id, p)
+	// Who does not do it is told by the verdicts of an audit.
+	for _, id := range r.otherHolders(rec, p) {
+		resp, err := ask(ctx, r, id, purgeRoute, req)
+		if err != nil {
 			r.log.Debug("purge", "at", id.Short(), "partition", p, "error", err)
+		}
+		if err != nil || len(resp.Gone) != len(items) || slices.Contains(resp.Gone, false) {
+			r.auditing.owe(id, p)
 		}
 	}
 	gone, err := r.purgeHere(p, req.Items, req.Now)
+	if err != nil || slices.Contains(gone, false) || r.changedSince(p, rec.Epoch) {
+		r.oweAll(p, ring.NodeID{})
+	}
 	n := 0
 	for _, done := range gone {
 		if done {
@@ -327,7 +339,9 @@ func (r *Repair) confirmAll(ctx context.Context, rec *ring.Record, p ring.Partit
 		for i, s := range states {
 			switch {
 			case s.no.why != "":
-				blocked[s.no]++
+				if blocked[s.no]++; s.no.why == wordings[deadDiffers] {
+					r.auditing.owe(s.no.member, p)
+				}
 			case !s.more:
 				confirmed = append(confirmed, items[i])
 			case round+1 < confirmRounds:

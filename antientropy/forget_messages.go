@@ -60,6 +60,9 @@ type purgeRequest struct {
 	// Now is the time by which they are dead, in milliseconds since 1970.
 	Now   uint64
 	Items []purgedKey
+	// Epoch of the ring record by which all who hold the partition have confirmed; 0 of
+	// a member that does not say.
+	Epoch uint64
 }
 
 // purgedKey is a key and the leaf of the record that goes.
@@ -127,14 +130,14 @@ func (m *confirmResponse) ParseWire(r *wire.Reader) error {
 
 // AppendWire implements wire.Appender.
 func (m *purgeRequest) AppendWire(b []byte) []byte {
-	b = wire.AppendUint(wire.AppendArray(b, 3), uint64(m.Partition))
+	b = wire.AppendUint(wire.AppendArray(b, 4), uint64(m.Partition))
 	b = wire.AppendUint(b, m.Now)
 	b = wire.AppendArray(b, 2*len(m.Items))
 	for i := range m.Items {
 		b = wire.AppendBytes(b, m.Items[i].Key)
 		b = wire.AppendBytes(b, m.Items[i].Leaf[:])
 	}
-	return b
+	return wire.AppendUint(b, m.Epoch)
 }
 
 // ParseWire implements wire.Parser.
@@ -151,6 +154,7 @@ func (m *purgeRequest) ParseWire(r *wire.Reader) error {
 		r.Fixed(item.Leaf[:])
 		m.Items = append(m.Items, item)
 	}
+	m.Epoch = s.Uint()
 	return s.End()
 }
 

@@ -388,11 +388,11 @@ func TestPurgeOfWhatHasChangedRemovesNothing(t *testing.T) {
 		now := uint64(time.Now().UnixMilli())
 		for _, h := range w.nodes[1:] {
 			resp, err := ask(context.Background(), r, h.id, purgeRoute, &purgeRequest{p, now, []purgedKey{
-				{[]byte("k"), version.LeafOf(b)}, {[]byte("never was"), version.LeafOf(b)}}})
+				{[]byte("k"), version.LeafOf(b)}, {[]byte("never was"), version.LeafOf(b)}}, w.rec.Since[p]})
 			if err != nil || len(resp.Gone) != 2 || resp.Gone[0] || resp.Gone[1] {
 				t.Errorf("%+v, %v", resp, err)
 			}
-			resp, err = ask(context.Background(), r, h.id, purgeRoute, &purgeRequest{w.partitionOf("other"), now, []purgedKey{{[]byte("other"), version.LeafOf(other)}}})
+			resp, err = ask(context.Background(), r, h.id, purgeRoute, &purgeRequest{w.partitionOf("other"), now, []purgedKey{{[]byte("other"), version.LeafOf(other)}}, w.rec.Since[p]})
 			if err != nil || len(resp.Gone) != 1 || !resp.Gone[0] || w.has(h.i, "other") {
 				t.Errorf("%+v, %v", resp, err)
 			}
