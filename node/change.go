@@ -90,7 +90,7 @@ func (n *Node) fulfil(ctx context.Context, w wish, resp *api.ChangeResponse) err
 			return nil, &refusal{err}
 		}
 		if wanted != r {
-			if err := n.votable(r, wanted); err != nil {
+			if err := n.votable(ctx, r, wanted); err != nil {
 				return nil, &refusal{err}
 			}
 			base, next = r, wanted
@@ -109,26 +109,42 @@ func (n *Node) fulfil(ctx context.Context, w wish, resp *api.ChangeResponse) err
 }
 
 // votable refuses a change after which the vote on the ring would hang on members that
-// nobody reaches from here: nothing could be changed ever after.
-func (n *Node) votable(r, next *ring.Record) error {
-	away := n.unvotable(r, next)
+// nobody reaches from here, or who do not vote: nothing could be changed ever after.
+func (n *Node) votable(ctx context.Context, r, next *ring.Record) error {
+	away := n.unvotable(ctx, r, next)
 	if away == "" {
 		return nil
 	}
-	return refused("too many of the %d members that would vote on the ring then are not reached: %s: start them, or remove them first (kith remove), or start another server with --join",
+	return refused("too many of the %d members that would vote on the ring then are not reached, or do not vote: %s: start them, or remove them first (kith remove), or start another server with --join",
 		len(next.Keepers), away)
 }
 
-// unvotable names the keepers of a record after r that are not reached from here; empty
-// if a majority of them is, or they are those that r has.
-func (n *Node) unvotable(r, next *ring.Record) string {
+// unvotable names the keepers of a record after r that are not reached from here, or do
+// not vote; empty if a majority of them does, or they are those that r has. Where the vote
+// hangs on every one of those who are reached, they are asked: one may be dead and not
+// missed yet, or its disk may have forgotten what it had voted.
+func (n *Node) unvotable(ctx context.Context, r, next *ring.Record) string {
 	if slices.Equal(next.Keepers, r.Keepers) {
 		return ""
 	}
 	var away []string
+	var there []ring.NodeID
 	for _, id := range next.Keepers {
 		if id != n.id && !n.kv.Reachable(id) {
 			away = append(away, label(next, id))
+		} else {
+			there = append(there, id)
+		}
+	}
+	if 2*(len(away)+1) < len(next.Keepers) {
+		return ""
+	}
+	for _, id := range there {
+		if 2*len(away) >= len(next.Keepers) {
+			break
+		}
+		if err := n.topology.Votes(ctx, id); err != nil {
+			away = append(away, fmt.Sprintf("%s (%v)", label(next, id), err))
 		}
 	}
 	if 2*len(away) < len(next.Keepers) {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/kithdb/kith/node/mover"
@@ -36,7 +37,7 @@ func (n *Node) openMover(seed uint64) (err error) {
 
 // owes says what others must still get from this node before it may go for good, or what
 // else they need it for.
-func (n *Node) owes() string {
+func (n *Node) owes(ctx context.Context) string {
 	if left := n.store.Dropping(); len(left) > 0 {
 		return fmt.Sprintf("what it held of %d partitions must be compared with their homes first, which get what they lack", len(left))
 	}
@@ -46,21 +47,21 @@ func (n *Node) owes() string {
 	if s := n.repair.Status(); s.StandIns > 0 {
 		return fmt.Sprintf("%d records of %d bytes that it keeps for other homes must be brought there first", s.StandIns, s.StandInBytes)
 	}
-	if away, of := n.voteless(); away != "" {
-		return fmt.Sprintf("without it %d members would vote on the ring, and too many of them are not reached: start %s again, or remove it (kith remove)", of, away)
+	if away, of := n.voteless(ctx); away != "" {
+		return fmt.Sprintf("without it %d members would vote on the ring, and too many of them are not reached, or do not vote: %s: start what is down, or remove it (kith remove); have what does not vote replaced (kith replace)", of, away)
 	}
 	return ""
 }
 
-// voteless names those who are not reached among the members that vote on the ring once
-// this one has gone; empty if a majority of them is.
-func (n *Node) voteless() (away string, of int) {
+// voteless names those who are not reached, or do not vote, among the members that vote
+// on the ring once this one has gone; empty if a majority of them does.
+func (n *Node) voteless(ctx context.Context) (away string, of int) {
 	r := n.topology.Current()
 	next, err := r.WithoutMember(n.id)
 	if err != nil {
 		return "", 0 // it does not go by that record
 	}
-	return n.unvotable(r, next), len(next.Keepers)
+	return n.unvotable(ctx, r, next), len(next.Keepers)
 }
 
 // counting says which copies count for reads: those that repair has compared with other

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
 	"github.com/kithdb/kith/node"
 	"github.com/kithdb/kith/ring"
 	"github.com/kithdb/kith/rpc/api"
@@ -102,5 +104,61 @@ func TestALeaverStaysWhileTheVoteWouldBeLeftToTheDead(t *testing.T) {
 		dead.start()
 		<-leaver.node.Done()
 		b.settled(b.boxes[0], b.boxes[1])
+	})
+}
+
+// Where every vote counts, whoever would have it is asked: one who has died just now is not
+// missed yet.
+func TestTheVoteOnTheRingIsNotLeftToWhoDiedJustNow(t *testing.T) {
+	inBubble(t, 94, 8, 2, func(b *bubble) {
+		b.found(4)
+		r := b.settled(b.boxes...)
+		keepers := slices.DeleteFunc(slices.Clone(b.boxes), func(x *box) bool { return !r.IsKeeper(x.id) })
+		other := b.boxes[slices.IndexFunc(b.boxes, func(x *box) bool { return !r.IsKeeper(x.id) })]
+		leaver, dead := keepers[0], keepers[1]
+		other.kill()
+		leaver.sees(other.id, false)
+		dead.kill()
+		_, err := leaver.ask(api.ChangeRequest{Verb: api.VerbLeave})
+		if !errors.Is(err, api.ErrRefused) || !strings.Contains(err.Error(), other.name) || !strings.Contains(err.Error(), dead.name) {
+			t.Errorf("a leave that leaves the vote to %s and %s, which are dead: %v", dead.name, other.name, err)
+		}
+	})
+}
+
+// Who may have forgotten what it has voted never votes again: a leaver does not leave the
+// vote to it, and goes once it has been replaced.
+func TestALeaverStaysWhileTheVoteWouldBeLeftToWhoDoesNotVote(t *testing.T) {
+	inBubble(t, 95, 8, 2, func(b *bubble) {
+		b.found(3)
+		b.settled(b.boxes...)
+		leaver, left, silent := b.boxes[2], b.boxes[0], b.boxes[1]
+		if left.id.Compare(silent.id) < 0 { // the first one by ID would vote alone
+			left, silent = silent, left
+		}
+		silent.kill()
+		journal, ok := silent.disk.Newest(storage.TypeJournal)
+		if !ok {
+			t.Fatal("there is no journal")
+		}
+		silent.disk.Flip(journal, silent.disk.Size(journal)*3/4, 1)
+		silent.start()
+		leaver.sees(silent.id, true)
+		heir := b.box()
+		heir.change = func(c *node.Config) { c.Standby = true }
+		heir.start()
+		b.until("the heir is on standby", func() bool { return left.record().Member(heir.id) != nil })
+		leaver.must(api.ChangeRequest{Verb: api.VerbLeave})
+		b.until("the leaver says why it stays", func() bool {
+			says := leaver.problems(leaver)
+			return strings.Contains(says, "does not vote") && strings.Contains(says, silent.name)
+		})
+		if is := left.record().Member(leaver.id); is == nil || is.State != ring.Leaving {
+			t.Fatalf("the leaver is %+v", is)
+		}
+		left.must(api.ChangeRequest{Verb: api.VerbReplace, Member: silent.id.String(), With: heir.id.String()})
+		<-silent.node.Done()
+		<-leaver.node.Done()
+		b.settled(left, heir)
 	})
 }

@@ -47,8 +47,8 @@ type Config struct {
 	// Absent says that requests to a member are not answered now.
 	Absent func(id ring.NodeID) bool
 	// Owes says what others must still get from this node before it may be
-	// taken out of the record; empty for nothing.
-	Owes func() string
+	// taken out of the record; empty for nothing. It may ask others.
+	Owes func(ctx context.Context) string
 	// Progress are the pulls under way, and Bytes is what was pulled since the
 	// start, for people.
 	Progress func() []Progress
@@ -80,7 +80,7 @@ func (c *Config) complete() error {
 		return errors.New("mover: Self, Rings, Syncer, Noted and Absent are needed")
 	}
 	if c.Owes == nil {
-		c.Owes = func() string { return "" }
+		c.Owes = func(context.Context) string { return "" }
 	}
 	if c.Progress == nil {
 		c.Progress = func() []Progress { return nil }

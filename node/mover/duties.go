@@ -75,7 +75,7 @@ func hasNothing(r *ring.Record, id ring.NodeID) bool {
 // leave takes this member out, which has handed over its slots: only it knows that
 // nobody needs anything of it any more.
 func (m *Mover) leave(ctx context.Context) time.Duration {
-	why := m.cfg.Owes()
+	why := m.cfg.Owes(ctx)
 	m.say(why)
 	if why != "" {
 		return lookMax

@@ -108,7 +108,7 @@ func (w *world) start(id ring.NodeID) *member {
 			defer w.mu.Unlock()
 			return w.load * uint64(time.Now().UnixMilli()) / 1000
 		},
-		Owes: func() string { w.mu.Lock(); defer w.mu.Unlock(); return m.owes },
+		Owes: func(context.Context) string { w.mu.Lock(); defer w.mu.Unlock(); return m.owes },
 	})
 	if err != nil {
 		w.t.Fatal(err)
