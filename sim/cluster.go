@@ -77,7 +77,8 @@ type Cluster struct {
 	broken    *Machine      // whose disk a fault has broken; nil for none
 	left      *Remains      // what was left when keepers were lost; nil if none were
 	dead      []ring.NodeID // who was lost then
-	stands    standstill    // of the ring
+	stands    standstill    // of a ring whose vote is lost
+	waits     standstill    // of one that somebody is to leave, and stays
 	loses     bool          // what one machine alone has kept may be lost in this story
 	// equalAfter is how long it took until copies were equal by themselves
 	// after a story's heal.

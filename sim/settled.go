@@ -26,6 +26,9 @@ func (c *Cluster) CheckSettled(limit time.Duration) error {
 			err = c.rescue()
 		}
 		if err == nil {
+			err = c.relieve()
+		}
+		if err == nil {
 			c.removeGhosts()
 			err = c.settled()
 		}

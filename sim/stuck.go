@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
 )
 
 // In a random story the vote on the ring may be lost for good: a machine has become the
@@ -155,5 +156,32 @@ func (c *Cluster) forceWithout(v *lostVote) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// relieve is what operators do about a member that is to leave and stays, because the vote
+// would be left to one whose disk may have forgotten what it had voted. Both say so: an
+// empty machine takes the place of that one.
+func (c *Cluster) relieve() error {
+	r, m := c.rings.At(c.rings.Last()), c.broken
+	waits := len(r.Moves) == 0 && slices.ContainsFunc(r.Members, func(is ring.Member) bool { return is.State == ring.Leaving })
+	if !waits || m == nil || !m.Running() || !m.silent() || r.Member(m.ID()) == nil {
+		c.waits = standstill{}
+		return nil
+	}
+	if c.waits.since.IsZero() || c.waits.epoch != r.Epoch {
+		c.waits = standstill{r.Epoch, time.Now()}
+	}
+	if time.Since(c.waits.since) < standsMax {
+		return nil
+	}
+	c.waits = standstill{}
+	heir := c.standby(r)
+	if heir == nil {
+		_, err := c.newcomer(true) // it stands by in a moment
+		return err
+	}
+	via := c.running(c.Chance(fmt.Sprintf("relief %d", r.Epoch)))
+	c.call(c.probe(), via, api.ChangeRequest{Verb: api.VerbReplace, Member: m.ID().String(), With: heir.ID.String()})
 	return nil
 }

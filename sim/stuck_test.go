@@ -12,6 +12,7 @@ import (
 
 	"github.com/kithdb/kith/client"
 	"github.com/kithdb/kith/ring"
+	"github.com/kithdb/kith/rpc/api"
 	"github.com/kithdb/kith/sim"
 )
 
@@ -93,6 +94,31 @@ func TestOperatorsForceNoRingWhoseKeepersLive(t *testing.T) {
 	})
 }
 
+// breaks has faults break the first machine's disk from now on, but not yet: the only one
+// that votes is spared.
+func breaks(t *testing.T, c *sim.Cluster) {
+	t.Helper()
+	lost := sim.LossFaults()[slices.IndexFunc(sim.LossFaults(), func(f sim.Fault) bool { return f.Name == "lost disk" })]
+	if _, end := lost.Begin(c, rand.New(rand.NewPCG(1, 1))); end != nil {
+		t.Fatal("the only one that votes has lost its disk")
+	}
+}
+
+// forget has a machine's disk forget some of what it has synced. It knows who it is.
+func forget(t *testing.T, m *sim.Machine) {
+	t.Helper()
+	id := m.ID()
+	m.Kill()
+	journal, ok := m.Disk.Newest(storage.TypeJournal)
+	if !ok {
+		t.Fatal("there is no journal")
+	}
+	m.Disk.Flip(journal, m.Disk.Size(journal)*3/4, 1)
+	if check(t, m.Start()); m.ID() != id {
+		t.Fatalf("%s came back as %s", id, m.ID())
+	}
+}
+
 // Of two machines one votes, and its disk forgets what it has voted. It is stopped, the
 // other one forces the ring, and it goes on with its copies, without a vote.
 func TestAKeeperThatForgotItsVotesIsStoppedWhileTheRingIsForced(t *testing.T) {
@@ -106,22 +132,11 @@ func TestAKeeperThatForgotItsVotesIsStoppedWhileTheRingIsForced(t *testing.T) {
 		}
 		rots := keepers[0]
 		id := rots.ID()
-		rots.Kill()
-		journal, ok := rots.Disk.Newest(storage.TypeJournal)
-		if !ok {
-			t.Fatal("there is no journal")
-		}
-		rots.Disk.Flip(journal, rots.Disk.Size(journal)*3/4, 1)
-		check(t, rots.Start())
+		forget(t, rots)
 		newcomer := c.Spare()
 		check(t, newcomer.Arrive(false))
 		unforced(t, c, "no fault has broken the disk of whoever does not vote")
-		// The faults that break disks break that of the first machine, but spare it while
-		// it votes alone.
-		lost := sim.LossFaults()[slices.IndexFunc(sim.LossFaults(), func(f sim.Fault) bool { return f.Name == "lost disk" })]
-		if _, end := lost.Begin(c, rand.New(rand.NewPCG(1, 1))); end != nil {
-			t.Fatal("the only one that votes has lost its disk")
-		}
+		breaks(t, c)
 		check(t, c.CheckSettled(5*time.Minute))
 		r := c.Rings().At(c.Rings().Last())
 		if n := len(r.Forced); n != 1 || !slices.Equal(r.Forced[0].Survivors, []ring.NodeID{others[0].ID()}) {
@@ -129,6 +144,31 @@ func TestAKeeperThatForgotItsVotesIsStoppedWhileTheRingIsForced(t *testing.T) {
 		}
 		if rots.ID() != id || r.Member(id) == nil || r.IsKeeper(id) || r.HomeCount(id) == 0 || r.Member(newcomer.ID()) == nil {
 			t.Errorf("then %s is %s, a member: %+v, that votes: %v", rots.Name, rots.ID(), r.Member(id), r.IsKeeper(id))
+		}
+		all(t, cl, "k", 20)
+	})
+}
+
+// A member that is to leave stays while the vote would be left to one that never votes
+// again. Operators have an empty machine take the place of that one, and nobody forces the
+// ring.
+func TestOperatorsReplaceWhoNeverVotesAgain(t *testing.T) {
+	in(t, sim.Options{Seed: 2, Nodes: 2, Replicas: 2, Partitions: 4}, func(t *testing.T, c *sim.Cluster) {
+		cl := must(c.Client(sim.NewHistory(), nil))
+		defer cl.Close()
+		load(t, cl, "k", 20)
+		breaks(t, c)
+		leaver := c.Spare()
+		check(t, leaver.Arrive(false))
+		check(t, c.CheckSettled(time.Minute))
+		silent := c.Machines[0]
+		id, goes := silent.ID(), leaver.ID()
+		forget(t, silent)
+		must(c.Change(1, api.ChangeRequest{Verb: api.VerbLeave, Member: goes.String()}))
+		check(t, c.CheckSettled(5*time.Minute))
+		r := c.Rings().At(c.Rings().Last())
+		if len(r.Members) != 2 || r.Member(id) != nil || r.Member(goes) != nil || len(r.Forced) > 0 {
+			t.Errorf("members are %+v, and the ring was forced %d times", r.Members, len(r.Forced))
 		}
 		all(t, cl, "k", 20)
 	})
