@@ -13,8 +13,8 @@ const (
 	prSetTimerSlack = 29 // of linux/prctl.h
 	prGetTimerSlack = 30
 
-	// slack of a server's threads; the kernel's default is 50 us. No timer of
-	// ours is finer: Go rounds shorter waits up to a millisecond too.
+	// slack of the threads of a server or a bench; the kernel's default is 50 us. No
+	// timer of ours is finer: Go rounds shorter waits up to a millisecond too.
 	slack = time.Millisecond
 	// slackTried is set for the program that is begun anew: no third time.
 	slackTried = "KITH_SLACK_TRIED"
@@ -32,7 +32,8 @@ func init() {
 // relax has the process sleep less exactly. The monitor of the Go runtime sleeps 20 us
 // at a time while requests come in bursts with syncs between them, and looks around
 // for threads that stay in a system call. On a machine of two cores that was an eighth
-// to a sixth of what a durable write costs. Its thread is there before main, and only a
+// to a sixth of what a durable write costs; beside such servers, a fifth of what their
+// clients cost. Its thread is there before main, and only a
 // privileged process may change another thread's slack; so the program begins anew
 // with a thread that has it, under the same process ID. What cannot be done is left:
 // it costs time and nothing else. To be called once, from where main begins.
