@@ -22,7 +22,16 @@ import (
 // commands are the programs that this test's is under another name.
 var commands = map[string]func(){"kith": main}
 
-func TestMain(m *testing.M) { testscript.Main(m, commands) }
+// raceAtExit keeps programs that the race detector looks at from sleeping for a second
+// when they end: those of these tests run by the hundred.
+const raceAtExit = "atexit_sleep_ms=0"
+
+func TestMain(m *testing.M) {
+	if _, set := os.LookupEnv("GORACE"); !set {
+		os.Setenv("GORACE", raceAtExit) // for children
+	}
+	testscript.Main(m, commands)
+}
 
 // TestScripts runs the command line as people do. In a script, "exits N kith
 // ..." runs a command whose exit status must be N, "until REGEXP kith ..." runs it
@@ -43,6 +52,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv("ADDR"+strconv.Itoa(i+1), ports.Addr(i))
 			}
 			env.Setenv("KITH_ADDR", ports.Addr(0))
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			if !sim.Replays && strings.HasPrefix(filepath.Base(env.WorkDir), "script-sim") {
 				return unraced(env)
 			}
