@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kithdb/kith/node"
 	"github.com/kithdb/kith/rpc"
@@ -16,7 +15,7 @@ import (
 
 // own reads a node's own copy of a key.
 func (c *real) own(n *node.Node, key string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	resp, err := api.Get.Call(ctx, c.net, rpc.Peer{Addr: n.Addr()}, &api.GetRequest{Key: []byte(key), R: api.One})
 	switch {

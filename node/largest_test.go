@@ -30,9 +30,11 @@ func TestTheLargestValueIsTaken(t *testing.T) {
 		c.start(cfg)
 	}
 	c.waitReady()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	key, value := []byte("largest"), bytes.Repeat([]byte("kith"), kv.ValueMaxLimit/4)
 	put := func(value, token []byte) error {
-		_, err := api.Put.Call(patient(t), c.net, rpc.Peer{Addr: c.nodes[0].Addr()}, &api.PutRequest{Key: key, Value: value, W: api.All, Context: token})
+		_, err := api.Put.Call(ctx, c.net, rpc.Peer{Addr: c.nodes[0].Addr()}, &api.PutRequest{Key: key, Value: value, W: api.All, Context: token})
 		return err
 	}
 	if err := put(value, nil); err != nil {
@@ -42,18 +44,11 @@ func TestTheLargestValueIsTaken(t *testing.T) {
 		t.Errorf("a value of %d bytes: %v", len(value)+1, err)
 	}
 	for _, n := range c.nodes {
-		got, err := api.Get.Call(patient(t), c.net, rpc.Peer{Addr: n.Addr()}, &api.GetRequest{Key: key, R: api.All})
+		got, err := api.Get.Call(ctx, c.net, rpc.Peer{Addr: n.Addr()}, &api.GetRequest{Key: key, R: api.All})
 		if err != nil || len(got.Values) != 1 || !bytes.Equal(got.Values[0].Data, value) {
 			t.Errorf("read through %s: %d values, %v", n.ID().Short(), len(got.Values), err)
 		}
 	}
-}
-
-// patient gives one call as long as it may take on a busy machine.
-func patient(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // A batch that asks for more than one message holds is answered in parts: some of
@@ -70,8 +65,10 @@ func TestABatchOfLargestValuesIsAnsweredInParts(t *testing.T) {
 		}
 		req.Keys = append(req.Keys, []byte(key))
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for len(req.Keys) > 0 {
-		resp, err := api.GetAll.Call(patient(t), c.net, rpc.Peer{Addr: c.nodes[0].Addr()}, req)
+		resp, err := api.GetAll.Call(ctx, c.net, rpc.Peer{Addr: c.nodes[0].Addr()}, req)
 		if err != nil {
 			t.Fatalf("%d keys: %v", len(req.Keys), err)
 		}
