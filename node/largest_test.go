@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kithdb/kith/node/kv"
 	"github.com/kithdb/kith/rpc"
