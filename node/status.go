@@ -125,6 +125,9 @@ func (n *Node) problems(s *api.RepairStatus) []string {
 	if why := apart(n.topology.Current(), n.id); why != "" {
 		out = append(out, why)
 	}
+	if why := n.topology.Abstains(); why != "" {
+		out = append(out, fmt.Sprintf("never votes on the ring again, since its disk may have forgotten a vote (%s): have a new one take its place (kith replace)", why))
+	}
 	if why := n.lonely(); why != "" {
 		out = append(out, why)
 	}

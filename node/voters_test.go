@@ -153,6 +153,9 @@ func TestALeaverStaysWhileTheVoteWouldBeLeftToWhoDoesNotVote(t *testing.T) {
 			says := leaver.problems(leaver)
 			return strings.Contains(says, "does not vote") && strings.Contains(says, silent.name)
 		})
+		if says := left.problems(silent); !strings.Contains(says, "never votes") || !strings.Contains(says, "kith replace") {
+			t.Errorf("%s, which does not vote, says of itself: %q", silent.name, says)
+		}
 		if is := left.record().Member(leaver.id); is == nil || is.State != ring.Leaving {
 			t.Fatalf("the leaver is %+v", is)
 		}

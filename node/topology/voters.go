@@ -24,3 +24,12 @@ func (t *Topology) Votes(ctx context.Context, id ring.NodeID) error {
 	_, err = surviveRoute.Call(ctx, t.cfg.Transport, to, req)
 	return err
 }
+
+// Abstains says why this node never votes on the ring again; empty if nothing is known
+// against that. Any goroutine may call it.
+func (t *Topology) Abstains() string {
+	if why := t.abstains.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
