@@ -126,7 +126,7 @@ func (c *Client) send(to Peer, route string, msg any, deadline time.Time, done C
 		r.inFlight.Add(-int64(size))
 		return err
 	}
-	c.sweep.notice()
+	c.sweep.notice(deadline)
 	return nil
 }
 

@@ -4,98 +4,110 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 )
 
 const (
+	// sweepEvery is how late a deadline may be noticed.
 	sweepEvery = 10 * time.Millisecond
-	// sweepIdle is how many sweeps find no request before the sweeper parks. A
-	// request that wakes it costs less than a sweep, and most processes have one
-	// request a second, or thousands.
-	sweepIdle = 3
+	// sweepMost is how long the sweeper sleeps while there are requests: deadlines
+	// may be by a wall clock, which jumps.
+	sweepMost = time.Second
+	// never is the next sweep of a sweeper that sleeps until a request wakes it.
+	never = math.MaxInt64
 )
 
-// sweeper completes the requests whose deadline has passed. It ticks only while
-// there are requests.
+// sweeper completes the requests whose deadline has passed. It sleeps until the
+// first of them: programs have thousands of requests a second, and some have a
+// Client for each of their callers.
 type sweeper struct {
-	parked atomic.Bool
-	wake   chan struct{} // of capacity 1
+	began time.Time
+	next  atomic.Int64  // when it wakes by itself, in nanoseconds since began, or never
+	wake  chan struct{} // of capacity 1
 }
 
-func (s *sweeper) init() { s.wake = make(chan struct{}, 1) }
+func (s *sweeper) init() {
+	s.began, s.wake = time.Now(), make(chan struct{}, 1)
+	s.next.Store(never)
+}
 
-// notice is called after a request was queued.
-func (s *sweeper) notice() {
-	if s.parked.Load() && s.parked.CompareAndSwap(true, false) {
-		select {
-		case s.wake <- struct{}{}:
-		default:
+// notice is called after a request with this deadline was queued.
+func (s *sweeper) notice(deadline time.Time) {
+	if !s.lower(deadline) {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lower makes a time the next one to wake at; false if that is sooner already.
+func (s *sweeper) lower(to time.Time) bool {
+	at := int64(to.Sub(s.began))
+	for {
+		next := s.next.Load()
+		if next <= at {
+			return false
+		}
+		if s.next.CompareAndSwap(next, at) {
+			return true
 		}
 	}
 }
 
 // run sweeps the connections that list appends, until ctx ends.
 func (s *sweeper) run(ctx context.Context, list func([]*clientConn) []*clientConn) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(sweepMost)
+	defer timer.Stop()
 	var conns []*clientConn
-	for idle := 0; ; {
+	for {
+		now := time.Now()
+		conns = list(conns[:0])
+		for _, c := range conns {
+			c.expire(now)
+		}
+		// Look behind that: who queued a request before has not woken anybody.
+		s.next.Store(never)
+		conns = list(conns[:0])
+		first, busy := soonest(conns)
+		clear(conns)
+		if busy {
+			s.lower(first)
+			timer.Reset(min(max(time.Until(first), sweepEvery), sweepMost))
+		} else {
+			timer.Stop()
+		}
 		select {
-		case <-tick.C:
+		case <-timer.C:
+		case <-s.wake:
 		case <-ctx.Done():
 			return
 		}
-		now := time.Now()
-		conns = list(conns[:0])
-		busy := false
-		for _, c := range conns {
-			busy = c.expire(now) || busy
-		}
-		clear(conns)
-		if idle++; busy {
-			idle = 0
-		}
-		if idle < sweepIdle {
-			continue
-		}
-		// Look again after parking: a request that was queued before has not
-		// woken anybody.
-		s.parked.Store(true)
-		tick.Stop()
-		if !anyBusy(list(conns[:0])) {
-			select {
-			case <-s.wake:
-			case <-ctx.Done():
-				return
-			}
-		}
-		s.parked.Store(false)
-		tick.Reset(sweepEvery)
-		idle = 0
 	}
 }
 
-func anyBusy(conns []*clientConn) bool {
+// soonest gives a time before which no request's deadline is; false if there is none.
+func soonest(conns []*clientConn) (first time.Time, busy bool) {
 	for _, c := range conns {
 		c.mu.Lock()
-		idle := c.idle()
-		c.mu.Unlock()
-		if !idle {
-			return true
+		if !c.idle() && (!busy || c.soonest.Before(first)) {
+			first, busy = c.soonest, true
 		}
+		c.mu.Unlock()
 	}
-	return false
+	return first, busy
 }
 
-// expire completes the requests whose deadline has passed, and says whether any
-// request waits. A request that waits for the connection is taken back.
-func (c *clientConn) expire(now time.Time) (busy bool) {
+// expire completes the requests whose deadline has passed. One that waits for the
+// connection is taken back.
+func (c *clientConn) expire(now time.Time) {
 	c.mu.Lock()
 	if c.idle() || now.Before(c.soonest) {
-		busy = !c.idle()
 		c.mu.Unlock()
-		return busy
+		return
 	}
 	type expired struct {
 		request
@@ -119,8 +131,7 @@ func (c *clientConn) expire(now time.Time) (busy bool) {
 			late = append(late, expired{request: req, left: f == nil})
 		}
 	}
-	busy = !c.idle()
-	ended := c.draining && !busy
+	ended := c.draining && c.idle()
 	silent := time.Duration(0)
 	if c.ready && c.asked > c.heard.Load() {
 		silent = now.Sub(c.began) - time.Duration(c.asked)
@@ -139,7 +150,6 @@ func (c *clientConn) expire(now time.Time) (busy bool) {
 	case silent > stallTime && len(late) > 0:
 		c.fail(fmt.Errorf("nothing came for %v", silent.Round(time.Millisecond)))
 	}
-	return busy
 }
 
 // skip makes a waiting request one that the peer ignores.
