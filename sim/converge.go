@@ -19,21 +19,39 @@ const convergeMax = time.Minute
 // Converge waits until all homes of every partition have equal hash trees, no
 // copy is counted out because its home has lost something, and no stand-in keeps
 // anything. It says how long that took. Nobody reads or writes meanwhile.
+//
+// What an operator has asked for may come minutes late, when he has long given it up. The
+// ring is settled anew then, and the limit is that from the last change on.
 func (c *Cluster) Converge(limit time.Duration) (time.Duration, error) {
-	r, err := c.Ring()
-	if err != nil {
-		return 0, err
-	}
+	r, err := c.still(nil)
 	began := time.Now()
-	for {
+	for since := began; err == nil; {
 		if err = c.converged(r); err == nil {
 			return time.Since(began), nil
 		}
-		if time.Since(began) >= limit {
+		if time.Since(since) >= limit {
 			return 0, broken(Repaired, "%v after the last fault: %v", limit, err)
 		}
 		time.Sleep(211 * time.Millisecond)
+		was := r
+		if r, err = c.still(was); err == nil && r.Epoch != was.Epoch {
+			since = time.Now()
+		}
 	}
+	return 0, err
+}
+
+// still gives the newest ring record. If it is not was, or slots are being moved, it
+// waits until nothing is left to be done about the ring.
+func (c *Cluster) still(was *ring.Record) (*ring.Record, error) {
+	r, err := c.Ring()
+	if err != nil || len(r.Moves) == 0 && (was == nil || r.Epoch == was.Epoch) {
+		return r, err
+	}
+	if err := c.CheckSettled(settledMax); err != nil {
+		return nil, err
+	}
+	return c.Ring()
 }
 
 // converged says what is not as Converge wants it.
@@ -123,12 +141,25 @@ func sortedKeys(maps ...map[string]version.Digest) []string {
 }
 
 // CheckTrees wants every tree to be the one that a scan of the records gives.
-// Nothing is written meanwhile.
+// Nothing is written meanwhile. Where the ring is changed meanwhile it looks again once
+// that is over: who gives a partition up has no tree of it.
 func (c *Cluster) CheckTrees() error {
-	r, err := c.Ring()
-	if err != nil {
-		return err
+	r, err := c.still(nil)
+	for err == nil {
+		found := c.checkTrees(r)
+		if found == nil {
+			return nil
+		}
+		was := r
+		if r, err = c.still(was); err == nil && r.Epoch == was.Epoch {
+			return found
+		}
 	}
+	return err
+}
+
+// checkTrees is CheckTrees by a ring record.
+func (c *Cluster) checkTrees(r *ring.Record) error {
 	for _, m := range c.Machines {
 		if m.retired {
 			continue
