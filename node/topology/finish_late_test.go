@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -134,6 +135,56 @@ func TestWhatCannotBeFinishedHoldsUpNobodysChange(t *testing.T) {
 				t.Fatalf("without a majority of keepers: %v", err)
 			}
 			time.Sleep(700 * time.Millisecond)
+		}
+	})
+}
+
+// A member that has left, and tries to tell keepers that it cannot reach, ends at once
+// when it is stopped. One that was stopped before it began does nothing at all.
+func TestNobodyIsToldForLongerThanThisNodeRuns(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(3, 3)
+		leaver := w.leaving(nodes)
+		w.onAdopt = func(d *disk, r *ring.Record) {
+			if d == leaver.disk && r.IsBanned(leaver.id) {
+				w.cut(leaver)
+			}
+		}
+		proposed := make(chan error, 1)
+		ctx, cancel := within(time.Second)
+		defer cancel()
+		go func() {
+			_, err := leaver.Propose(ctx, func(r *ring.Record) (*ring.Record, error) { return r.WithoutMember(leaver.id) })
+			proposed <- err
+		}()
+		w.until("the leaver knows that it has left", leaver.Left)
+		if err := <-proposed; !errors.Is(err, ErrUnconfirmed) {
+			t.Fatal(err)
+		}
+		select {
+		case <-leaver.life.done:
+			t.Fatalf("it has not tried to tell: %v", leaver.life.err)
+		default:
+		}
+		late := w.node(Config{})
+		if err := late.open(); err != nil {
+			t.Fatal(err)
+		}
+		for name, stop := range map[string]func(){
+			"in its farewell": func() { leaver.life.stop(); <-leaver.life.done },
+			"before it runs": func() {
+				ended, end := context.WithCancel(t.Context())
+				end()
+				if err := late.Run(ended); err != nil {
+					t.Error(err)
+				}
+			},
+		} {
+			begun := time.Now()
+			stop()
+			if took := time.Since(begun); took > 0 {
+				t.Errorf("%s: it took %v", name, took)
+			}
 		}
 	})
 }
