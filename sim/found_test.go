@@ -25,6 +25,8 @@ func TestSeedsThatHaveFoundSomething(t *testing.T) {
 		{2098, 15 * time.Second, false, "a table of one block that rotted was never given up"},
 		{1361, 20 * time.Second, true, "rot brought back what was dropped, and it stayed"},
 		{12147, 20 * time.Second, true, "what a node adopted while it ended was not known to the checker"},
+		{59600, 20 * time.Second, true, "what was decided was known to a leaver alone, who stayed away"},
+		{59906, 20 * time.Second, true, "the vote on the ring was left to a lost disk and a rotten one"},
 	} {
 		if i > 0 && !sim.Replays {
 			break // with the race detector a seed is another run
