@@ -59,6 +59,7 @@ type Receipt struct {
 	Repaired bool
 }
 
+// String tells it in one line.
 func (r *Receipt) String() string {
 	var who []string
 	for _, id := range r.Answered {
