@@ -24,7 +24,7 @@ const (
 // begins anew as what it was: with it goes what a supervisor has asked for, such as a
 // signal when the supervisor itself ends.
 func init() {
-	if isServer(os.Args) {
+	if relaxed(os.Args) {
 		runtime.LockOSThread()
 	}
 }
@@ -33,10 +33,10 @@ func init() {
 // at a time while requests come in bursts with syncs between them, and looks around
 // for threads that stay in a system call. On a machine of two cores that was an eighth
 // to a sixth of what a durable write costs; beside such servers, a fifth of what their
-// clients cost. Its thread is there before main, and only a
-// privileged process may change another thread's slack; so the program begins anew
-// with a thread that has it, under the same process ID. What cannot be done is left:
-// it costs time and nothing else. To be called once, from where main begins.
+// clients cost. Its thread is there before main, and only a privileged process may
+// change another thread's slack; so the program begins anew with a thread that has it,
+// under the same process ID. What cannot be done is left: it costs time and nothing
+// else. To be called once, from where main begins.
 func relax() {
 	defer runtime.UnlockOSThread() // see init
 	_, tried := os.LookupEnv(slackTried)
