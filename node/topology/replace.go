@@ -134,9 +134,15 @@ func (t *Topology) unlessOld(ctx context.Context, err error) error {
 // mayTakePlace says that a node which is to take a member's place may not have done so
 // yet. One that is a member of its own has: it was started again with the same words, or
 // it has joined in another way since, and has no slots because it leaves or waits for them.
-func mayTakePlace(r *ring.Record, self ring.NodeID) bool {
+// On standby it may have given the place away again: then there is none any more.
+func mayTakePlace(r *ring.Record, self ring.NodeID, name string) bool {
 	m := r.Member(self)
-	return m == nil || m.State == ring.Standby
+	if m != nil && m.State == ring.Standby {
+		name = strings.ToLower(name)
+		return len(name) < prefixMin || !slices.ContainsFunc(r.Banned, func(id ring.NodeID) bool { return strings.HasPrefix(id.String(), name) }) ||
+			slices.ContainsFunc(r.Members, func(m ring.Member) bool { return strings.HasPrefix(m.ID.String(), name) })
+	}
+	return m == nil
 }
 
 func errGone(old ring.NodeID) error {

@@ -230,6 +230,33 @@ func TestAMemberOfItsOwnTakesNoPlace(t *testing.T) {
 	})
 }
 
+// One that has taken a place and given it away again, and is on standby, goes on as that
+// when it is started again with the same words.
+func TestWhoHasGivenItsPlaceAwayStaysOnStandby(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		nodes := w.founded(4, 3)
+		nodes[3].kill()
+		first, second := w.newcomer(nodes[3].id), w.newcomer(nodes[3].id)
+		first.start()
+		w.standsIn(first, nodes[3], nodes[0], nodes[1], nodes[2], first)
+		if _, err := nodes[0].Propose(t.Context(), func(r *ring.Record) (*ring.Record, error) {
+			return r.WithStandby(ring.Member{ID: second.id, Name: "second", Weight: 1})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		second.start()
+		w.until("it knows the ring", func() bool { r := second.Current(); return r != nil && r.Member(second.id) != nil })
+		select {
+		case <-second.life.done:
+			t.Fatalf("it has ended: %v", second.life.err)
+		case <-time.After(time.Minute):
+		}
+		if m := second.Current().Member(second.id); m == nil || m.State != ring.Standby {
+			t.Errorf("it is %+v", m)
+		}
+	})
+}
+
 // What was given up and is only late: it stops, and says why, whether it was
 // running or is started again.
 func TestAReplacedMemberThatComesBackStops(t *testing.T) {

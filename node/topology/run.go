@@ -163,7 +163,7 @@ func (t *Topology) settleOnce(ctx context.Context) error {
 	}
 	var change func(*ring.Record) (*ring.Record, error)
 	switch {
-	case r.Founded() && t.cfg.Replace != "" && mayTakePlace(r, t.cfg.Self.ID):
+	case r.Founded() && t.cfg.Replace != "" && mayTakePlace(r, t.cfg.Self.ID, t.cfg.Replace):
 		return t.replace(ctx, r)
 	case r.Founded() && r.Member(t.cfg.Self.ID) != nil:
 		return nil

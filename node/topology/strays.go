@@ -120,7 +120,7 @@ func (t *Topology) mayStray(d *decided) bool {
 	if d == nil || !d.record.Founded() || d.record.Member(t.cfg.Self.ID) == nil {
 		return false
 	}
-	return t.cfg.Replace == "" || !mayTakePlace(d.record, t.cfg.Self.ID)
+	return t.cfg.Replace == "" || !mayTakePlace(d.record, t.cfg.Self.ID, t.cfg.Replace)
 }
 
 // olderOnDisk says that the disk has an older record than this node, or none. It is an
