@@ -62,8 +62,11 @@ func (t *Topology) adopt(next *decided) error {
 	if err != nil {
 		return fmt.Errorf("store ring epoch %d: %w", next.record.Epoch, err)
 	}
-	if endsLeave(held, next.record, t.cfg.Self.ID) {
+	if endsLeave(held, next.record, t.cfg.Self.ID, t.goes.Load()) {
 		t.left.Store(true)
+	}
+	if m := next.record.Member(t.cfg.Self.ID); m != nil && m.State != ring.Leaving {
+		t.goes.Store(false)
 	}
 	t.held.Store(next)
 	t.changed.call()
@@ -76,9 +79,10 @@ func (t *Topology) adopt(next *decided) error {
 }
 
 // endsLeave says that a leave has come to its planned end: the member had handed over all
-// that it had, and the very next record lets it go.
-func endsLeave(held, next *ring.Record, id ring.NodeID) bool {
-	if held == nil || next.Epoch != held.Epoch+1 || !next.IsBanned(id) {
+// that it had, and the very next record lets it go; or a later one, if it had asked for
+// that itself. It does once nobody needs anything of it.
+func endsLeave(held, next *ring.Record, id ring.NodeID, asked bool) bool {
+	if held == nil || next.Epoch != held.Epoch+1 && !asked || !next.IsBanned(id) {
 		return false
 	}
 	m := held.Member(id)

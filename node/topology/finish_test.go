@@ -4,7 +4,9 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/kithdb/kith/paxos"
 	"github.com/kithdb/kith/ring"
 )
 
@@ -86,6 +88,42 @@ func TestALeaverStaysUntilKeepersHaveHeard(t *testing.T) {
 			}
 			if heard < 2 {
 				t.Errorf("seed %d: %d of 3 keepers have heard of it", seed, heard)
+			}
+		})
+	}
+}
+
+// A member that has asked to be let go has left, also if it hears of it late: others have
+// finished what it asked for, and have gone on.
+func TestALeaverThatHearsLateHasLeft(t *testing.T) {
+	for seed := range uint64(runs(4)) {
+		inWorld(t, seed, func(t *testing.T, w *world) {
+			nodes := w.founded(3, 3)
+			leaver := w.leaving(nodes)
+			epoch := leaver.Current().Epoch
+			w.watch(func(from, to ring.NodeID, _ string, msg any) bool {
+				req, ok := msg.(*voteRequest)
+				return ok && req.Accept && from == leaver.id && to != nodes[0].id
+			})
+			ctx, cancel := within(5 * time.Second)
+			defer cancel()
+			_, err := leaver.Propose(ctx, func(r *ring.Record) (*ring.Record, error) { return r.WithoutMember(leaver.id) })
+			if undecided := new(paxos.UndecidedError); !errors.As(err, &undecided) || !undecided.Sent {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			w.cut(leaver)
+			w.watch(nil)
+			if r := w.agree(epoch+1, nodes...); !r.IsBanned(leaver.id) {
+				t.Fatalf("seed %d: at epoch %d the leaver is a member still", seed, r.Epoch)
+			}
+			if err := nodes[0].add(1); err != nil {
+				t.Fatal(err)
+			}
+			w.agree(epoch+2, nodes...)
+			w.heal()
+			<-leaver.life.done
+			if !errors.Is(leaver.life.err, ring.ErrBanned) || !leaver.Left() || leaver.Current().Epoch < epoch+2 {
+				t.Errorf("seed %d: it ended at epoch %d by %v, and has left: %v", seed, leaver.Current().Epoch, leaver.life.err, leaver.Left())
 			}
 		})
 	}

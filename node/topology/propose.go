@@ -48,6 +48,9 @@ func (t *Topology) Propose(ctx context.Context, change func(*ring.Record) (*ring
 		if err := next.Follows(base.record); err != nil {
 			return nil, err
 		}
+		if next.IsBanned(t.cfg.Self.ID) {
+			t.goes.Store(true)
+		}
 		own, err := t.decide(ctx, base, next)
 		if err != nil {
 			return nil, fmt.Errorf("propose ring epoch %d: %w", next.Epoch, err)

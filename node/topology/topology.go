@@ -45,6 +45,7 @@ type Topology struct {
 	pledged  atomic.Pointer[pledge] // changed in the turn to write
 	parted   parting
 	left     atomic.Bool
+	goes     atomic.Bool // this node has asked to be let go
 	sure     atomic.Bool // see Certain
 	// replacing is what a replacement waits for; nil before the first try.
 	replacing atomic.Pointer[string]
