@@ -202,28 +202,37 @@ func TestAPlaceIsTakenOnce(t *testing.T) {
 	}
 }
 
+// second starts one that is to take a lost member's place when another one has taken it
+// already, and the ring knows this one in its own way. It must go on: it is given back
+// once it has for a minute.
+func (w *world) second(known func(r *ring.Record, m ring.Member) (*ring.Record, error)) *node {
+	w.t.Helper()
+	nodes := w.founded(4, 3)
+	nodes[3].kill()
+	first, second := w.newcomer(nodes[3].id), w.newcomer(nodes[3].id)
+	first.start()
+	w.standsIn(first, nodes[3], nodes[0], nodes[1], nodes[2], first)
+	if _, err := nodes[0].Propose(w.t.Context(), func(r *ring.Record) (*ring.Record, error) {
+		return known(r, ring.Member{ID: second.id, Name: "second", Weight: 1})
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	second.start()
+	w.until("it knows the ring", func() bool { r := second.Current(); return r != nil && r.Member(second.id) != nil })
+	select {
+	case <-second.life.done:
+		w.t.Fatalf("it has ended: %v", second.life.err)
+	case <-time.After(time.Minute):
+	}
+	return second
+}
+
 // Who is a member of its own has no place to take any more: an operator may have had it
 // join, or it has had the place, has given its slots away since, and is started again
 // with the same words. It goes on as a member.
 func TestAMemberOfItsOwnTakesNoPlace(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
-		nodes := w.founded(4, 3)
-		nodes[3].kill()
-		first, second := w.newcomer(nodes[3].id), w.newcomer(nodes[3].id)
-		first.start()
-		w.standsIn(first, nodes[3], nodes[0], nodes[1], nodes[2], first)
-		if _, err := nodes[0].Propose(t.Context(), func(r *ring.Record) (*ring.Record, error) {
-			return r.WithJoin(ring.Member{ID: second.id, Name: "second", Weight: 1})
-		}); err != nil {
-			t.Fatal(err)
-		}
-		second.start()
-		w.until("it knows the ring", func() bool { r := second.Current(); return r != nil && r.Member(second.id) != nil })
-		select {
-		case <-second.life.done:
-			t.Fatalf("it has ended: %v", second.life.err)
-		case <-time.After(time.Minute):
-		}
+		second := w.second((*ring.Record).WithJoin)
 		if n := second.Current().HomeCount(second.id); n > 0 {
 			t.Errorf("it has %d slots that nobody moved", n)
 		}
@@ -234,23 +243,7 @@ func TestAMemberOfItsOwnTakesNoPlace(t *testing.T) {
 // when it is started again with the same words.
 func TestWhoHasGivenItsPlaceAwayStaysOnStandby(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
-		nodes := w.founded(4, 3)
-		nodes[3].kill()
-		first, second := w.newcomer(nodes[3].id), w.newcomer(nodes[3].id)
-		first.start()
-		w.standsIn(first, nodes[3], nodes[0], nodes[1], nodes[2], first)
-		if _, err := nodes[0].Propose(t.Context(), func(r *ring.Record) (*ring.Record, error) {
-			return r.WithStandby(ring.Member{ID: second.id, Name: "second", Weight: 1})
-		}); err != nil {
-			t.Fatal(err)
-		}
-		second.start()
-		w.until("it knows the ring", func() bool { r := second.Current(); return r != nil && r.Member(second.id) != nil })
-		select {
-		case <-second.life.done:
-			t.Fatalf("it has ended: %v", second.life.err)
-		case <-time.After(time.Minute):
-		}
+		second := w.second((*ring.Record).WithStandby)
 		if m := second.Current().Member(second.id); m == nil || m.State != ring.Standby {
 			t.Errorf("it is %+v", m)
 		}
